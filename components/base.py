@@ -1,0 +1,164 @@
+"""What a stage declares, and how its process starts, reports progress and ends.
+
+`python -m components.STAGE [ITEM…]` runs one stage in the current folder; the words after the module name are the
+stage's items (a data role, a teacher's name). A component's declaration and its entry in dvc.yaml must agree; a test
+compares them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import yaml
+
+from kd_core.config.base import Section, SectionType, check_name, parse
+from kd_core.runtime.errors import ExitCode, InvalidDataError, KDError, MissingOutputError, ParamsError
+from kd_core.runtime.progress import Progress
+from kd_core.runtime.storage import Storage
+
+QUIET = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "DVC_NO_ANALYTICS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "GX_ANALYTICS_ENABLED": "false",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONHASHSEED": "0",
+}
+"""Environment of every stage process: no library reports home, and runs repeat."""
+
+_PLACEHOLDER = re.compile(r"\{([a-z_.]+)\}")
+
+
+@dataclass(frozen=True)
+class Component:
+    """The interface of one stage, with `{item}` or `{params.key}` where a path or key depends on them."""
+
+    stage: str
+    """Name in dvc.yaml, before any `@`."""
+    items: tuple[str, ...] = ()
+    """Names of the command's words: `role`, `teacher`."""
+    params: tuple[str, ...] = ()
+    """Keys of params.yaml that the stage may read."""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Name → path of what other stages wrote."""
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    """Name → path of what this stage writes; a path with a suffix is a file, otherwise a folder."""
+
+
+class Context:
+    """What a running stage may touch: its params, inputs, outputs, resumable state and progress."""
+
+    def __init__(self, component: Component, items: Mapping[str, str], root: Path = Path()) -> None:
+        self._component = component
+        self.items = dict(items)
+        self._root = root
+        self._params = _read_params(root / "params.yaml")
+        self.progress = Progress.from_environment("@".join([component.stage, *items.values()]))
+        state = os.environ.get("KD_STATE")
+        self.state: Storage | None = Storage(state) if state else None
+        """Where unfinished work is kept between tries; None where nothing survives the process."""
+        self.store_url: str = os.environ.get("KD_STORE_URI", str(root / ".kd" / "store"))
+        """Root of the score store and the split ledgers."""
+
+    def _fill(self, template: str) -> str:
+        def value(match: re.Match[str]) -> str:
+            key = match[1]
+            return self.items[key] if key in self.items else str(self._lookup(key))
+
+        return _PLACEHOLDER.sub(value, template)
+
+    def _lookup(self, key: str) -> Any:
+        value: Any = self._params
+        for part in key.split("."):
+            if not isinstance(value, dict) or part not in value:
+                raise ParamsError(f"params.yaml: no key {key!r}")
+            value = value[part]
+        return value
+
+    def value(self, key: str) -> Any:
+        """The plain value of a declared key (or of one below it)."""
+        declared = [self._fill(name) for name in self._component.params]
+        if not any(key == name or key.startswith(f"{name}.") for name in declared):
+            raise ParamsError(f"{self._component.stage} reads {key!r} without declaring it")
+        return self._lookup(key)
+
+    def section(self, key: str, model: type[SectionType]) -> SectionType:
+        """A declared key, validated as `model`."""
+        return parse(model, self.value(key), key)
+
+    def input(self, name: str) -> Path:
+        """Path of a declared input. Raises InvalidDataError if it is not there."""
+        path = self._root / self._fill(self._component.inputs[name])
+        if not path.exists():
+            raise InvalidDataError(f"{path}: missing; run the stage that writes it")
+        return path
+
+    def output(self, name: str) -> Path:
+        """Path of a declared output; a folder is created."""
+        path = self._root / self._fill(self._component.outputs[name])
+        (path.parent if path.suffix else path).mkdir(parents=True, exist_ok=True)
+        return path
+
+    def check_outputs(self) -> None:
+        """Raises MissingOutputError for an output that was not written."""
+        for template in self._component.outputs.values():
+            path = self._root / self._fill(template)
+            if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+                raise MissingOutputError(f"{self._component.stage} did not write {path}")
+
+
+def _read_params(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(f"{path.absolute()}: missing; start stages from a workspace that has it") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ParamsError(f"{path}: must hold a mapping of sections")
+    return values
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + signum)
+
+
+def run(component: Component, main: Callable[[Context], None], argv: Sequence[str] | None = None) -> None:
+    """Run `main` as this process's job and exit with its status; the entry point of every component module."""
+    os.environ.update(QUIET)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    signal.signal(signal.SIGTERM, _terminate)
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if len(words) != len(component.items):
+            raise ParamsError(f"usage: python -m components.{component.stage} {' '.join(component.items).upper()}")
+        items = {key: check_name(word, key) for key, word in zip(component.items, words, strict=True)}
+        context = Context(component, items)
+        main(context)
+        context.check_outputs()
+    except KDError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(int(error.exit_code)) from None
+    except MemoryError:
+        print("error: out of memory; lower batch_tokens or use a larger machine", file=sys.stderr)
+        raise SystemExit(int(ExitCode.OUT_OF_MEMORY)) from None
+    except OSError as error:
+        if error.errno in _STORAGE_ERRORS:
+            print(f"error: {error}: free space or make the folder writable, then run again", file=sys.stderr)
+            raise SystemExit(int(ExitCode.TRY_AGAIN)) from None
+        raise
+
+
+_STORAGE_ERRORS = {28, 30, 122}  # no space left, read-only file system, quota exceeded
+
+__all__ = ["QUIET", "Component", "Context", "Section", "run"]

@@ -1,0 +1,76 @@
+"""What all parameter sections share: unknown keys are refused, values are frozen, errors name the key typed."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from kd_core.runtime.errors import ParamsError
+
+NAME_PATTERN = r"^[a-z0-9_]+$"
+"""Names of teachers and recipes: they become file names, stage names and command words, so nothing else is let in."""
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of params.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+SectionType = TypeVar("SectionType", bound=Section)
+
+
+def check_name(name: str, what: str) -> str:
+    """`name` if it is safe to use in paths and commands; otherwise ParamsError."""
+    if not re.fullmatch(NAME_PATTERN[1:-1], name):
+        raise ParamsError(f"{what} {name!r}: only lower-case letters, digits and '_' are allowed in a name.")
+    return name
+
+
+def parse(model: type[SectionType], values: Any, where: str) -> SectionType:
+    """Validate `values` as `model`.
+
+    Raises ParamsError listing every wrong key by its dotted path below `where`.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ParamsError(_explain(error, model, where)) from None
+
+
+def _explain(error: ValidationError, model: type[Section], where: str) -> str:
+    lines = []
+    for problem in error.errors():
+        key = ".".join([part for part in (where, *map(str, problem["loc"])) if part])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{key}: unknown key{_suggestion(str(problem['loc'][-1]), model)}")
+        elif problem["type"] == "missing":
+            lines.append(f"{key}: missing; add it to params.yaml or the recipe")
+        else:
+            lines.append(f"{key}: {problem['msg']} (got {problem.get('input')!r})")
+    return "params: " + "; ".join(lines)
+
+
+def _suggestion(key: str, model: type[Section]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(key, _field_names(model), n=1)
+    return f"; did you mean {close[0]!r}?" if close else "; remove it or correct its spelling"
+
+
+def _field_names(model: type[BaseModel]) -> set[str]:
+    names: set[str] = set()
+    for name, field in model.model_fields.items():
+        names.add(name)
+        annotation = field.annotation
+        for part in (annotation, *getattr(annotation, "__args__", ())):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                names |= _field_names(part)
+    return names

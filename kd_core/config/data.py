@@ -1,0 +1,107 @@
+"""Parameters of data sets: where rows come from, what task they belong to, how they are split and checked."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from kd_core.config.base import Count, Fraction, Section
+
+Role = Literal["pretraining", "reference"]
+"""The two data sets of a run: stage one's (pre-training) and stage two's (reference)."""
+
+SPLITS = ("train", "valid", "calibration", "test", "unlabelled")
+
+
+class TaskParams(Section):
+    """What is predicted."""
+
+    kind: Literal["classification"]
+    labels: tuple[str, ...] = Field(min_length=2)
+    """The label set, frozen and in the order of the model's outputs."""
+    pair: bool = False
+    """Whether a row has a second text (`text_pair`)."""
+    max_length: Count = 64
+    """Tokens a text (or pair) is cut to."""
+
+    @field_validator("labels")
+    @classmethod
+    def _distinct(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(labels)) != len(labels):
+            raise ValueError("labels must be distinct")
+        return labels
+
+
+class BotocoreSource(Section):
+    """The embedded data: documentation in botocore's service models."""
+
+    kind: Literal["botocore"]
+    dataset: Literal["operations", "members", "pairs"]
+    """operations: first sentence(s) → service; members: unlabelled member documentation; pairs: request ↔ text."""
+    services: tuple[str, ...]
+    """Services to take, by botocore's name; frozen, since the largest ones change between releases."""
+    revision: str = "installed"
+    """`installed`, or a botocore version whose wheel is read as a zip without being installed."""
+    limit: Count | None = None
+    """At most this many rows, chosen by a stable hash; none: all."""
+
+
+class FilesSource(Section):
+    """Local or `s3://` csv, jsonl or parquet files."""
+
+    kind: Literal["files"]
+    path: str | dict[Literal["train", "valid", "calibration", "test", "unlabelled"], str]
+    """One file for all rows, or one a split; missing splits are carved from train."""
+    columns: dict[Literal["id", "text", "text_pair", "label"], str] = {}
+    """Our column name → theirs; a name not given is taken as it is."""
+
+
+class HuggingFaceSource(Section):
+    """A Hugging Face data set."""
+
+    kind: Literal["huggingface"]
+    name: str
+    """Hub id, or a local folder that `datasets.load_dataset` reads."""
+    config: str | None = None
+    revision: str = "main"
+    """Branch, tag or commit; resolved to a commit at the start of a run."""
+    splits: dict[Literal["train", "valid", "calibration", "test", "unlabelled"], str] = {"train": "train"}
+    """Our split → theirs."""
+    columns: dict[Literal["id", "text", "text_pair", "label"], str] = {}
+
+
+Source = Annotated[BotocoreSource | FilesSource | HuggingFaceSource, Field(discriminator="kind")]
+
+
+class SplitParams(Section):
+    """Sizes of the splits: rows if ≥ 1, otherwise a share. What is left over is unlabelled: labels dropped."""
+
+    train: Annotated[float, Field(ge=0)] = 0.6
+    valid: Annotated[float, Field(ge=0)] = 0.1
+    calibration: Annotated[float, Field(ge=0)] = 0.1
+    test: Annotated[float, Field(ge=0)] = 0.2
+    seed: int = 0
+
+
+class ValidationParams(Section):
+    """What the Great Expectations suite tolerates."""
+
+    tolerance: Fraction = 0.01
+    """Largest share of rows that may be set aside before the run stops with exit 65."""
+    max_characters: Count = 20_000
+    """Longer texts are set aside; texts beyond the task's `max_length` tokens are merely cut."""
+    max_label_shift: Fraction = 0.2
+    """Largest total variation distance of the label distribution from the previous revision."""
+    duplicate_similarity: Fraction = 0.8
+    """Jaccard similarity of word sets from which two texts are near-duplicates."""
+
+
+class DataParams(Section):
+    """One data set."""
+
+    source: Source
+    task: TaskParams | None = None
+    """None: texts only, everything unlabelled."""
+    split: SplitParams = SplitParams()
+    validation: ValidationParams = ValidationParams()

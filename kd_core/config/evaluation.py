@@ -1,0 +1,73 @@
+"""Parameters of what comes after training: exit threshold, evaluation, measurement, baselines, gate."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from kd_core.config.base import Count, Fraction, Name, Positive, Section
+from kd_core.config.training import Optimisation
+
+
+class ExportParams(Section):
+    """The servable model."""
+
+    max_accuracy_loss: Fraction = 0.005
+    """Accuracy on the validation split that early exits may cost at most."""
+
+
+class BaselineParams(Section):
+    """The student fine-tuned alone on the gold labels, and TF-IDF with logistic regression."""
+
+    optimisation: Optimisation
+
+
+class EvaluateParams(Section):
+    """Quality on the test split."""
+
+    thresholds: tuple[Fraction, ...] = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
+    """Exit thresholds on the curve, beside the chosen one."""
+    confidence: Fraction = 0.95
+    resamples: Count = 2000
+    """Bootstrap resamples, by near-duplicate group."""
+    seed: int = 0
+
+
+class MeasureParams(Section):
+    """Speed on the machine that runs the stage."""
+
+    batches: tuple[Count, ...] = (1, 32)
+    texts: Count = 256
+    """Texts of the calibration split that are timed."""
+    repeats: Count = 5
+    """Interleaved repeats; the median counts."""
+    threads: Count | None = None
+    """CPU threads; none: all."""
+
+
+class GateParams(Section):
+    """What a model must prove before it becomes champion."""
+
+    min_accuracy: Fraction
+    """Absolute floor, for the first version too."""
+    min_share_of_best_teacher: Fraction
+    """Accuracy of the student ÷ accuracy of the best teacher, at least."""
+    min_speedup: Positive = 1.0
+    """Throughput of the student ÷ that of the slowest teacher at the largest measured batch, at least."""
+    max_latency_ms: Positive | None = None
+    """Median latency at batch 1, at most."""
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """Accuracy that a challenger may be worse than the champion (non-inferiority)."""
+    confidence: Fraction = 0.95
+    resamples: Count = 5000
+    max_slowdown: Positive = 1.25
+    """Challenger's latency ÷ champion's, at most."""
+    seed: int = 0
+
+
+class RegistryParams(Section):
+    """Where the model goes."""
+
+    name: Name | Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    """Registered model name in MLflow."""

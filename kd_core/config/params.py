@@ -1,0 +1,69 @@
+"""The whole of params.yaml, merged and validated once at the start of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import model_validator
+
+from kd_core.config.base import Name, Section
+from kd_core.config.data import DataParams
+from kd_core.config.evaluation import (
+    BaselineParams,
+    EvaluateParams,
+    ExportParams,
+    GateParams,
+    MeasureParams,
+    RegistryParams,
+)
+from kd_core.config.student import StudentParams
+from kd_core.config.teachers import TeacherParams
+from kd_core.config.training import FinetuneParams, PretrainParams, SelfDistillParams
+
+
+class DataSets(Section):
+    """Stage one's and stage two's data."""
+
+    pretraining: DataParams
+    reference: DataParams
+
+
+class Params(Section):
+    """All parameters of a run."""
+
+    recipe: Name
+    data: DataSets
+    teachers: dict[Name, TeacherParams]
+    student: StudentParams
+    pretrain: PretrainParams
+    finetune: FinetuneParams
+    self_distill: SelfDistillParams
+    baseline: BaselineParams
+    export: ExportParams = ExportParams()
+    evaluate: EvaluateParams = EvaluateParams()
+    measure: MeasureParams = MeasureParams()
+    gate: GateParams
+    registry: RegistryParams
+    resolved: dict[str, Any] = {}
+    """Immutable ids that `resolve` found; written by it, never by hand."""
+
+    @model_validator(mode="after")
+    def _teachers_are_declared(self) -> Params:
+        if self.data.reference.task is None:
+            raise ValueError("data.reference.task: the reference data set needs a task")
+        named = {"pretrain.teachers": self.pretrain.teachers, "finetune.teachers": self.finetune.teachers}
+        if self.pretrain.live_teacher != "none":
+            named["pretrain.live_teacher"] = (self.pretrain.live_teacher,)
+        for key, names in named.items():
+            for name in names:
+                if name not in self.teachers:
+                    raise ValueError(f"{key}: no teacher {name!r} under teachers (there: {', '.join(self.teachers)})")
+        for name in self.finetune.teachers:
+            if self.teachers[name].data != "reference":
+                raise ValueError(f"finetune.teachers: {name!r} belongs to the pre-training data set")
+        for name, teacher in self.teachers.items():
+            if name == "none":
+                raise ValueError("teachers.none: 'none' is reserved")
+            if teacher.data == "pretraining" and self.data.pretraining.task is None:
+                raise ValueError(f"teachers.{name}.data: the pre-training data set has no task")
+        return self

@@ -1,0 +1,82 @@
+"""Parameters of everything that trains: teachers, the student's stages, its branches."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from kd_core.config.base import Count, Fraction, Name, Positive, Section
+from kd_core.config.student import Pooling
+
+Precision = Literal["fp32", "bf16"]
+
+
+class Optimisation(Section):
+    """One AdamW run with linear warm-up and decay."""
+
+    epochs: Count
+    learning_rate: Positive
+    batch_tokens: Count = 2048
+    """Tokens a step, padding included; rows are batched by length."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    warmup: Fraction = 0.1
+    """Share of the steps during which the learning rate rises."""
+    patience: Count | None = None
+    """Stop after this many epochs without a better validation score; none: run all, keep the last."""
+    precision: Precision = "fp32"
+    seed: int = 0
+    checkpoint_seconds: Positive = 60.0
+    """Time between checkpoints, so that a killed stage resumes."""
+
+
+class Distillation(Section):
+    """How far a decoder is from its teacher (METHODS.md §1)."""
+
+    divergence: Literal["kl", "mse"] = "kl"
+    """kl: with temperature, × τ²; mse: squared error of probabilities, summed over classes (the paper)."""
+    temperature: Positive = 1.0
+
+
+class AttentionDistillation(Section):
+    """Self-attention distillation from the live teacher (METHODS.md §2)."""
+
+    alpha: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the query–key relation."""
+    beta: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the value relation."""
+    relation_heads: Count | None = None
+    """Heads that Q, K and V are regrouped into; none: the common head count, which must then agree."""
+
+
+class PretrainParams(Section):
+    """Stage one: one initial decoder per pre-training teacher."""
+
+    teachers: tuple[Name, ...] = Field(min_length=1)
+    optimisation: Optimisation
+    distillation: Distillation = Distillation()
+    live_teacher: Name = "none"
+    """Teacher whose self-attention is distilled; `none` switches it off."""
+    attention: AttentionDistillation = AttentionDistillation()
+
+
+class FinetuneParams(Section):
+    """Stage two: one gold decoder and one per reference teacher."""
+
+    teachers: tuple[Name, ...]
+    optimisation: Optimisation
+    distillation: Distillation = Distillation()
+    alpha: Fraction = 0.5
+    """Share of the teachers' losses beside the gold labels' cross-entropy."""
+
+
+class SelfDistillParams(Section):
+    """Branches on every layer but the last, trained on unlabelled text against the frozen trunk."""
+
+    optimisation: Optimisation
+    width: Count = 128
+    """Narrow width between a layer's pooled output and the classes."""
+    pooling: Pooling | None = None
+    """None: as the trunk's."""
+    direction: Literal["branch_to_trunk", "trunk_to_branch"] = "branch_to_trunk"
+    """KL(branch ‖ trunk), or FastBERT's code: KL(trunk ‖ branch)."""
