@@ -1,0 +1,149 @@
+"""One DAG for each recipe: the stages of dvc.yaml as tasks, then tracking, registration and promotion.
+
+The first task, `resolve`, turns everything mutable into immutable ids and names the teachers; teacher stages are
+mapped over its answer. Passing tests compare tasks and edges with dvc.yaml.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from airflow.sdk import DAG, Param, TriggerRule, chain
+from airflow.sdk.exceptions import AirflowSkipException
+
+from dags.runners import PROJECT, TASK_DEFAULTS, ClosingOperator, ResolveOperator, stage_operator
+
+ROLES = ["pretraining", "reference"]
+SCHEDULES = Path(__file__).with_name("schedules.yaml")
+RUN_URI = "{{ ti.xcom_pull(task_ids='resolve', key='run_uri') or '' }}"
+
+PARAMS = {
+    "overrides": Param(
+        [],
+        type="array",
+        items={"type": "string", "pattern": r"^[A-Za-z0-9_.]+=.*$"},
+        title="Overrides",
+        description="key=value, one a line, over params.yaml and the recipe, as in `kd run -S`.",
+    ),
+    "revision": Param(
+        None,
+        type=["null", "string"],
+        pattern=r"^[A-Za-z0-9._/-]+$",
+        title="Data revision",
+        description="Revision of the data sets; empty: as the recipe says.",
+    ),
+    "run": Param(
+        None,
+        type=["null", "string"],
+        pattern=r"^[A-Za-z0-9._-]+$",
+        title="Run name",
+        description="Folder of the run; empty: made from Airflow's run id.",
+    ),
+}
+
+
+def build(recipe: str, schedule: str | None) -> DAG:
+    """The DAG of a recipe.
+
+    :param recipe: name of a file in recipes/, without its ending
+    :param schedule: cron expression, or None for runs on demand
+    """
+    with DAG(
+        dag_id=f"distill__{recipe}",
+        description=f"Distil the teachers of recipe {recipe} into one student, prove it, register it",
+        doc_md=__doc__,
+        schedule=schedule,
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        catchup=False,
+        max_active_runs=1,
+        tags=["kd-pipelines", recipe],
+        params=PARAMS,
+        default_args=TASK_DEFAULTS,
+    ) as dag:
+        resolve = ResolveOperator(task_id="resolve", recipe=recipe)
+        stages = _stages(resolve)
+        track = ClosingOperator(
+            task_id="track", module="kd_ops.tracking", run_uri=RUN_URI, trigger_rule=TriggerRule.ALL_DONE
+        )
+        register = ClosingOperator(task_id="register", module="kd_ops.register", run_uri=RUN_URI)
+        promote = ClosingOperator(task_id="promote", module="kd_ops.promote", run_uri=RUN_URI)
+        list(stages.values()) >> track
+        [track, stages["report"]] >> register >> promote
+    return dag
+
+
+def _teacher(record: dict[str, Any]) -> str:
+    return str(record["teacher"])
+
+
+def _pretraining_teacher(record: dict[str, Any]) -> str:
+    if not record["pretraining"]:
+        raise AirflowSkipException
+    return str(record["teacher"])
+
+
+def _reference_teacher(record: dict[str, Any]) -> str:
+    if not record["reference"]:
+        raise AirflowSkipException
+    return str(record["teacher"])
+
+
+def _stages(resolve: ResolveOperator) -> dict[str, Any]:
+    operator = stage_operator()
+
+    def single(stage: str) -> Any:
+        return operator(task_id=stage, stage=stage, run_uri=RUN_URI, trigger_rule=TriggerRule.NONE_FAILED)
+
+    def mapped(stage: str, items: Any) -> Any:
+        return operator.partial(
+            task_id=stage,
+            stage=stage,
+            run_uri=RUN_URI,
+            trigger_rule=TriggerRule.NONE_FAILED,
+            map_index_template="{{ task.item }}",
+        ).expand(item=items)
+
+    teachers = resolve.output
+    tasks = {
+        "ingest": mapped("ingest", ROLES),
+        "validate": mapped("validate", ROLES),
+        "teach": mapped("teach", teachers.map(_teacher)),
+        "score_pretraining": mapped("score_pretraining", teachers.map(_pretraining_teacher)),
+        "score_reference": mapped("score_reference", teachers.map(_reference_teacher)),
+        **{name: single(name) for name in ("pretrain", "update", "finetune", "self_distill", "baseline", "export")},
+        **{name: single(name) for name in ("evaluate", "measure", "report")},
+    }
+    _connect(resolve, tasks)
+    return tasks
+
+
+def _connect(resolve: ResolveOperator, tasks: dict[str, Any]) -> None:
+    """The edges of dvc.yaml."""
+    chain(resolve, tasks["ingest"], tasks["validate"], tasks["teach"])
+    scores = [tasks["score_pretraining"], tasks["score_reference"]]
+    [tasks["teach"], tasks["validate"]] >> tasks["score_pretraining"] >> tasks["pretrain"]
+    [tasks["teach"], tasks["validate"]] >> tasks["score_reference"] >> tasks["finetune"]
+    chain(tasks["pretrain"], tasks["update"], tasks["finetune"], tasks["self_distill"], tasks["export"])
+    tasks["validate"] >> tasks["baseline"]
+    for name in ("pretrain", "finetune", "self_distill", "export", "evaluate", "measure", "report"):
+        tasks["validate"] >> tasks[name]
+    for name in ("pretrain", "evaluate", "measure", "report"):
+        tasks["teach"] >> tasks[name]
+    [tasks["export"], tasks["baseline"]] >> tasks["evaluate"]
+    tasks["export"] >> tasks["measure"]
+    [tasks[name] for name in ("evaluate", "measure", "pretrain", "finetune", "self_distill", "export")] >> tasks[
+        "report"
+    ]
+    resolve >> scores
+
+
+def _schedules() -> dict[str, str | None]:
+    chosen = yaml.safe_load(SCHEDULES.read_text(encoding="utf-8")) or {}
+    return {path.stem: chosen.get(path.stem) for path in sorted((PROJECT / "recipes").glob("*.yaml"))}
+
+
+for _recipe, _schedule in _schedules().items():
+    globals()[f"distill__{_recipe}"] = build(_recipe, _schedule)

@@ -1,0 +1,69 @@
+"""One exception class for each exit status of a task's process, and what Airflow does about it.
+
+Airflow's retry rules match exception classes, so a status has to become a class before it can decide anything.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
+
+
+class ProcessFailed(Exception):  # noqa: N818 -- reads as the event that it is
+    """A task's process ended with a status that is none of those below: a bug."""
+
+
+class WrongParams(ProcessFailed):
+    """64: the parameters are wrong."""
+
+
+class InvalidData(ProcessFailed):
+    """65: the data or a teacher is not what it must be."""
+
+
+class MissingOutput(ProcessFailed):
+    """70: a declared output was not written."""
+
+
+class TryAgain(ProcessFailed):
+    """75: something outside was not ready."""
+
+
+class OutOfMemory(ProcessFailed):
+    """137: killed, as a rule for its memory."""
+
+
+class Terminated(ProcessFailed):
+    """143: told to stop; the next try resumes."""
+
+
+BY_STATUS: dict[int, type[ProcessFailed]] = {
+    64: WrongParams,
+    65: InvalidData,
+    70: MissingOutput,
+    75: TryAgain,
+    137: OutOfMemory,
+    143: Terminated,
+}
+
+RETRIES = 3
+
+RETRY_POLICY = ExceptionRetryPolicy(
+    rules=[
+        RetryRule(WrongParams, RetryAction.FAIL, reason="the same parameters would fail again"),
+        RetryRule(InvalidData, RetryAction.FAIL, reason="the same data would fail again"),
+        RetryRule(MissingOutput, RetryAction.FAIL, reason="the same code would fail again"),
+        RetryRule(TryAgain, RetryAction.RETRY, retry_delay=timedelta(seconds=30), reason="wait for the outside"),
+        RetryRule(
+            OutOfMemory, RetryAction.RETRY, retry_delay=timedelta(seconds=10), reason="resumes at its checkpoint"
+        ),
+        RetryRule(Terminated, RetryAction.RETRY, retry_delay=timedelta(seconds=5), reason="resumes at its checkpoint"),
+        RetryRule(ProcessFailed, RetryAction.FAIL, match_subclasses=False, reason="a bug: see the task's log"),
+    ]
+)
+
+
+def failure(status: int, command: str) -> ProcessFailed:
+    """The exception for a process that ended with `status` (not 0)."""
+    return BY_STATUS.get(status, ProcessFailed)(f"{command} ended with status {status}; its message stands above")

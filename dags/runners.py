@@ -1,0 +1,162 @@
+"""Where a task's process runs. A DAG names stages; the runner turns a stage into an operator.
+
+`KD_RUNNER=local` (the default) starts the process beside the Airflow worker.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowSkipException
+
+from dags.failures import RETRIES, RETRY_POLICY, failure
+
+PROJECT = Path(__file__).resolve().parent.parent
+GRACE_SECONDS = 60.0
+
+TASK_DEFAULTS: dict[str, Any] = {
+    "owner": "kd-pipelines",
+    "retries": RETRIES,
+    "retry_policy": RETRY_POLICY,
+}
+
+
+class ProcessOperator(BaseOperator):
+    """Runs `python -m MODULE ARGUMENTS…` in the project's folder; its output goes to the task's log.
+
+    :param module: a module of kd_ops
+    :param arguments: words for it; no shell sees them
+    """
+
+    def __init__(self, *, module: str, arguments: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.module = module
+        self.arguments = list(arguments)
+        self._process: subprocess.Popen[str] | None = None
+
+    def words(self) -> list[str]:
+        """The words after the module's name."""
+        return self.arguments
+
+    def execute(self, context: Context) -> Any:
+        """Run the process to its end. Raises the failure class of its exit status."""
+        self.run_process()
+
+    def run_process(self) -> str:
+        """Start the process, copy its output to the log, and return the last line that is not empty."""
+        command = [sys.executable, "-m", self.module, *self.words()]
+        self._process = subprocess.Popen(
+            command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        )
+        last = ""
+        for line in self._process.stdout or ():
+            last = line.rstrip() or last
+            self.log.info("%s", line.rstrip())
+        status = self._process.wait()
+        status = 128 - status if status < 0 else status
+        if status:
+            raise failure(status, " ".join(command[1:]))
+        return last
+
+    def on_kill(self) -> None:
+        """Pass the stop on and wait for the checkpoint that follows it."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(timeout=GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
+
+class ResolveOperator(ProcessOperator):
+    """Runs kd_ops.resolve; pushes the run's folder as XCom `run_uri` and returns one record a teacher.
+
+    Airflow maps tasks over a return value only, hence the records: {teacher, pretraining, reference}.
+
+    :param recipe: name of a file in recipes/, without its ending
+    """
+
+    def __init__(self, *, recipe: str, **kwargs: Any) -> None:
+        super().__init__(module="kd_ops.resolve", arguments=["--recipe", recipe], **kwargs)
+        self.recipe = recipe
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """The records."""
+        params = context["params"]
+        self.arguments += ["--run", params["run"] or context["run_id"]]
+        if params["revision"]:
+            self.arguments += ["--revision", params["revision"]]
+        for override in params["overrides"]:
+            self.arguments += ["--set", override]
+        answer = json.loads(self.run_process())
+        context["ti"].xcom_push(key="run_uri", value=answer["run_uri"])
+        return [
+            {
+                "teacher": name,
+                "pretraining": name in answer["pretraining_teachers"],
+                "reference": name in answer["reference_teachers"],
+            }
+            for name in answer["teachers"]
+        ]
+
+
+class StageOperator(ProcessOperator):
+    """Runs one stage of dvc.yaml through the bridge.
+
+    :param stage: the stage's name before any `@`
+    :param item: the matrix item: a data role or a teacher's name
+    :param run_uri: the run's folder, as `resolve` returned it
+    """
+
+    template_fields: Sequence[str] = ("item", "run_uri")
+
+    def __init__(self, *, stage: str, run_uri: Any, item: Any = "", **kwargs: Any) -> None:
+        super().__init__(module="kd_ops.bridge", **kwargs)
+        self.stage = stage
+        self.item = item
+        self.run_uri = run_uri
+
+    def words(self) -> list[str]:
+        """Run and stage, as the bridge wants them."""
+        if not self.run_uri:
+            raise AirflowSkipException("there is no run: resolve did not finish")
+        return ["--run", self.run_uri, f"{self.stage}@{self.item}" if self.item else self.stage]
+
+
+class ClosingOperator(ProcessOperator):
+    """Runs an operation on the whole run: tracking, registration, promotion.
+
+    :param run_uri: the run's folder, as `resolve` returned it
+    """
+
+    template_fields: Sequence[str] = ("run_uri",)
+
+    def __init__(self, *, run_uri: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.run_uri = run_uri
+
+    def words(self) -> list[str]:
+        """The run; a task without one is skipped."""
+        if not self.run_uri:
+            raise AirflowSkipException("there is no run: resolve did not finish")
+        return ["--run", self.run_uri]
+
+
+RUNNERS = {"local": StageOperator}
+
+
+def stage_operator() -> type[StageOperator]:
+    """The operator of the runner that KD_RUNNER names. Raises ValueError for an unknown one."""
+    name = os.environ.get("KD_RUNNER", "local")
+    if name not in RUNNERS:
+        raise ValueError(f"KD_RUNNER={name!r}: unknown runner; choose from {', '.join(RUNNERS)}")
+    return RUNNERS[name]
