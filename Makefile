@@ -24,8 +24,7 @@ $(STAMP):
 	@$(BIN)/pip install uv==0.13.8
 	@$(BIN)/pip install "$$(grep '^torch==' requirements.lock)"
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
-	@echo "$(CURDIR)" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/kd_pipelines.pth"
-	@printf '#!%s\nfrom kd_ops.cli import main\n\nmain()\n' "$(CURDIR)/$(BIN)/python" > $(BIN)/kd && chmod +x $(BIN)/kd
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@rm -f $(VENV)/.stamp-* && touch $@
 
 run: setup  ## the whole pipeline on the embedded data: ends with a registered student and a report

@@ -27,6 +27,7 @@ from kd_core.runtime.storage import Storage
 
 QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "DO_NOT_TRACK": "1",
     "DVC_NO_ANALYTICS": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -41,7 +42,11 @@ _PLACEHOLDER = re.compile(r"\{([a-z_.]+)\}")
 
 @dataclass(frozen=True)
 class Component:
-    """The interface of one stage, with `{item}` or `{params.key}` where a path or key depends on them."""
+    """The interface of one stage, with placeholders where a path or key depends on an item or on params.yaml.
+
+    `{teacher}` is the item, `{pretrain.live_teacher}` a value of params.yaml, `{teacher.data}` the value of `data` in
+    the item's own section, `teachers.<item>`.
+    """
 
     stage: str
     """Name in dvc.yaml, before any `@`."""
@@ -72,8 +77,10 @@ class Context:
 
     def _fill(self, template: str) -> str:
         def value(match: re.Match[str]) -> str:
-            key = match[1]
-            return self.items[key] if key in self.items else str(self._lookup(key))
+            item, _, rest = match[1].partition(".")
+            if item not in self.items:
+                return str(self._lookup(match[1]))
+            return str(self._lookup(f"{item}s.{self.items[item]}.{rest}")) if rest else self.items[item]
 
         return _PLACEHOLDER.sub(value, template)
 

@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 import os
+import shutil
+import time
 import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+
+_CONFLICTS = 6
+"""Tries of a conditional put that meets another one under way."""
+
+
+@dataclass(frozen=True)
+class FileStatus:
+    """What is known of a file without reading it."""
+
+    size: int
+    """Bytes."""
+    modified: datetime
+    """UTC."""
+
+
+def _status(entry: dict[str, Any]) -> FileStatus:
+    changed = entry.get("LastModified") or datetime.fromtimestamp(entry["mtime"], UTC)
+    return FileStatus(int(entry["size"]), changed)
 
 
 class Storage:
@@ -50,15 +73,31 @@ class Storage:
         finally:
             temporary.unlink(missing_ok=True)
 
+    def upload(self, source: Path, name: str) -> None:
+        """Copy a local file here without holding it in memory; whole or not at all."""
+        path = self._path(name)
+        if not self._local:
+            self._fs.put_file(str(source), path)
+            return
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            shutil.copyfile(source, temporary)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def download(self, name: str, target: Path) -> None:
+        """Copy a file from here to a local path. Raises FileNotFoundError."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._fs.get_file(self._path(name), str(target))
+
     def create(self, name: str, data: bytes) -> bool:
         """Write `name` only if nobody has before (conditional put). True if this call wrote it."""
         path = self._path(name)
         if not self._local:
-            try:
-                self._fs.pipe_file(path, data, mode="create")
-            except FileExistsError:
-                return False
-            return True
+            return self._create_remote(path, data)
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
@@ -70,6 +109,22 @@ class Storage:
         finally:
             temporary.unlink(missing_ok=True)
         return True
+
+    def _create_remote(self, path: str, data: bytes) -> bool:
+        for attempt in range(_CONFLICTS):
+            try:
+                self._fs.pipe_file(path, data, mode="create")
+                return True
+            except FileExistsError:
+                return False
+            except OSError as error:  # s3fs does not translate S3's answers to a conditional put
+                code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")
+                if code == "PreconditionFailed":
+                    return False
+                if code != "ConditionalRequestConflict" or attempt == _CONFLICTS - 1:
+                    raise
+                time.sleep(0.1 * 2**attempt)
+        raise AssertionError("unreachable")
 
     def exists(self, name: str) -> bool:
         """Whether `name` is a file or folder here."""
@@ -85,6 +140,13 @@ class Storage:
         found = (str(path) for path in self._fs.find(root))
         names = (path[len(root) :].lstrip("/") for path in found)
         return sorted(n for n in names if n and not n.endswith(".tmp"))
+
+    def statuses(self, name: str = "") -> dict[str, FileStatus]:
+        """Size and age of each file that `list` names."""
+        self._fs.invalidate_cache()
+        root = self._path(name)
+        found = self._fs.find(root, detail=True) if self._fs.exists(root) else {}
+        return {str(path)[len(root) :].lstrip("/"): _status(entry) for path, entry in found.items() if path != root}
 
     def delete(self, name: str = "") -> None:
         """Remove `name`, a file or a whole folder; nothing happens if it is not there."""

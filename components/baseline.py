@@ -1,0 +1,46 @@
+"""What distillation must beat: the same student fine-tuned on the gold labels alone, and TF-IDF."""
+
+from __future__ import annotations
+
+from components.base import Component, Context, run
+from components.training import save_student
+from components.weights import base_folder
+from kd_core.config.data import TaskParams
+from kd_core.config.evaluation import BaselineParams
+from kd_core.config.student import StudentParams
+
+COMPONENT = Component(
+    stage="baseline",
+    params=("student", "baseline", "data.reference.task", "resolved.student"),
+    inputs={
+        "train": "data/checked/reference/train.parquet",
+        "valid": "data/checked/reference/valid.parquet",
+    },
+    outputs={"alone": "models/alone", "tfidf": "models/tfidf"},
+)
+
+
+def main(context: Context) -> None:
+    """Write models/alone and models/tfidf."""
+    from kd_core.config.training import FinetuneParams
+    from kd_core.distill.finetune import finetune
+    from kd_core.evaluation import tfidf
+    from kd_core.models.loading import load_tokenizer
+    from kd_core.models.student import new_student
+    from kd_core.rows import read_rows
+    from kd_core.tasks.decode.classification import GOLD
+
+    student = context.section("student", StudentParams)
+    task = context.section("data.reference.task", TaskParams)
+    train, valid = (read_rows(context.input(split)) for split in ("train", "valid"))
+    base = base_folder(context, student.base)
+    model, tokenizer = new_student(student, {GOLD: task.labels}, task.labels, base), load_tokenizer(base)
+    params = FinetuneParams(teachers=(), optimisation=context.section("baseline", BaselineParams).optimisation)
+    curves = finetune(model, tokenizer, train, {}, valid, task, params, context.progress, context.state)
+    save_student(context.output("alone"), model, tokenizer, curves, rows=len(train))
+    pairs = train["text_pair"].tolist() if task.pair else None
+    tfidf.fit(train["text"].tolist(), train["label"].tolist(), task.labels, pairs).save(context.output("tfidf"))
+
+
+if __name__ == "__main__":
+    run(COMPONENT, main)

@@ -1,0 +1,40 @@
+"""The servable student: the trained model with the exit threshold that a stated loss of accuracy allows."""
+
+from __future__ import annotations
+
+from components.base import Component, Context, run
+from kd_core.config.data import TaskParams
+from kd_core.config.evaluation import ExportParams
+
+COMPONENT = Component(
+    stage="export",
+    params=("export", "data.reference.task"),
+    inputs={"model": "models/self_distill", "valid": "data/checked/reference/valid.parquet"},
+    outputs={"student": "models/student"},
+)
+
+
+def main(context: Context) -> None:
+    """Choose the threshold on the validation split and write models/student with inference.json."""
+    from kd_core.inference.export import export
+
+    choice = export(
+        context.input("model"),
+        context.input("valid"),
+        context.output("student"),
+        context.section("data.reference.task", TaskParams),
+        context.section("export", ExportParams).max_accuracy_loss,
+    )
+    point = choice.chosen
+    context.progress.update(
+        "choose threshold",
+        choice.rows,
+        choice.rows,
+        threshold=point.threshold,
+        accuracy=point.accuracy,
+        mean_layers=point.mean_layers,
+    )
+
+
+if __name__ == "__main__":
+    run(COMPONENT, main)

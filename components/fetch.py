@@ -1,0 +1,170 @@
+"""Brings what is remote onto this machine: S3 objects, hub snapshots, botocore wheels. The only user of boto3 here.
+
+Credentials and endpoint come from the environment (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID…, HF_TOKEN), as boto3 and
+huggingface_hub read them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from kd_core.runtime import fingerprint
+from kd_core.runtime.errors import InvalidDataError, KDError, ParamsError, TryAgainError
+
+WEIGHT_PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model")
+"""What is fetched of a model: no pickles (.bin, .pt), no code."""
+
+_PIP_SECONDS = 600
+
+
+def fetch_weights(address: str, revision: str | None = None) -> str:
+    """A local address of a model or tokenizer: `pkg://…` and folders as they are, anything else downloaded.
+
+    `address`: `pkg://…`, a folder, `s3://bucket/prefix`, or a hub id, which `revision` (a commit) pins. Raises
+    ParamsError for an unresolved `models:/…`, InvalidDataError where there are no weights, TryAgainError where the
+    network fails.
+    """
+    if address.startswith("pkg://") or Path(address).is_dir():
+        return address
+    if address.startswith("models:/"):
+        raise ParamsError(f"{address}: not resolved; start the run with `kd`, which looks registry names up first")
+    if address.startswith("s3://"):
+        return str(_downloaded(address, revision, lambda folder: _fetch_s3(address, folder, WEIGHT_PATTERNS)))
+    if address.startswith((".", "/", "~")) or address.count("/") > 1:
+        raise InvalidDataError(f"{address}: no such folder; correct the address of the weights")
+    return _fetch_hub(address, revision)
+
+
+def fetch_resolved(resolved: Mapping[str, Any]) -> str:
+    """`fetch_weights` of a record {address, revision?, sha256?}, as the start of a run wrote it.
+
+    Raises InvalidDataError if model.safetensors is no longer the one whose `sha256` was recorded.
+    """
+    folder = fetch_weights(str(resolved["address"]), resolved.get("revision"))
+    expected, weights = resolved.get("sha256"), Path(folder) / "model.safetensors"
+    if expected and weights.is_file() and fingerprint.of_file(weights) != expected:
+        raise InvalidDataError(f"{weights}: changed since the run was started (sha256 differs); start a new run")
+    return folder
+
+
+@contextmanager
+def fetched_data(address: str) -> Iterator[Path]:
+    """A local path of a data file or folder, valid inside the block: `s3://…` is downloaded to a temporary folder."""
+    if not address.startswith("s3://"):
+        yield Path(address).expanduser()
+        return
+    with tempfile.TemporaryDirectory(prefix="kd-data-") as folder:
+        _fetch_s3(address, Path(folder), ("*.csv", "*.jsonl", "*.parquet"))
+        files = [path for path in Path(folder).rglob("*") if path.is_file()]
+        yield files[0] if len(files) == 1 else Path(folder)
+
+
+@contextmanager
+def fetched_wheel(package: str, version: str) -> Iterator[Path]:
+    """The wheel of one release, by pip, valid inside the block; it is not installed, and no code of it runs."""
+    with tempfile.TemporaryDirectory(prefix="kd-wheel-") as folder:
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--dest", folder]
+        command += ["--quiet", "--disable-pip-version-check", f"{package}=={version}"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_PIP_SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            raise TryAgainError(f"{package}=={version}: no answer in {_PIP_SECONDS} s; try again") from None
+        wheels = list(Path(folder).glob("*.whl"))
+        if done.returncode or not wheels:
+            _explain_pip(f"{package}=={version}", done.stderr)
+        yield wheels[0]
+
+
+def _explain_pip(requirement: str, output: str) -> None:
+    last = output.strip().splitlines()[-1] if output.strip() else "no output"
+    if "No matching distribution" in output:
+        raise ParamsError(f"{requirement}: no such release ({last}); correct `revision` of the data source")
+    raise TryAgainError(f"{requirement}: cannot be downloaded ({last}); check the network, then run again")
+
+
+def _fetch_hub(name: str, revision: str | None) -> str:
+    from huggingface_hub import errors, snapshot_download
+
+    try:
+        folder = snapshot_download(name, revision=revision, allow_patterns=list(WEIGHT_PATTERNS))
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
+        raise InvalidDataError(f"{name}: no such model on the hub at {revision or 'main'} ({error})") from None
+    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
+        raise TryAgainError(f"{name}: the hub cannot be reached ({error}); check the network, then run again") from None
+    if not any(Path(folder).glob("*.safetensors")):
+        raise InvalidDataError(f"{name}: has no .safetensors weights; pickled weights are not loaded")
+    return str(folder)
+
+
+def _downloaded(address: str, revision: str | None, fetch: Any) -> Path:
+    """A folder that `fetch` fills once; a later call with the same address and revision finds it there."""
+    root = Path(os.environ.get("KD_HOME", tempfile.gettempdir())) / "downloads"
+    target = root / fingerprint.of_value([address, revision])[:32]
+    if target.is_dir() and revision is not None:
+        return target
+    partial = root / f".{target.name}.{uuid.uuid4().hex}.tmp"
+    try:
+        partial.mkdir(parents=True)
+        fetch(partial)
+        if target.is_dir():
+            shutil.rmtree(target)
+        partial.replace(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
+def _fetch_s3(address: str, folder: Path, patterns: tuple[str, ...]) -> None:
+    """Download an object, or all objects below a prefix, that match `patterns` into `folder`."""
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    bucket, _, prefix = address.removeprefix("s3://").partition("/")
+    prefix = prefix.rstrip("/")
+    try:
+        client = boto3.client("s3")
+        found = 0
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            for key in (entry["Key"] for entry in page.get("Contents", [])):
+                target = _target(folder, key, prefix, address)
+                if target is not None and any(PurePosixPath(key).match(pattern) for pattern in patterns):
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    client.download_file(bucket, key, str(target))
+                    found += 1
+    except ClientError as error:
+        raise _explain_s3(address, error) from None
+    except BotoCoreError as error:
+        raise TryAgainError(f"{address}: {error}; check AWS_ENDPOINT_URL and the network, then run again") from None
+    if not found:
+        raise InvalidDataError(f"{address}: no object here matches {', '.join(patterns)}; correct the address")
+
+
+def _target(folder: Path, key: str, prefix: str, address: str) -> Path | None:
+    """Where an object goes; None for a key that merely begins like the prefix. Raises if it would leave `folder`."""
+    if prefix and key != prefix and not key.startswith(f"{prefix}/"):
+        return None
+    name = key.removeprefix(prefix).removeprefix("/") or PurePosixPath(key).name
+    parts = name.split("/")
+    if name.endswith("/"):
+        return None
+    if any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts):
+        raise InvalidDataError(f"{address}: the key {key!r} would be written outside its folder; rename the object")
+    return folder.joinpath(*parts)
+
+
+def _explain_s3(address: str, error: Any) -> KDError:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    if code in {"NoSuchBucket", "NoSuchKey", "404"}:
+        return InvalidDataError(f"{address}: not there ({code}); correct the address")
+    if code in {"AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch"}:
+        return InvalidDataError(f"{address}: no access ({code}); check the credentials in the environment")
+    return TryAgainError(f"{address}: {error}; run again")

@@ -1,0 +1,120 @@
+"""Reads one role's source, groups near-duplicates, splits, and writes `data/raw/<role>`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import pandas as pd
+
+from components.base import Component, Context, run
+from components.fetch import fetched_data, fetched_wheel
+from kd_core.config.data import BotocoreSource, DataParams, FilesSource, HuggingFaceSource, Role
+from kd_core.data.botocore_docs import read_botocore
+from kd_core.data.dataset import build_dataset, write_splits
+from kd_core.data.files import read_files
+from kd_core.data.huggingface import read_huggingface
+from kd_core.data.ledger import Ledger, ledger_name
+from kd_core.rows import rows_hash
+from kd_core.runtime import fingerprint
+from kd_core.runtime.errors import InvalidDataError, ParamsError
+from kd_core.runtime.storage import Storage
+
+COMPONENT = Component(
+    stage="ingest",
+    items=("role",),
+    params=("data.{role}", "resolved.data.{role}"),
+    outputs={"raw": "data/raw/{role}"},
+)
+
+Read = tuple[pd.DataFrame, dict[str, Any]]
+"""Rows, and what the source turned out to be: at least its `revision`."""
+
+
+def main(context: Context) -> None:
+    """Write the five splits, dataset.json and ledger.parquet."""
+    role: Role = context.items["role"]  # type: ignore[assignment]
+    params = context.section(f"data.{role}", DataParams)
+    resolved = _resolved(context, role)
+    context.progress.update("read", 0, 3, "steps")
+    rows, source = _read(params, role, resolved)
+    context.progress.update("split", 1, 3, "steps", rows=len(rows))
+    earlier = _earlier_ledger(context, resolved.get("ledger"))
+    dataset = build_dataset(rows, params, earlier, source["revision"], role)
+    context.progress.update("write", 2, 3, "steps", rows=len(rows))
+    record = {
+        "role": role,
+        "source": {**params.source.model_dump(mode="json"), **source},
+        "revision": source["revision"],
+        "label_shares": dataset.ledger.label_shares,
+        "previous": {"revision": earlier.revision, "label_shares": earlier.label_shares} if earlier.revision else None,
+        "unlabelled_from": dataset.unlabelled_from,
+        "notes": list(dataset.notes),
+    }
+    folder = context.output("raw")
+    write_splits(folder, dataset.splits, record)
+    dataset.ledger.write(folder / "ledger.parquet")
+    context.progress.update("write", 3, 3, "steps", rows=len(rows))
+
+
+def _resolved(context: Context, role: Role) -> Mapping[str, Any]:
+    try:
+        return dict(context.value(f"resolved.data.{role}") or {})
+    except ParamsError:  # a params.yaml written by hand: nothing is pinned, there is no earlier revision
+        return {}
+
+
+def _earlier_ledger(context: Context, sha256: str | None) -> Ledger:
+    if not sha256:
+        return Ledger()
+    name = ledger_name(sha256)
+    try:
+        return Ledger.from_bytes(Storage(context.store_url).read(name), name)
+    except FileNotFoundError:
+        raise InvalidDataError(
+            f"{context.store_url}/{name}: the split ledger of the previous revision is missing; restore it, since "
+            "without it texts trained on could become test texts"
+        ) from None
+
+
+def _read(params: DataParams, role: Role, resolved: Mapping[str, Any]) -> Read:
+    source, task = params.source, params.task
+    if isinstance(source, BotocoreSource):
+        return _read_botocore(source, resolved)
+    labelled, pair = task is not None, task is not None and task.pair
+    if isinstance(source, FilesSource):
+        return _read_files(source, role, pair or "text_pair" in source.columns, labelled)
+    revision = str(resolved.get("revision") or source.revision)
+    return _read_hub(source, revision, role, pair or "text_pair" in source.columns, labelled)
+
+
+def _read_botocore(source: BotocoreSource, resolved: Mapping[str, Any]) -> Read:
+    from importlib.metadata import version
+
+    installed = version("botocore")
+    wanted = str(resolved.get("revision") or source.revision)
+    if wanted in ("installed", installed):
+        return read_botocore(source), {"revision": installed}
+    with fetched_wheel("botocore", wanted) as wheel:
+        return read_botocore(source, wheel), {"revision": wanted, "wheel_sha256": fingerprint.of_file(wheel)}
+
+
+def _read_files(source: FilesSource, role: Role, pair: bool, labelled: bool) -> Read:
+    addresses: dict[str | None, str] = {}
+    if isinstance(source.path, str):
+        addresses[None] = source.path
+    else:
+        addresses.update({str(split): address for split, address in source.path.items()})
+    with ExitStack() as stack:
+        paths = {split: stack.enter_context(fetched_data(address)) for split, address in addresses.items()}
+        rows = read_files(paths, source.columns, role, pair, labelled)
+    return rows, {"revision": rows_hash(rows)}
+
+
+def _read_hub(source: HuggingFaceSource, revision: str, role: Role, pair: bool, labelled: bool) -> Read:
+    return read_huggingface(source, revision, role, pair, labelled), {"revision": revision}
+
+
+if __name__ == "__main__":
+    run(COMPONENT, main)

@@ -1,0 +1,40 @@
+"""Speed on the machine that runs the stage: throughput and latency of the teachers and the student, side by side."""
+
+from __future__ import annotations
+
+import json
+
+from components.base import Component, Context, run
+from kd_core.config.evaluation import MeasureParams
+
+COMPONENT = Component(
+    stage="measure",
+    params=("measure", "data.reference.task"),
+    inputs={
+        "machine": "machine.json",
+        "student": "models/student",
+        "teachers": "teachers",
+        "texts": "data/checked/reference/calibration.parquet",
+    },
+    outputs={"metrics": "measure/metrics.json"},
+)
+
+
+def main(context: Context) -> None:
+    """Write measure/metrics.json."""
+    from kd_core.evaluation.measure import measure
+
+    found = measure(
+        student=context.input("student"),
+        teachers=context.input("teachers"),
+        texts=context.input("texts"),
+        machine=json.loads(context.input("machine").read_text(encoding="utf-8")),
+        params=context.section("measure", MeasureParams),
+        progress=context.progress,
+    )
+    path = context.output("metrics")
+    path.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run(COMPONENT, main)

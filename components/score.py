@@ -1,0 +1,60 @@
+"""Teacher scoring: one table of logits for exactly the rows that a training stage reads.
+
+Calibration and test rows are never scored, since nothing that trains may see them.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from components.base import Component, Context, run
+from kd_core.runtime.errors import ParamsError
+from kd_core.runtime.progress import Progress
+
+COMPONENTS = {
+    role: Component(
+        stage=f"score_{role}",
+        items=("role", "teacher"),
+        params=("resolved.versions.training",),
+        inputs={
+            "teacher": "teachers/{teacher}",
+            **{split: f"data/checked/{role}/{split}.parquet" for split in splits},
+        },
+        outputs={"scores": f"scores/{role}/{{teacher}}"},
+    )
+    for role, splits in {
+        "pretraining": ("train", "unlabelled"),
+        "reference": ("train", "valid", "unlabelled"),
+    }.items()
+}
+"""By data role; one stage each."""
+
+
+def main(context: Context) -> None:
+    """Score the role's training splits with one teacher, or take what the store already has."""
+    import pandas as pd
+    import torch
+
+    from kd_core.models.teacher import Teacher
+    from kd_core.rows import read_rows
+    from kd_core.scoring.score import score, spec_of
+    from kd_core.scoring.store import ScoreStore
+    from kd_core.scoring.table import write_scores
+
+    role, name = context.items["role"], context.items["teacher"]
+    if role not in COMPONENTS:
+        raise ParamsError(f"role {role!r}: one of {', '.join(COMPONENTS)}")
+    splits = [split for split in COMPONENTS[role].inputs if split != "teacher"]
+    frames = {split: read_rows(context.input(split)) for split in splits}
+    teacher = Teacher.load(context.input("teacher"))
+    teacher.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    store = ScoreStore(f"{context.store_url}/scores")
+    rows = pd.concat(list(frames.values()), ignore_index=True)
+    progress = Progress.from_environment(f"score_{role}@{name}")
+    logits = score(teacher, rows, store, progress)
+    write_scores(context.output("scores"), teacher.name, spec_of(teacher), frames, logits)
+
+
+if __name__ == "__main__":
+    asked = sys.argv[1] if len(sys.argv) > 1 else ""
+    run(COMPONENTS.get(asked, COMPONENTS["reference"]), main)

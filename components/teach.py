@@ -1,0 +1,74 @@
+"""One teacher, ready to be asked: fetched, fine-tuned if its spec says so, checked against gold labels, saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.base import Component, Context, run
+from components.fetch import fetch_resolved, fetch_weights
+from components.training import write_history
+from components.weights import resolved
+from kd_core.config.data import TaskParams
+from kd_core.config.teachers import TeacherParams
+
+if TYPE_CHECKING:
+    from kd_core.models.teacher import Teacher
+
+COMPONENT = Component(
+    stage="teach",
+    items=("teacher",),
+    params=("teachers.{teacher}", "data.{teacher.data}.task", "resolved.teachers.{teacher}"),
+    inputs={
+        "train": "data/checked/{teacher.data}/train.parquet",
+        "valid": "data/checked/{teacher.data}/valid.parquet",
+    },
+    outputs={"teacher": "teachers/{teacher}"},
+)
+
+
+def main(context: Context) -> None:
+    """Write the teacher's folder with teacher.json and history.json."""
+    from kd_core.distill.teach import fine_tune
+    from kd_core.models.contract import check_teacher
+    from kd_core.models.teacher import save_teacher
+    from kd_core.rows import read_rows
+
+    params = context.section(f"teachers.{context.items['teacher']}", TeacherParams)
+    task = context.section(f"data.{params.data}.task", TaskParams)
+    train, valid = (read_rows(context.input(split)) for split in ("train", "valid"))
+    teacher = _prepare(context, params, task)
+    curves = {}
+    if params.fine_tune is not None:
+        curves = fine_tune(teacher, train, valid, params.fine_tune, context.progress, context.state)
+    contract = check_teacher(teacher, valid, task)
+    folder = context.output("teacher")
+    save_teacher(teacher, folder, contract)
+    write_history(folder, curves, rows=len(train) if curves else 0)
+
+
+def _prepare(context: Context, params: TeacherParams, task: TaskParams) -> Teacher:
+    import torch
+
+    from kd_core.models.teacher import prepare
+    from kd_core.models.weights import local_folder
+
+    name = context.items["teacher"]
+    pinned = resolved(context, f"teachers.{name}")
+    folder = local_folder(fetch_resolved({"address": params.weights, **pinned}))
+    if params.fine_tune is not None:
+        torch.manual_seed(params.fine_tune.seed)  # the new classifier's weights
+    return prepare(name, params, task, folder, _tokenizer_folder(params, pinned))
+
+
+def _tokenizer_folder(params: TeacherParams, pinned: Mapping[str, Any]) -> Path | None:
+    if params.tokenizer is None:
+        return None
+    if pinned.get("tokenizer"):
+        return Path(fetch_resolved({"address": params.tokenizer, **pinned["tokenizer"]}))
+    return Path(fetch_weights(params.tokenizer))
+
+
+if __name__ == "__main__":
+    run(COMPONENT, main)

@@ -1,0 +1,27 @@
+"""How the training stages write a student and its history."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kd_core.distill.checkpoint import Curves
+    from kd_core.models.student import StudentModel
+
+
+def save_student(folder: Path, model: StudentModel, tokenizer: Any, curves: Curves, **counts: int) -> None:
+    """Write weights, config, tokenizer and history.json (`curves`, and what was counted)."""
+    model.save_pretrained(folder)
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()  # what the last call cut and padded to would be saved, too
+    backend.no_padding()
+    tokenizer.save_pretrained(folder)
+    write_history(folder, curves, **counts)
+
+
+def write_history(folder: Path, curves: Curves, **counts: int) -> None:
+    """Write history.json."""
+    text = json.dumps({"curves": curves, **counts}, indent=1, sort_keys=True)
+    (folder / "history.json").write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,31 @@
+"""Between the stages: new decoders for gold labels and reference teachers on the pre-trained encoder."""
+
+from __future__ import annotations
+
+from components.base import Component, Context, run
+from components.training import save_student
+from kd_core.config.data import TaskParams
+
+COMPONENT = Component(
+    stage="update",
+    params=("student.combine", "finetune.teachers", "data.reference.task"),
+    inputs={"model": "models/pretrain"},
+    outputs={"model": "models/update"},
+)
+
+
+def main(context: Context) -> None:
+    """Write models/update."""
+    from kd_core.distill.update import update
+    from kd_core.models.loading import load_tokenizer
+    from kd_core.models.student import StudentModel
+
+    folder = context.input("model")
+    model, tokenizer = StudentModel.from_pretrained(folder), load_tokenizer(folder)
+    task = context.section("data.reference.task", TaskParams)
+    update(model, context.value("finetune.teachers"), task.labels, context.value("student.combine"))
+    save_student(context.output("model"), model, tokenizer, {})
+
+
+if __name__ == "__main__":
+    run(COMPONENT, main)

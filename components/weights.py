@@ -1,0 +1,26 @@
+"""Where the weights that a stage starts from lie: what the start of the run pinned, fetched if it is remote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components.base import Context
+from components.fetch import fetch_resolved
+from kd_core.runtime.errors import ParamsError
+
+
+def resolved(context: Context, key: str) -> Mapping[str, Any]:
+    """What the start of the run pinned under `resolved.<key>`; empty for a params.yaml written by hand."""
+    try:
+        return dict(context.value(f"resolved.{key}") or {})
+    except ParamsError:
+        return {}
+
+
+def base_folder(context: Context, address: str) -> Path:
+    """The local folder of the student's base model."""
+    from kd_core.models.weights import local_folder
+
+    return local_folder(fetch_resolved({"address": address, **resolved(context, "student")}))

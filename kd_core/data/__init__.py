@@ -1,0 +1,1 @@
+"""Data sets: sources, near-duplicate groups, splits that stay, and validation."""

@@ -1,0 +1,140 @@
+"""Stage one: the encoder and one initial decoder per pre-training teacher learn from those teachers' scores.
+
+docs/methods.md §1 (pre-train) and, switched on by a live teacher, §2 (self-attention distillation).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from kd_core.config.data import TaskParams
+from kd_core.config.training import Distillation, PretrainParams
+from kd_core.distill.attention import AttentionDistiller
+from kd_core.distill.checkpoint import Curves
+from kd_core.distill.loop import Batch, Loss, Validation, train
+from kd_core.distill.soft_targets import score_columns, teacher_losses
+from kd_core.distill.texts import batches_of, outputs_of
+from kd_core.models.student import StudentModel
+from kd_core.models.teacher import Teacher
+from kd_core.runtime.errors import ParamsError
+from kd_core.runtime.progress import Progress
+from kd_core.runtime.storage import Storage
+from kd_core.tasks.encode import encode
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HELD_OUT_PERCENT = 2
+"""Rows that only measure how often each decoder agrees with its teacher."""
+
+
+def pretrain(
+    model: StudentModel,
+    tokenizer: Any,
+    rows: pd.DataFrame,
+    scores: Mapping[str, Tensor],
+    task: TaskParams,
+    params: PretrainParams,
+    live: Teacher | None,
+    progress: Progress,
+    state: Storage | None = None,
+) -> Curves:
+    """Train all of `model`, whose decoders are named after their teachers, on `scores` (teacher → logits [N, C_t]).
+
+    Raises ParamsError if the live teacher's tokenizer is not the student's, or their heads do not fit.
+    """
+    held = held_out(rows["id"].tolist())
+    kept = {part: torch.nonzero(chosen).squeeze(1) for part, chosen in (("train", ~held), ("held", held))}
+    encoded = {part: encode(rows.iloc[index.numpy()], tokenizer, task) for part, index in kept.items()}
+    columns = score_columns({name: logits[kept["train"]] for name, logits in scores.items()})
+    batches = batches_of(encoded["train"], tokenizer, params.optimisation.batch_tokens, columns)
+
+    def agreement() -> dict[str, float]:
+        answer = _side_by_side(model, list(scores))
+        answers = outputs_of(model, answer, encoded["held"], tokenizer, params.optimisation.batch_tokens)
+        return _agreement(answers, {name: logits[kept["held"]] for name, logits in scores.items()})
+
+    validation = Validation(agreement, "agreement") if held.any() else None
+    with ExitStack() as stack:
+        loss = multi_teacher_loss(list(scores), params.distillation)
+        if live is not None:
+            check_same_tokenizer(live, tokenizer)
+            distiller = stack.enter_context(AttentionDistiller(live.model, model.encoder, params.attention))
+            loss = with_attention(loss, live, distiller, params)
+        return train(model, loss, batches, params.optimisation, progress, state, validation)
+
+
+def multi_teacher_loss(teachers: list[str], distillation: Distillation) -> Loss:
+    """L = Σ_t w_t · D(p_teacher_t, p_decoder_t), w uniform."""
+
+    def loss(model: StudentModel, batch: Batch) -> dict[str, Tensor]:
+        logits = model.decode(model.hidden_states(batch)[-1], batch["attention_mask"])
+        losses = teacher_losses(logits, batch, teachers, distillation)
+        parts = {f"loss_{name}": value for name, value in zip(teachers, losses, strict=True)}
+        return {"loss": torch.stack(losses).mean()} | parts
+
+    return loss
+
+
+def with_attention(inner: Loss, live: Teacher, distiller: AttentionDistiller, params: PretrainParams) -> Loss:
+    """`inner` + α · L_AT + β · L_VR of the live teacher on the same batch."""
+
+    def loss(model: StudentModel, batch: Batch) -> dict[str, Tensor]:
+        losses = inner(model, batch)
+        with torch.no_grad():
+            live.model.to(batch["input_ids"].device)
+            live.logits({name: batch[name] for name in live.tokenizer.model_input_names if name in batch})
+        attention, value = distiller.losses(batch["attention_mask"])
+        total = losses["loss"] + params.attention.alpha * attention + params.attention.beta * value
+        return losses | {"loss": total, "relation_attention": attention, "relation_value": value}
+
+    return loss
+
+
+def check_same_tokenizer(live: Teacher, tokenizer: Any) -> None:
+    """Raises ParamsError unless both cut every text into the same ids: positions must mean the same on both sides."""
+    ours, theirs = (_tokenizer_identity(each) for each in (tokenizer, live.tokenizer))
+    if ours != theirs:
+        raise ParamsError(
+            "pretrain.live_teacher: its tokenizer is not the student's, so their attention cannot be compared; "
+            "name a teacher that shares student.base's tokenizer, or `none`"
+        )
+
+
+def _tokenizer_identity(tokenizer: Any) -> dict[str, Any]:
+    """The whole tokenizer but for padding and truncation, which calls change."""
+    state: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
+    return {key: value for key, value in state.items() if key not in {"padding", "truncation"}}
+
+
+def held_out(ids: list[str]) -> Tensor:
+    """[N] whether a row is held out, by a stable hash of its id."""
+    digests = [hashlib.sha256(each.encode()).digest() for each in ids]
+    return torch.tensor([int.from_bytes(digest[:8], "big") % 100 < HELD_OUT_PERCENT for digest in digests])
+
+
+def _side_by_side(model: StudentModel, decoders: list[str]) -> Callable[[Batch], Tensor]:
+    """Batch → logits of the decoders in this order, [B, Σ C_t]."""
+
+    def answer(batch: Batch) -> Tensor:
+        logits = model.decode(model.hidden_states(batch)[-1], batch["attention_mask"])
+        return torch.cat([logits[name] for name in decoders], dim=1)
+
+    return answer
+
+
+def _agreement(answers: Tensor, scores: Mapping[str, Tensor]) -> dict[str, float]:
+    """Share of rows where a decoder's label is its teacher's: each, and the mean."""
+    parts = torch.split(answers, [logits.shape[1] for logits in scores.values()], dim=1)
+    shares = {
+        f"agreement_{name}": float((part.argmax(-1) == logits.argmax(-1)).float().mean())
+        for part, (name, logits) in zip(parts, scores.items(), strict=True)
+    }
+    return {"agreement": sum(shares.values()) / len(shares)} | shares

@@ -1,0 +1,26 @@
+"""Teachers' scores beside the texts of a batch, and each decoder's distance from its own teacher.
+
+docs/methods.md §1: targets of several teachers stay apart; they are never averaged into one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from kd_core.config.training import Distillation
+from kd_core.distill.loop import Batch
+from kd_core.tasks.loss import soft_loss
+
+
+def score_columns(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Teacher → logits as columns of a batch; a teacher may have any name, that of another column too."""
+    return {f"scores:{name}": logits for name, logits in scores.items()}
+
+
+def teacher_losses(
+    logits: Mapping[str, Tensor], batch: Batch, teachers: list[str], params: Distillation
+) -> list[Tensor]:
+    """D(p_teacher_t, p_decoder_t), each decoder against its own teacher's scores in the batch."""
+    return [soft_loss(logits[name], batch[f"scores:{name}"], params) for name in teachers]

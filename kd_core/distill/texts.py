@@ -1,0 +1,53 @@
+"""Encoded rows as what the loop takes and what a model answers for them, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kd_core.distill.loop import Batch, Batches, Validation
+from kd_core.tasks.encode import Encoded, collate, token_batches
+
+
+def batches_of(encoded: Encoded, tokenizer: Any, batch_tokens: int, columns: Mapping[str, Tensor]) -> Batches:
+    """Token batches of all rows; each carries its rows of `columns` (each [N, …]) beside the token ids."""
+
+    def collate_rows(indices: list[int]) -> Batch:
+        chosen = {name: column[indices] for name, column in columns.items()}
+        return collate(encoded, indices, tokenizer.pad_token_id) | chosen
+
+    lengths = encoded.lengths
+    return Batches(lambda generator: token_batches(lengths, batch_tokens, generator), collate_rows)
+
+
+@torch.no_grad()
+def outputs_of(
+    model: nn.Module, answer: Callable[[Batch], Tensor], encoded: Encoded, tokenizer: Any, batch_tokens: int
+) -> Tensor:
+    """`answer` for every row, [N, …] on the CPU in the rows' order, with `model` (which it calls) in eval mode."""
+    device = next(model.parameters()).device
+    model.eval()
+    parts, order = [], []
+    for indices in token_batches(encoded.lengths, batch_tokens, None):
+        batch = collate(encoded, indices, tokenizer.pad_token_id)
+        parts.append(answer({name: tensor.to(device) for name, tensor in batch.items()}).cpu())
+        order.extend(indices)
+    return torch.cat(parts)[torch.argsort(torch.tensor(order))]
+
+
+def accuracy_on(
+    model: nn.Module, answer: Callable[[Batch], Tensor], encoded: Encoded, tokenizer: Any, batch_tokens: int
+) -> Validation | None:
+    """Accuracy of `answer` ([B, C], in the task's label order) on labelled rows; None if there are none."""
+    labelled = encoded.targets != -100
+    if not labelled.any():
+        return None
+
+    def metrics() -> dict[str, float]:
+        predicted = outputs_of(model, answer, encoded, tokenizer, batch_tokens).argmax(-1)
+        return {"accuracy": float((predicted == encoded.targets)[labelled].float().mean())}
+
+    return Validation(metrics, "accuracy")

@@ -1,0 +1,155 @@
+"""The evaluation of a run: every model on the same test rows, into metrics.json and details/."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kd_core.config.data import TaskParams
+from kd_core.config.evaluation import EvaluateParams
+from kd_core.evaluation import answers as answered
+from kd_core.evaluation import details, quality, slices
+from kd_core.evaluation.quality import ADAPTIVE, ALONE, TEACHER, TFIDF, TRUNK, Answers
+from kd_core.evaluation.reference import reference_teachers
+from kd_core.inference.exits import Exits, Predictions, shares
+from kd_core.inference.predictor import Predictor
+from kd_core.models.teacher import Teacher
+from kd_core.rows import read_rows, rows_hash
+from kd_core.runtime.errors import InvalidDataError
+from kd_core.runtime.progress import Progress
+
+_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Models:
+    """Folders of the models that are evaluated."""
+
+    student: Path
+    alone: Path
+    tfidf: Path
+    teachers: Path
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was found."""
+
+    metrics: dict[str, Any]
+    examples: pd.DataFrame
+    tables: dict[str, Any]
+    """File name (without .json) → content, for details/."""
+
+    def write(self, metrics: Path, folder: Path) -> None:
+        """Write metrics.json and the files of details/."""
+        self.examples.to_parquet(folder / "examples.parquet", index=False)
+        for name, content in self.tables.items():
+            _write(folder / f"{name}.json", content)
+        _write(metrics, self.metrics)
+
+
+@dataclass(frozen=True)
+class _Student:
+    """The exported student's outcome on the test rows."""
+
+    exits: Exits
+    adaptive: Predictions
+    """With early exits at the chosen threshold, as it serves."""
+    threshold: float
+
+
+def evaluate(models: Models, test: Path, task: TaskParams, params: EvaluateParams, progress: Progress) -> Evaluation:
+    """Evaluate every teacher of the reference task, the student (trunk, each branch, early exits) and the baselines.
+
+    :param test: rows of the test split
+    :raises InvalidDataError: no labelled test row, or a model is missing, damaged or of another task
+    """
+    rows = read_rows(test)
+    rows = rows[rows["label"].notna()].reset_index(drop=True)
+    if rows.empty:
+        raise InvalidDataError(f"{test}: no labelled row to evaluate on; set data.reference.split.test")
+    predictor = Predictor.load(models.student)
+    exits = answered.of_student(models.student, rows, task)
+    student = _Student(exits, predictor.predict_rows(rows), predictor.record.threshold)
+    answers = _answers(models, rows, task, params, student, progress)
+    parts = slices.of_rows(rows)
+    metrics = {"test": {"rows": len(rows), "hash": rows_hash(rows)}, **_metrics(answers, student, params)}
+    return Evaluation(
+        metrics=_round({**metrics, "slices": quality.of_slices(answers, parts)}),
+        examples=details.examples(rows, answers, student.adaptive, task.labels, parts),
+        tables=_round(_tables(answers, student, task, params)),
+    )
+
+
+def _answers(
+    models: Models,
+    rows: pd.DataFrame,
+    task: TaskParams,
+    params: EvaluateParams,
+    student: _Student,
+    progress: Progress,
+) -> Answers:
+    exits, found = student.exits, {}
+    teachers = reference_teachers(models.teachers)
+    for folder in progress.track(teachers, "teachers", len(teachers), "models"):
+        found[f"{TEACHER}{folder.name}"] = answered.of_teacher(Teacher.load(folder), rows, task)
+    found[TRUNK] = exits.only(exits.layers[-1])
+    found |= {f"branch:{layer}": exits.only(layer) for layer in exits.layers[:-1]}
+    found[ADAPTIVE] = student.adaptive.probabilities
+    found |= {f"{ADAPTIVE}@{value:g}": exits.simulate(value).probabilities for value in params.thresholds}
+    alone = answered.of_student(models.alone, rows, task)
+    found[ALONE] = alone.only(alone.layers[-1])
+    found[TFIDF] = answered.of_tfidf(models.tfidf, rows, task)
+    index = {label: position for position, label in enumerate(task.labels)}
+    targets = np.asarray(rows["label"].map(index), dtype=np.int64)
+    return Answers(targets, rows["group"].to_numpy(str), found)
+
+
+def _metrics(answers: Answers, student: _Student, params: EvaluateParams) -> dict[str, Any]:
+    gap, conclusion = quality.gap_closed(answers, params)
+    return {
+        "confidence": params.confidence,
+        "models": quality.of_models(answers, params),
+        "best_teacher": answers.best_teacher,
+        "differences": {name: found.as_dict() for name, found in quality.differences(answers, params).items()},
+        "gap_closed": gap,
+        "gap_conclusion": conclusion,
+        "threshold": student.threshold,
+        "exits": shares(student.adaptive.exit_layer, student.exits.layers),
+        "mean_layers": float(student.adaptive.exit_layer.mean()),
+    }
+
+
+def _tables(answers: Answers, student: _Student, task: TaskParams, params: EvaluateParams) -> dict[str, Any]:
+    exits, thresholds = student.exits, sorted({*params.thresholds, student.threshold})
+    used = {f"{value:g}": shares(exits.simulate(value).exit_layer, exits.layers) for value in thresholds}
+    return {
+        "curve": {
+            "layers": list(exits.layers),
+            "threshold": student.threshold,
+            "points": details.curve(exits, answers.targets, thresholds),
+        },
+        "exits": used,
+        "reliability": details.reliability(answers, (answers.best_teacher, TRUNK, ADAPTIVE, ALONE)),
+        "confusion": details.confusion(answers, ADAPTIVE, task.labels),
+    }
+
+
+def _round(value: Any) -> Any:
+    """Six digits are more than a test split can tell, and stay readable."""
+    if isinstance(value, float):
+        return round(value, _DIGITS)
+    if isinstance(value, dict):
+        return {key: _round(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_round(item) for item in value]
+    return value
+
+
+def _write(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,130 @@
+"""How fast the models answer on this machine, side by side in one run, from text to probabilities.
+
+Other programs make a timing several times worse, so repeats of all models are interleaved and medians compared: the
+ratios hold where the absolute numbers do not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from kd_core.config.evaluation import MeasureParams
+from kd_core.evaluation.contestants import Contestant, all_contestants
+from kd_core.inference.record import InferenceRecord, text_columns
+from kd_core.rows import read_rows
+from kd_core.runtime.errors import InvalidDataError
+from kd_core.runtime.progress import Progress
+
+MOST_CALLS = 32
+"""Calls of one model in one repeat at most: batch 1 is timed on fewer texts than the large batches."""
+
+_SEED = 0
+
+
+def measure(
+    student: Path, teachers: Path, texts: Path, machine: Mapping[str, Any], params: MeasureParams, progress: Progress
+) -> dict[str, Any]:
+    """Time every reference teacher and the student in full and with early exits, tokenisation included.
+
+    The biggest teacher is timed through `transformers.pipeline` too, as most people would run it.
+
+    :param texts: rows to answer, of the calibration split
+    :param machine: what this machine is; recorded with the threads in use
+    :returns: machine, device, threads, texts, repeats, reference (the slowest teacher at the largest batch) and rows,
+        one a model and batch: samples_per_second (median of the repeats), latency_ms a batch {p50, p99}, size_mb
+        (weights on disk, 10⁶ bytes), parameters, speedup (throughput ÷ that of the slowest teacher at the same batch)
+    :raises InvalidDataError: no text to time, or no teacher
+    """
+    if params.threads is not None:
+        torch.set_num_threads(params.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rows = _sample(texts, InferenceRecord.read(student), params.texts)
+    contestants = all_contestants(student, teachers, device)
+    seconds = time_all(contestants, rows, params.batches, params.repeats, progress)
+    results = [
+        _row(contestant, batch, rows, seconds[contestant.name, batch])
+        for batch in params.batches
+        for contestant in contestants
+    ]
+    reference = _add_speedups(results)
+    return {
+        "machine": dict(machine),
+        "device": device.type,
+        "threads": torch.get_num_threads(),
+        "texts": len(rows),
+        "repeats": params.repeats,
+        "reference": reference,
+        "rows": results,
+    }
+
+
+def _sample(path: Path, record: InferenceRecord, count: int) -> pd.DataFrame:
+    rows = read_rows(path)[list(text_columns(record.task))]
+    if rows.empty:
+        raise InvalidDataError(f"{path}: no text to time; set data.reference.split.calibration")
+    return rows.sample(n=min(count, len(rows)), random_state=_SEED).reset_index(drop=True)
+
+
+def time_all(
+    contestants: Sequence[Contestant], rows: pd.DataFrame, batches: Sequence[int], repeats: int, progress: Progress
+) -> dict[tuple[str, int], list[list[float]]]:
+    """(model, batch size) → per repeat the seconds of each call.
+
+    In every repeat all models take their turn, starting with another one each time.
+    """
+    parts = {batch: _batches(rows, batch) for batch in batches}
+    seconds: dict[tuple[str, int], list[list[float]]] = {(c.name, b): [] for c in contestants for b in batches}
+    for contestant in contestants:  # what is only slow the first time does not count
+        for batch in batches:
+            contestant.answer(parts[batch][0])
+    rounds = [(repeat, batch) for repeat in range(repeats) for batch in batches]
+    for repeat, batch in progress.track(rounds, "measure", len(rounds), "rounds"):
+        start = repeat % len(contestants)
+        for contestant in [*contestants[start:], *contestants[:start]]:
+            seconds[contestant.name, batch].append([_seconds(contestant, part) for part in parts[batch]])
+    return seconds
+
+
+def _batches(rows: pd.DataFrame, size: int) -> list[pd.DataFrame]:
+    used = min(len(rows), size * MOST_CALLS)
+    return [rows.iloc[start : min(start + size, used)] for start in range(0, used, size)]
+
+
+def _seconds(contestant: Contestant, part: pd.DataFrame) -> float:
+    began = time.perf_counter()
+    contestant.answer(part)
+    return time.perf_counter() - began
+
+
+def _row(contestant: Contestant, batch: int, rows: pd.DataFrame, seconds: Sequence[Sequence[float]]) -> dict[str, Any]:
+    texts = min(len(rows), batch * MOST_CALLS)
+    calls = np.array([second for repeat in seconds for second in repeat]) * 1000
+    p50, p99 = np.quantile(calls, [0.5, 0.99])
+    return {
+        "model": contestant.name,
+        "batch": batch,
+        "samples_per_second": round(float(np.median([texts / sum(repeat) for repeat in seconds])), 2),
+        "latency_ms": {"p50": round(float(p50), 4), "p99": round(float(p99), 4)},
+        "size_mb": contestant.size_mb,
+        "parameters": contestant.parameters,
+    }
+
+
+def _add_speedups(results: list[dict[str, Any]]) -> str:
+    """Add each row's speed-up; returns the slowest teacher at the largest batch."""
+    reference = ""
+    for batch in sorted({row["batch"] for row in results}):
+        rows = [row for row in results if row["batch"] == batch]
+        teachers = [row for row in rows if row["model"].startswith("teacher:")]
+        slowest = min(teachers, key=lambda row: float(row["samples_per_second"]))
+        reference = str(slowest["model"])
+        for row in rows:
+            row["speedup"] = round(row["samples_per_second"] / slowest["samples_per_second"], 3)
+    return reference

@@ -1,0 +1,143 @@
+"""The model card in Markdown: what the model is for, what it was made from, how good, how fast, and its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kd_core.evaluation.report import Findings
+
+
+def render(findings: Findings, summary: Mapping[str, Any]) -> str:
+    """The whole card."""
+    parts = [_title(findings), _use(findings), _training(findings), _results(findings, summary), _exits(findings)]
+    return "\n\n".join([*parts, _limits(findings), _loading(findings)]) + "\n"
+
+
+def _title(findings: Findings) -> str:
+    kind = "pairs of texts" if findings.task.pair else "single texts"
+    student = next(row for row in findings.measured["rows"] if row["model"] == "adaptive")
+    return (
+        f"# {findings.recipe}: distilled student\n\n"
+        f"A small transformer encoder with early exits that classifies {kind} into {len(findings.task.labels)} labels. "
+        f"{student['parameters']:,} parameters, {findings.inference['layers']} layers, {student['size_mb']:.1f} MB."
+    )
+
+
+def _use(findings: Findings) -> str:
+    labels = ", ".join(f"`{_cell(label)}`" for label in findings.task.labels)
+    return (
+        "## Intended use\n\n"
+        f"Texts like those it was trained on (see below), up to {findings.task.max_length} tokens; longer ones are "
+        "cut. Every text gets one of the labels, also a text that belongs to none of them.\n\n"
+        f"Labels: {labels}"
+    )
+
+
+def _training(findings: Findings) -> str:
+    data = findings.dataset
+    rows = [f"| {split} | {count:,} |" for split, count in data["counts"].items()]
+    teachers = [
+        f"- {_cell(name)}: `{_cell(record['weights'])}`, fingerprint `{record['fingerprint'][:12]}`"
+        for name, record in findings.teachers.items()
+    ]
+    return "\n".join(
+        [
+            "## Data",
+            "",
+            f"Revision `{_cell(data['revision'])}`, hash `{data['hash'][:12]}`.",
+            "",
+            "| split | rows |",
+            "|---|---:|",
+            *rows,
+            "",
+            "Near-duplicates stand on one side of the split. No training stage reads the test rows.",
+            "",
+            "## Teachers",
+            "",
+            *teachers,
+        ]
+    )
+
+
+def _results(findings: Findings, summary: Mapping[str, Any]) -> str:
+    head = f"{summary['confidence']:.0%} interval"
+    lines = [
+        f"| model | accuracy | {head} | macro-F1 | log-loss | ECE | texts/s | speed-up |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in summary["rows"]:
+        quality = findings.metrics["models"][row["model"]]
+        low, high = row["interval"]
+        speed = f"{row['samples_per_second']:,.0f}" if row["samples_per_second"] else "–"
+        times = f"{row['speedup']:.1f}×" if row["speedup"] else "–"
+        numbers = f"{quality['macro_f1']:.3f} | {quality['log_loss']:.3f} | {quality['ece']:.3f}"
+        lines.append(
+            f"| {_cell(row['name'])} | {row['accuracy']:.1%} | {low:.1%} – {high:.1%} | {numbers} | {speed} | {times} |"
+        )
+    return "\n".join(
+        [
+            "## Results",
+            "",
+            f"On {findings.metrics['test']['rows']:,} test rows; intervals resample groups of near-duplicates. "
+            f"Speed at batch {summary['batch']}, tokenisation included, on {_machine(findings)}; ratios carry over to "
+            "other machines better than absolute numbers.",
+            "",
+            *lines,
+            "",
+            summary["conclusion"] + f" {_sentence(summary['gap_conclusion'])}",
+        ]
+    )
+
+
+def _exits(findings: Findings) -> str:
+    valid, metrics = findings.inference["valid"], findings.metrics
+    used = ", ".join(f"{share:.0%} after layer {layer}" for layer, share in metrics["exits"].items())
+    return (
+        "## Early exits and calibration\n\n"
+        f"A text is answered at the first exit whose normalised entropy is below {metrics['threshold']:g}: the largest "
+        f"threshold that costs at most {findings.inference['max_accuracy_loss'] * 100:g} points of accuracy on the "
+        f"{valid['rows']:,} validation rows. Test texts are answered {used}. Threshold 0 is the full model. ECE, the "
+        f"mean gap between confidence and accuracy, is {metrics['models']['adaptive']['ece']:.3f}."
+    )
+
+
+def _limits(findings: Findings) -> str:
+    worst = findings.tables["confusion"]["classes"][:3]
+    named = ", ".join(f"`{_cell(entry['label'])}` ({entry['recall']:.0%} of {entry['rows']})" for entry in worst)
+    return (
+        "## Limits\n\n"
+        f"- Lowest recall on the test rows: {named}.\n"
+        "- Measured on data like its training data only; other sources, languages or styles were not tested.\n"
+        "- It inherits mistakes and biases of its teachers and of the text that they were trained on.\n"
+        "- The best teacher is named by the same test rows, which flatters it slightly."
+    )
+
+
+def _loading(findings: Findings) -> str:
+    pair = findings.task.pair
+    call = 'pandas.DataFrame({"text": ["…"], "text_pair": ["…"]})' if pair else '["…"]'
+    imports = "import pandas\n\n" if pair else ""
+    return (
+        "## How to load\n\n"
+        f"```python\n{imports}from kd_core.inference.predictor import Predictor\n\n"
+        f'predictor = Predictor.load("models/student")\npredictor.predict({call})  # label, probability, exit_layer, '
+        "entropy\n```\n\n"
+        f'Or `kd predict --model models:/…@champion "…"`. Weights are safetensors; no code comes with the model.'
+    )
+
+
+def _machine(findings: Findings) -> str:
+    machine = findings.measured["machine"]
+    where = machine.get("cpu", "an unnamed machine") if findings.measured["device"] == "cpu" else "a GPU"
+    return f"{_cell(str(where))} with {findings.measured['threads']} threads"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
+
+
+def _cell(text: str) -> str:
+    """Text that cannot break a table, code span or line."""
+    return " ".join(text.replace("|", "\\|").replace("`", "'").split())

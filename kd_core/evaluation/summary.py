@@ -1,0 +1,86 @@
+"""The run in a few numbers: the rows of the table that terminal, report and model card show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kd_core.evaluation.names import display_name
+
+SHOWN = ("trunk", "adaptive", "alone", "tfidf")
+
+
+def speeds(measured: Mapping[str, Any], batch: int) -> dict[str, dict[str, Any]]:
+    """Model → its row at one batch size."""
+    return {row["model"]: row for row in measured["rows"] if row["batch"] == batch}
+
+
+def largest_batch(measured: Mapping[str, Any]) -> int:
+    """The batch size at which throughputs are compared."""
+    return max(int(row["batch"]) for row in measured["rows"])
+
+
+def summarise(metrics: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Any]:
+    """summary.json: one row for each teacher, the student in full and with exits, and the baselines.
+
+    Sizes and speeds (at the largest batch) are null for what was not timed.
+    """
+    batch = largest_batch(measured)
+    speed = speeds(measured, batch)
+    teachers = sorted(name for name in metrics["models"] if name.startswith("teacher:"))
+    return {
+        "rows": [_row(name, metrics["models"][name], speed.get(name, {})) for name in (*teachers, *SHOWN)],
+        "batch": batch,
+        "confidence": metrics["confidence"],
+        "best_teacher": metrics["best_teacher"],
+        "gap_closed": metrics["gap_closed"],
+        "gap_conclusion": metrics["gap_conclusion"],
+        "threshold": metrics["threshold"],
+        "exits": metrics["exits"],
+        "conclusion": conclusion(metrics, speed),
+    }
+
+
+def _row(name: str, quality: Mapping[str, Any], speed: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "model": name,
+        "name": display_name(name),
+        "accuracy": quality["accuracy"],
+        "interval": quality["accuracy_interval"],
+        "macro_f1": quality["macro_f1"],
+        "size_mb": speed.get("size_mb"),
+        "parameters": speed.get("parameters"),
+        "samples_per_second": speed.get("samples_per_second"),
+        "speedup": speed.get("speedup"),
+    }
+
+
+def conclusion(metrics: Mapping[str, Any], speed: Mapping[str, Mapping[str, Any]]) -> str:
+    """What was learned, in plain sentences; only what the intervals bear out is called better or worse."""
+    best, adaptive = metrics["best_teacher"], metrics["models"]["adaptive"]
+    teacher = metrics["models"][best]["accuracy"]
+    sentences = [
+        f"With early exits the student answers {adaptive['accuracy']:.1%} of {metrics['test']['rows']:,} test texts "
+        f"correctly; the best teacher, {best.partition(':')[2]}, {teacher:.1%}."
+    ]
+    if "adaptive" in speed and best in speed:
+        times = speed["adaptive"]["samples_per_second"] / speed[best]["samples_per_second"]
+        smaller = speed[best]["parameters"] / speed["adaptive"]["parameters"]
+        sentences.append(f"It answers {times:.1f} times as many texts a second with {_times_fewer(smaller)} weights.")
+    difference = metrics["differences"]["adaptive_minus_alone"]
+    how = _direction(difference["low"], difference["high"])
+    sentences.append(
+        f"Compared with the same student fine-tuned alone it is {how} ({difference['value'] * 100:+.1f} points, "
+        f"{metrics['confidence']:.0%} interval {difference['low'] * 100:+.1f} to {difference['high'] * 100:+.1f})."
+    )
+    return " ".join(sentences)
+
+
+def _direction(low: float, high: float) -> str:
+    if low > 0:
+        return "better"
+    return "worse" if high < 0 else "neither clearly better nor worse"
+
+
+def _times_fewer(ratio: float) -> str:
+    return f"{ratio:.1f} times fewer" if ratio >= 1 else f"{1 / ratio:.1f} times as many"

@@ -1,0 +1,1 @@
+"""Inference: early exits by normalised entropy, their threshold, and predictions for texts and files."""

@@ -1,0 +1,71 @@
+"""What comes out of a model with early exits, and what any threshold would make of it; numpy only.
+
+From the probabilities of every exit, computed once, `simulate` tells the outcome of any threshold without running the
+model again (docs/methods.md §2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Probabilities = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Answers to N texts."""
+
+    probabilities: Probabilities
+    """[N, C], in the order of the model's labels."""
+    exit_layer: npt.NDArray[np.int64]
+    """[N], the layer (1-based) after which each text was answered."""
+    entropy: npt.NDArray[np.float32]
+    """[N], normalised entropy of the answer, in [0, 1]; 0 is certain."""
+
+    @property
+    def answers(self) -> npt.NDArray[np.int64]:
+        """[N], index of the predicted label."""
+        answers: npt.NDArray[np.int64] = self.probabilities.argmax(-1).astype(np.int64)
+        return answers
+
+
+@dataclass(frozen=True)
+class Exits:
+    """The answers of every exit to N texts."""
+
+    layers: tuple[int, ...]
+    """[E], the layers (1-based) that have an exit, ascending; the last is the full model."""
+    probabilities: Probabilities
+    """[N, E, C]"""
+
+    def simulate(self, threshold: float) -> Predictions:
+        """The outcome of adaptive inference at `threshold`: each text leaves at its first exit with U < threshold."""
+        uncertainty = entropy(self.probabilities)
+        leaves = uncertainty < threshold
+        leaves[:, -1] = True
+        first = leaves.argmax(1)
+        rows = np.arange(len(first))
+        layers = np.asarray(self.layers, dtype=np.int64)
+        return Predictions(self.probabilities[rows, first], layers[first], uncertainty[rows, first])
+
+    def only(self, layer: int) -> Probabilities:
+        """[N, C], the answers of one exit, as if all texts left there."""
+        return self.probabilities[:, self.layers.index(layer)]
+
+
+def entropy(probabilities: Probabilities) -> npt.NDArray[np.float32]:
+    """U = −Σ_c p_c log p_c ÷ log C over the last axis, in [0, 1] (docs/methods.md §2)."""
+    positive = np.where(probabilities > 0, probabilities, 1.0)
+    values = -(probabilities * np.log(positive)).sum(-1) / math.log(probabilities.shape[-1])
+    normalised: npt.NDArray[np.float32] = np.clip(values, 0.0, 1.0).astype(np.float32)
+    return normalised
+
+
+def shares(exit_layer: npt.NDArray[np.int64], layers: Sequence[int]) -> dict[str, float]:
+    """Layer → share of the texts that were answered there; every exit has an entry."""
+    return {str(layer): float(np.mean(exit_layer == layer)) for layer in layers}

@@ -1,0 +1,88 @@
+"""Answers from the command line: `python -m kd_core.inference.predict --model DIR --input F --output F`.
+
+Without --input, texts are read from standard input, one JSON value a line (a string, or an object with `text` and, for
+pairs, `text_pair`), and the answers are printed as JSON lines. A process of its own, so that callers need no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kd_core.inference.files import predict_file
+from kd_core.inference.predictor import Predictor
+from kd_core.runtime.errors import InvalidDataError, KDError, ParamsError
+from kd_core.runtime.progress import Progress
+
+QUIET = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status is that of the error, if there is one."""
+    os.environ.update(QUIET)
+    options = _parser().parse_args(argv)
+    try:
+        if (options.input is None) != (options.output is None):
+            raise ParamsError("--input and --output belong together; without them texts come from standard input")
+        predictor = Predictor.load(options.model)
+        if options.input is None:
+            _answer_lines(predictor, sys.stdin, options.threshold, options.probabilities)
+        else:
+            _answer_file(predictor, options)
+    except KDError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return int(error.exit_code)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m kd_core.inference.predict", description="Answer texts.")
+    parser.add_argument("--model", type=Path, required=True, help="folder that the export stage wrote")
+    parser.add_argument("--input", type=Path, help="csv, jsonl or parquet")
+    parser.add_argument("--output", type=Path, help="csv, jsonl or parquet: all input columns with the answers")
+    parser.add_argument("--threshold", type=float, help="normalised entropy; none: the chosen one; 0: the full model")
+    parser.add_argument("--probabilities", action="store_true", help="add the probability of every label")
+    return parser
+
+
+def _answer_file(predictor: Predictor, options: argparse.Namespace) -> None:
+    progress = Progress.from_environment("predict")
+
+    def report(done: int, total: int) -> None:
+        progress.update("predict", done, total)
+
+    predict_file(predictor, options.input, options.output, options.threshold, options.probabilities, report)
+
+
+def _answer_lines(predictor: Predictor, lines: Iterable[str], threshold: float | None, probabilities: bool) -> None:
+    records = [_record(line, number) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not records:
+        raise InvalidDataError("standard input: holds no texts")
+    rows = pd.DataFrame(records, dtype=object)
+    answers = predictor.predict(rows, threshold, probabilities)
+    for record, answer in zip(records, answers.to_dict("records"), strict=True):
+        texts = {name: record[name] for name in predictor.record.text_columns}
+        print(json.dumps({**texts, **answer}, ensure_ascii=False))
+
+
+def _record(line: str, number: int) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InvalidDataError(f"standard input: line {number} is not JSON: {error}") from None
+    if isinstance(value, str):
+        return {"text": value}
+    if isinstance(value, dict):
+        return value
+    raise InvalidDataError(f"standard input: line {number} must hold a string or an object with texts")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,112 @@
+"""The exported model as one object: texts in, labels with probabilities and exit layers out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kd_core.inference.adaptive import adaptive_predict
+from kd_core.inference.exits import Predictions
+from kd_core.inference.record import InferenceRecord
+from kd_core.models.loading import load_tokenizer
+from kd_core.models.student import StudentModel
+from kd_core.runtime.errors import InvalidDataError, ParamsError
+from kd_core.tasks.encode import encode
+
+CHUNK_ROWS = 2048
+"""Rows that are encoded and answered at a time."""
+
+PROBABILITY_PREFIX = "probability_"
+
+
+class Predictor:
+    """A student with its tokenizer, task and threshold, ready to answer; in eval mode, on the CPU unless moved."""
+
+    def __init__(self, model: StudentModel, tokenizer: Any, record: InferenceRecord) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.record = record
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Predictor:
+        """From the folder that the export stage wrote. Raises InvalidDataError naming what is missing or damaged."""
+        path = Path(folder)
+        record = InferenceRecord.read(path)
+        return cls(StudentModel.from_pretrained(path), load_tokenizer(path), record)
+
+    def predict(
+        self,
+        texts: Sequence[str] | pd.DataFrame,
+        threshold: float | None = None,
+        probabilities: bool = False,
+        report: Callable[[int, int], None] | None = None,
+    ) -> pd.DataFrame:
+        """One row of answers for each text, in order, with the index of `texts` where it is a frame.
+
+        :param texts: [N] texts, or a frame with the columns `text` and, for pairs, `text_pair`
+        :param threshold: normalised entropy below which a text leaves early; None: the chosen one; 0: the full model
+        :param probabilities: add a column `probability_<label>` for every label
+        :param report: called with rows done and rows in all
+        :returns: label, probability, exit_layer (1-based), entropy (normalised, 0 is certain)
+        :raises InvalidDataError: a column is missing, or a text is (row named)
+        :raises ParamsError: the threshold is outside [0, 1]
+        """
+        rows = texts if isinstance(texts, pd.DataFrame) else pd.DataFrame({"text": list(texts)})
+        found = self.predict_rows(rows, threshold, report)
+        answers, chosen = found.answers, found.probabilities.max(1, initial=0.0)
+        columns: dict[str, Any] = {
+            "label": [self.record.labels[index] for index in answers],
+            "probability": chosen,
+            "exit_layer": found.exit_layer,
+            "entropy": found.entropy,
+        }
+        if probabilities:
+            for index, label in enumerate(self.record.labels):
+                columns[f"{PROBABILITY_PREFIX}{label}"] = found.probabilities[:, index]
+        return pd.DataFrame(columns, index=rows.index)
+
+    def predict_rows(
+        self,
+        rows: pd.DataFrame,
+        threshold: float | None = None,
+        report: Callable[[int, int], None] | None = None,
+    ) -> Predictions:
+        """As `predict`, in arrays."""
+        limit = self.record.threshold if threshold is None else threshold
+        if not 0 <= limit <= 1:
+            raise ParamsError(f"threshold {limit}: it is a normalised entropy, from 0 (full model) to 1")
+        texts = check_texts(rows, self.record.text_columns)
+        parts = []
+        for start in range(0, max(len(texts), 1), CHUNK_ROWS):
+            encoded = encode(texts.iloc[start : start + CHUNK_ROWS], self.tokenizer, self.record.task)
+            parts.append(adaptive_predict(self.model, encoded, limit, self.tokenizer.pad_token_id))
+            if report:
+                report(min(start + CHUNK_ROWS, len(texts)), len(texts))
+        return Predictions(
+            np.concatenate([part.probabilities for part in parts]),
+            np.concatenate([part.exit_layer for part in parts]),
+            np.concatenate([part.entropy for part in parts]),
+        )
+
+
+def check_texts(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Only the text columns of `rows`. Raises InvalidDataError naming a missing column, or rows without text."""
+    for column in columns:
+        if column not in rows.columns:
+            there = ", ".join(map(str, rows.columns)) or "none"
+            raise InvalidDataError(
+                f"no column {column!r}; the model reads {', '.join(columns)} (columns there: {there})"
+            )
+        bad = [
+            number
+            for number, text in enumerate(rows[column].tolist(), start=1)
+            if not isinstance(text, str) or not text.strip()
+        ]
+        if bad:
+            named = ", ".join(map(str, bad[:5])) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
+            raise InvalidDataError(f"column {column!r}: no text in row {named} (counted from 1); fill or remove them")
+    return rows[list(columns)]

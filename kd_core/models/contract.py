@@ -1,0 +1,121 @@
+"""The teacher contract: what must hold before anything learns from a teacher.
+
+A teacher that breaks it does not fail by itself: it quietly teaches wrong labels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kd_core.config.data import TaskParams
+from kd_core.models.teacher import Teacher
+from kd_core.runtime.errors import InvalidDataError
+from kd_core.tasks.encode import Encoded, collate, encode, token_batches
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_ROWS = 2000
+"""Gold rows that are looked at, at most."""
+_BATCH_TOKENS = 1024
+_SIGNIFICANCE = 1e-3
+"""A permutation is refused if chance explains its advantage with a smaller probability than this."""
+
+
+def check_teacher(teacher: Teacher, rows: pd.DataFrame, task: TaskParams) -> dict[str, Any]:
+    """Check `teacher` against gold `rows` (rows without a label are left out); what was found, for teacher.json.
+
+    Raises InvalidDataError naming the teacher for another label count, labels in another order than the gold's, a
+    tokenizer that does not fit, logits that are not finite or probabilities that do not sum to one.
+    """
+    _check_label_count(teacher, task)
+    gold = rows[rows["label"].notna()].iloc[:_ROWS]
+    if gold.empty:
+        raise InvalidDataError(f"teacher {teacher.name}: no labelled row to check its labels against")
+    encoded = encode(gold, teacher.tokenizer, task, teacher.max_length)
+    unknown = _check_tokenizer(teacher, encoded)
+    probabilities = _probabilities(teacher, encoded)
+    targets, predicted = encoded.targets.numpy(), probabilities.argmax(1)
+    _check_order(teacher.name, predicted, targets, task.labels)
+    return {
+        "gold_accuracy": round(float((predicted == targets).mean()), 6),
+        "rows": len(gold),
+        "unknown_tokens": round(unknown, 6),
+    }
+
+
+def _check_label_count(teacher: Teacher, task: TaskParams) -> None:
+    outputs = int(teacher.model.config.num_labels)
+    if outputs != len(task.labels) or len(teacher.label_order) != len(task.labels):
+        raise InvalidDataError(f"teacher {teacher.name}: has {outputs} labels, the task has {len(task.labels)}")
+
+
+def _check_tokenizer(teacher: Teacher, encoded: Encoded) -> float:
+    """The share of unknown tokens."""
+    tokenizer, name = teacher.tokenizer, teacher.name
+    table = teacher.model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > table:
+        raise InvalidDataError(f"teacher {name}: its tokenizer has {len(tokenizer)} tokens, its embedding only {table}")
+    if tokenizer.pad_token_id is None:
+        raise InvalidDataError(f"teacher {name}: its tokenizer has no padding token")
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    words = [token for ids in encoded.input_ids for token in ids if token not in special]
+    unknown = words.count(tokenizer.unk_token_id) / max(len(words), 1)
+    if not words or unknown > 0.5:
+        raise InvalidDataError(
+            f"teacher {name}: its tokenizer knows only {1 - unknown:.0%} of the texts' tokens; is it the right one?"
+        )
+    return unknown
+
+
+def _probabilities(teacher: Teacher, encoded: Encoded) -> NDArray[np.float32]:
+    logits = torch.empty(len(encoded), len(teacher.labels))
+    teacher.model.eval()
+    with torch.inference_mode():
+        for indices in token_batches(encoded.lengths, _BATCH_TOKENS):
+            batch = collate(encoded, indices, teacher.tokenizer.pad_token_id)
+            logits[indices] = teacher.logits({k: v.to(teacher.model.device) for k, v in batch.items()}).cpu()
+    if not torch.isfinite(logits).all():
+        raise InvalidDataError(f"teacher {teacher.name}: some logits are not finite; its weights are damaged")
+    probabilities: NDArray[np.float32] = logits.softmax(-1).numpy()
+    if not np.allclose(probabilities.sum(1), 1.0, atol=1e-4):
+        raise InvalidDataError(f"teacher {teacher.name}: probabilities do not sum to one")
+    return probabilities
+
+
+def _check_order(name: str, predicted: NDArray[np.int64], targets: NDArray[np.int64], labels: tuple[str, ...]) -> None:
+    """Refuse a teacher whose predictions another assignment of its outputs to labels explains clearly better.
+
+    The assignment is found on one half of the rows and judged on the other, both ways, so that a merely bad teacher
+    is not mistaken for a permuted one.
+    """
+    from scipy.stats import binomtest
+
+    better = worse = 0
+    half = np.zeros(len(targets), dtype=bool)
+    half[np.argsort(targets, kind="stable")[::2]] = True  # every label in both halves
+    for found, judged in ((half, ~half), (~half, half)):
+        meaning = _assignment(predicted[found], targets[found], len(labels))
+        moved, same = meaning[predicted[judged]] == targets[judged], predicted[judged] == targets[judged]
+        better, worse = better + int((moved & ~same).sum()), worse + int((same & ~moved).sum())
+    if better > worse and binomtest(better, better + worse, 0.5, alternative="greater").pvalue < _SIGNIFICANCE:
+        meaning = _assignment(predicted, targets, len(labels))
+        swaps = [f"{labels[i]} means {labels[m]}" for i, m in enumerate(meaning) if i != m]
+        raise InvalidDataError(
+            f"teacher {name}: its labels are in another order than the gold's: {'; '.join(swaps[:10])}; "
+            f"correct teachers.{name}.labels"
+        )
+
+
+def _assignment(predicted: NDArray[np.int64], targets: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """For each predicted class the gold class it stands for, one to one, explaining most rows (Hungarian method)."""
+    from scipy.optimize import linear_sum_assignment
+
+    counts = np.zeros((classes, classes))
+    np.add.at(counts, (predicted, targets), 1.0)
+    counts += np.eye(classes) * 1e-6  # where rows decide nothing, a class stands for itself
+    return np.asarray(linear_sum_assignment(counts, maximize=True)[1])

@@ -1,0 +1,61 @@
+"""Loading Hugging Face models from local folders without anything being made up where weights are missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging
+
+from kd_core.models.weights import check_weights
+from kd_core.runtime.errors import InvalidDataError
+
+
+def load_encoder(folder: Path) -> PreTrainedModel:
+    """The encoder in `folder`, fp32, in eval mode. Raises InvalidDataError naming weights that are not there."""
+    return _load(AutoModel, folder, optional=("pooler.",))
+
+
+def load_classifier(folder: Path, fresh_labels: int | None = None) -> PreTrainedModel:
+    """The sequence classifier in `folder`, fp32, in eval mode.
+
+    With `fresh_labels` a new classifier of that many outputs is put on the encoder, whatever the folder has; without,
+    one must be there. Raises InvalidDataError naming weights that are not there.
+    """
+    if fresh_labels is None:
+        return _load(AutoModelForSequenceClassification, folder)
+    encoder = load_encoder(folder)
+    config = encoder.config
+    config.num_labels = fresh_labels
+    model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    model.base_model.load_state_dict(encoder.state_dict(), strict=False)
+    return model.eval()
+
+
+def _load(factory: Any, folder: Path, optional: tuple[str, ...] = ()) -> PreTrainedModel:
+    check_weights(folder)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)  # what it would warn of is checked here
+    try:
+        model, report = factory.from_pretrained(
+            folder, use_safetensors=True, trust_remote_code=False, local_files_only=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise InvalidDataError(f"{folder}: cannot be loaded: {error}") from None
+    finally:
+        logging.set_verbosity(verbosity)
+    missing = [key for key in report["missing_keys"] if not key.startswith(optional or ("\0",))]
+    missing += [str(key) for key in report["mismatched_keys"]]
+    if missing:
+        names = ", ".join(sorted(missing)[:5])
+        raise InvalidDataError(f"{folder}: {len(missing)} weights are missing or of another shape: {names}")
+    return model.float().eval()
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer in `folder`. Raises InvalidDataError if there is none."""
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise InvalidDataError(f"{folder}: no tokenizer could be loaded: {error}") from None

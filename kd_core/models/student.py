@@ -1,0 +1,257 @@
+"""The student: one encoder, a multi-decoder layer, and branches that let certain texts leave early.
+
+docs/methods.md §1 (decoders, update, infer) and §2 (branches).
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from kd_core.config.student import Combine, Pooling, StudentParams
+from kd_core.models import layers
+from kd_core.models.embeddings import reduced_embeddings
+from kd_core.models.loading import load_encoder
+from kd_core.models.weights import read_tensors
+from kd_core.runtime.errors import InvalidDataError, ParamsError
+from kd_core.tasks.decode import Branch, Decoder, combine
+
+
+class StudentConfig(PreTrainedConfig):  # type: ignore[misc]
+    """Everything needed to build a StudentModel."""
+
+    model_type = "kd_student"
+
+    encoder: dict[str, Any] | None = None
+    """Config of the encoder, as Hugging Face writes it."""
+    decoders: dict[str, list[str]] | None = None
+    """Decoder → the labels it predicts, in the order of its logits."""
+    decoder_weights: dict[str, float] | None = None
+    """Weights of the decoders in the answer; none: uniform."""
+    branches: dict[str, Any] | None = None
+    """{layers: [1 … L-1], width, pooling}; none: no branches yet."""
+    pooling: Pooling = "mean"
+    combine: Combine = "probabilities"
+    labels: list[str] | None = None
+    """The task's labels, in the order of the answer."""
+    dropout: float = 0.1
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.labels:
+            self.id2label = dict(enumerate(self.labels))
+            self.label2id = {label: index for index, label in enumerate(self.labels)}
+        super().__post_init__(**kwargs)
+
+
+class StudentModel(PreTrainedModel):  # type: ignore[misc]
+    """Encoder, decoders by name, branches by the number of the layer they follow (1-based, as a string)."""
+
+    config: StudentConfig
+    config_class = StudentConfig
+    base_model_prefix = "encoder"
+    _supports_sdpa = True
+
+    def __init__(self, config: StudentConfig) -> None:
+        super().__init__(config)
+        if not config.encoder or not config.decoders or not config.labels:
+            raise ParamsError("a student's config needs encoder, decoders and labels")
+        values = {key: value for key, value in config.encoder.items() if key != "model_type"}
+        encoder_config = AutoConfig.for_model(config.encoder["model_type"], **values)
+        self.encoder = AutoModel.from_config(encoder_config, trust_remote_code=False)  # sdpa wherever it has it
+        self.encoder.pooler = None
+        layers.encoder_layers(self.encoder)  # an architecture that cannot be stepped is refused here
+        self.decoders = self._new_decoders()
+        self.branches = self._new_branches()
+        self.post_init()
+
+    def _new_decoders(self) -> nn.ModuleDict:
+        config = self.config
+        size = layers.width(self.encoder)
+        names = (config.decoders or {}).items()
+        return nn.ModuleDict({n: Decoder(size, len(owned), config.dropout, config.pooling) for n, owned in names})
+
+    def _new_branches(self) -> nn.ModuleDict:
+        spec = self.config.branches or {"layers": []}
+        size, classes = layers.width(self.encoder), len(self.config.labels or [])
+        return nn.ModuleDict({str(n): Branch(size, classes, spec["width"], spec["pooling"]) for n in spec["layers"]})
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike[str], **kwargs: Any) -> StudentModel:
+        """The model saved in a local folder, every weight read from its safetensors files, in eval mode.
+
+        Raises InvalidDataError naming the file if one is damaged, or the weights that are missing or left over.
+        """
+        if kwargs:
+            raise TypeError(f"StudentModel.from_pretrained takes a local folder only, not {', '.join(kwargs)}")
+        path = Path(folder)
+        if not (path / "config.json").is_file():
+            raise InvalidDataError(f"{path / 'config.json'}: missing; the folder holds no student")
+        tensors = read_tensors(path)
+        with fixed_seed(0):  # loading must not disturb the random numbers of a training that resumes
+            model = cls(StudentConfig.from_pretrained(path, local_files_only=True))
+        try:
+            model.load_state_dict(tensors, strict=True)
+        except RuntimeError as error:
+            raise InvalidDataError(f"{path}: weights and config.json do not belong together: {error}") from None
+        return model.eval()  # type: ignore[no-any-return]
+
+    @property
+    def layer_count(self) -> int:
+        """Layers L of the encoder."""
+        return len(layers.encoder_layers(self.encoder))
+
+    def embed(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Embeddings [B, L, H] of a batch with input_ids and, where the encoder has them, token_type_ids."""
+        return layers.embed(self.encoder, batch)
+
+    def layer(self, index: int, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """Hidden states [B, L, H] after layer `index` (0-based), from those before it."""
+        return layers.step(self.encoder, index, hidden, layers.attention_inputs(self.encoder, hidden, attention_mask))
+
+    def hidden_states(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """Embeddings and the output of each layer: L + 1 tensors [B, L, H]."""
+        states = [self.embed(batch)]
+        inputs = layers.attention_inputs(self.encoder, states[0], batch["attention_mask"])
+        for index in range(self.layer_count):
+            states.append(layers.step(self.encoder, index, states[-1], inputs))
+        return tuple(states)
+
+    def decode(self, hidden: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
+        """Each decoder's logits [B, C of that decoder] from the last hidden states."""
+        return {name: decoder(hidden, attention_mask) for name, decoder in self.decoders.items()}
+
+    def answer(self, logits: Mapping[str, Tensor]) -> Tensor:
+        """Probabilities [B, C] in the order of `config.labels`: the combined answer of the task's decoders.
+
+        Decoders with other labels than the task's train the encoder but have no say. Raises ParamsError if none has.
+        """
+        config = self.config
+        asked = {name: value for name, value in logits.items() if (config.decoders or {})[name] == config.labels}
+        if not asked:
+            raise ParamsError(f"no decoder predicts the task's labels (decoders: {', '.join(logits)})")
+        return combine(asked, config.combine, config.decoder_weights or {})
+
+    def branch_logits(self, layer: int, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """Logits [B, C] of the branch after layer `layer` (1-based) from that layer's output."""
+        logits: Tensor = self.branches[str(layer)](hidden, attention_mask)
+        return logits
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> SequenceClassifierOutput:
+        """The full model's answer; `.logits` [B, C] are its log-probabilities."""
+        batch = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if token_type_ids is not None:
+            batch["token_type_ids"] = token_type_ids
+        probabilities = self.answer(self.decode(self.hidden_states(batch)[-1], attention_mask))
+        return SequenceClassifierOutput(logits=probabilities.clamp_min(torch.finfo(torch.float32).tiny).log())
+
+    def replace_decoders(
+        self, decoders: Mapping[str, Sequence[str]], labels: Sequence[str], combine: Combine, seed: int = 0
+    ) -> None:
+        """Replace the multi-decoder layer; the encoder stays as it is, branches of the old task are dropped."""
+        self.config.decoders = {name: list(owned) for name, owned in decoders.items()}
+        self.config.labels = list(labels)
+        self.config.id2label = dict(enumerate(labels))
+        self.config.label2id = {label: index for index, label in enumerate(labels)}
+        self.config.combine, self.config.decoder_weights, self.config.branches = combine, None, None
+        with fixed_seed(seed):
+            self.decoders, self.branches = self._new_decoders(), self._new_branches()
+            self._initialise(self.decoders)
+
+    def add_branches(self, width: int, pooling: Pooling | None = None, seed: int = 0) -> None:
+        """Add a fresh branch after every layer but the last; `pooling` None: as the trunk's."""
+        numbers = list(range(1, self.layer_count))
+        self.config.branches = {"layers": numbers, "width": width, "pooling": pooling or self.config.pooling}
+        with fixed_seed(seed):
+            self.branches = self._new_branches()
+            self._initialise(self.branches)
+
+    def _initialise(self, fresh: nn.ModuleDict) -> None:
+        for module in fresh.modules():
+            self._init_weights(module)
+        fresh.to(device=self.device, dtype=self.dtype)
+        fresh.train(self.training)
+
+    def trunk_parameters(self) -> list[nn.Parameter]:
+        """Parameters of embeddings, layers and decoders."""
+        return layers.parameters_of(self.encoder, self.decoders)
+
+    def branch_parameters(self) -> list[nn.Parameter]:
+        """Parameters of the branches."""
+        return layers.parameters_of(self.branches)
+
+
+@contextmanager
+def fixed_seed(seed: int) -> Iterator[None]:
+    """Random numbers of torch start from `seed` inside, and go on as before outside."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def new_student(
+    params: StudentParams, decoders: Mapping[str, Sequence[str]], labels: Sequence[str], base_folder: Path
+) -> StudentModel:
+    """An untrained student with these decoders (name → labels), of the base's architecture and vocabulary.
+
+    `params.layers` a number: fresh layers, the base's word embeddings reduced to `hidden` by PCA, everything else
+    initialised as the architecture prescribes. A list: the base's embeddings and copies of these layers.
+    Everything random comes from `params.seed`. Raises ParamsError for sizes that do not fit the base.
+    """
+    base = load_encoder(base_folder)
+    if isinstance(params.layers, tuple):
+        layers.keep_layers(base, params.layers)
+        weights = base.state_dict()
+    else:
+        weights = reduced_embeddings(base, params.hidden or layers.width(base))
+    config = StudentConfig(
+        encoder=_encoder_config(params, base),
+        decoders={name: list(owned) for name, owned in decoders.items()},
+        labels=list(labels),
+        pooling=params.pooling,
+        combine=params.combine,
+        dropout=params.dropout,
+    )
+    with fixed_seed(params.seed):
+        student = StudentModel(config)
+    unused = student.encoder.load_state_dict(weights, strict=False).unexpected_keys
+    if any("pooler" not in key for key in unused):
+        raise InvalidDataError(f"{base_folder}: weights that a student has no place for: {', '.join(unused)}")
+    return student
+
+
+_NOT_STRUCTURE = ("_name_or_path", "architectures", "id2label", "label2id", "problem_type", "transformers_version")
+
+
+def _encoder_config(params: StudentParams, base: PreTrainedModel) -> dict[str, Any]:
+    config = copy.deepcopy(base.config)
+    if not isinstance(params.layers, tuple):
+        hidden = params.hidden or config.hidden_size
+        config.hidden_size, config.num_hidden_layers = hidden, params.layers
+        config.num_attention_heads = params.heads or config.num_attention_heads
+        _set_known(config, params.intermediate or 4 * hidden, "intermediate_size", "hidden_dim")
+        _set_known(config, hidden, "embedding_size")
+        if hidden % config.num_attention_heads:
+            raise ParamsError(f"student.hidden {hidden} is no multiple of student.heads {config.num_attention_heads}")
+    names = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
+    _set_known(config, params.dropout, *names)
+    return {key: value for key, value in config.to_dict().items() if key not in _NOT_STRUCTURE}
+
+
+def _set_known(config: PreTrainedConfig, value: float, *names: str) -> None:
+    for name in names:
+        if hasattr(config, name):
+            setattr(config, name, value)
+
+
+AutoConfig.register(StudentConfig.model_type, StudentConfig)

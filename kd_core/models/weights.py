@@ -1,0 +1,76 @@
+"""Where weights lie on this machine, and whether their files are whole."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+from kd_core.runtime.errors import InvalidDataError, ParamsError
+
+_PACKAGE = re.compile(r"pkg://([A-Za-z0-9_]+)/(.+)")
+
+
+def local_folder(address: str) -> Path:
+    """Folder of a model addressed as `pkg://package/folder` or as a local path.
+
+    Raises ParamsError for a remote address (hub id, `s3://`, `models:/`), which must be fetched before, and for a
+    package that is not installed; InvalidDataError if the folder or its config.json is missing.
+    """
+    match = _PACKAGE.fullmatch(address)
+    if match:
+        folder = _in_package(match[1], match[2], address)
+    elif "://" in address or address.startswith("models:/"):
+        raise ParamsError(f"{address}: not on this machine; fetch it to a folder first and give that folder")
+    else:
+        folder = Path(address)
+    if not folder.is_dir():
+        raise InvalidDataError(f"{address}: no such folder; a hub id must be fetched first, a path must exist")
+    if not (folder / "config.json").is_file():
+        raise InvalidDataError(f"{folder / 'config.json'}: missing; the folder is not a Hugging Face model")
+    return folder
+
+
+def _in_package(package: str, inside: str, address: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ParamsError(f"{address}: the Python package {package!r} is not installed; pip install it")
+    root = Path(next(iter(spec.submodule_search_locations))).resolve()
+    folder = (root / inside).resolve()
+    if not folder.is_relative_to(root):
+        raise ParamsError(f"{address}: leads out of the package")
+    return folder
+
+
+def check_weights(folder: Path) -> list[Path]:
+    """The folder's safetensors files, each with a whole header and all its bytes.
+
+    Raises InvalidDataError naming the file that is damaged or cut short, or the folder that has none.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise InvalidDataError(f"{folder}: no *.safetensors file; other weight formats are not read")
+    for file in files:
+        _open(file)
+    return files
+
+
+def read_tensors(folder: Path) -> dict[str, Any]:
+    """All tensors of the folder's safetensors files, by name. Raises InvalidDataError as `check_weights`."""
+    from safetensors.torch import load_file
+
+    tensors: dict[str, Any] = {}
+    for file in check_weights(folder):
+        tensors.update(load_file(file))
+    return tensors
+
+
+def _open(file: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            tensors.keys()
+    except (SafetensorError, OSError) as error:
+        raise InvalidDataError(f"{file}: damaged or cut short ({error}); copy it again from its source") from None

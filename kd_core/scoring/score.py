@@ -1,0 +1,100 @@
+"""The scoring loop: only what the store lacks, in batches of equally long texts, kept every few seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from kd_core.models.teacher import Teacher
+from kd_core.runtime.errors import InvalidDataError
+from kd_core.runtime.progress import Progress
+from kd_core.scoring.keys import ScoreSpec, row_keys
+from kd_core.scoring.store import Logits, ScoreStore
+from kd_core.tasks.encode import Encoded, collate, encode
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHARD_SECONDS = 10.0
+"""Work that a kill can lose, at most."""
+_BATCH_TOKENS = {"cpu": 1024, "cuda": 32768}
+"""Small batches stay in a CPU's cache; a GPU wants large ones."""
+
+
+def spec_of(teacher: Teacher) -> ScoreSpec:
+    """What this teacher's scores depend on."""
+    if not teacher.fingerprint:
+        raise InvalidDataError(f"teacher {teacher.name}: has no fingerprint; save it and load it before it scores")
+    return ScoreSpec(
+        fingerprint=teacher.fingerprint,
+        tokenizer=teacher.tokenizer_hash,
+        labels=teacher.labels,
+        label_order=teacher.label_order,
+        pair=teacher.pair,
+        max_length=teacher.max_length,
+        precision=teacher.precision,
+    )
+
+
+def score(teacher: Teacher, rows: pd.DataFrame, store: ScoreStore, progress: Progress) -> Logits:
+    """The teacher's logits [N, C] in fp32 for each row, in the order of `teacher.labels`.
+
+    Texts that the store has are not scored again; equal texts are scored once. A batch holds texts of one length only,
+    so nothing is padded and a row's logits do not depend on which rows stand beside it. Raises InvalidDataError if
+    logits are not finite.
+    """
+    spec, keys = spec_of(teacher), row_keys(rows, teacher.pair)
+    found, logits = store.lookup(spec, keys)
+    first = ~rows.assign(key=keys).duplicated("key").to_numpy()
+    todo = np.flatnonzero(first & ~found)
+    total = int(first.sum())
+    done = total - len(todo)
+    progress.update("score", done, total, "texts")
+    for positions, values in _shards(teacher, rows.iloc[todo]):
+        chosen = todo[positions]
+        store.add(spec, [keys[index] for index in chosen], values)
+        done += len(chosen)
+        progress.update("score", done, total, "texts")
+    return store.lookup(spec, keys)[1] if len(todo) else logits
+
+
+def _shards(teacher: Teacher, rows: pd.DataFrame) -> Iterator[tuple[list[int], Logits]]:
+    """Row positions and their logits, a few seconds' worth at a time."""
+    device = teacher.model.device
+    encoded = encode(rows, teacher.tokenizer, teacher.task)
+    positions: list[int] = []
+    values: list[torch.Tensor] = []
+    began = time.monotonic()
+    teacher.model.eval()
+    with torch.inference_mode():
+        for indices in equal_length_batches(encoded.lengths, _BATCH_TOKENS.get(device.type, 1024)):
+            values.append(_logits(teacher, encoded, indices).cpu())
+            positions.extend(indices)
+            if time.monotonic() - began > SHARD_SECONDS:
+                yield positions, torch.cat(values).numpy()
+                positions, values, began = [], [], time.monotonic()
+    if positions:
+        yield positions, torch.cat(values).numpy()
+
+
+def _logits(teacher: Teacher, encoded: Encoded, indices: Sequence[int]) -> torch.Tensor:
+    batch = collate(encoded, indices, teacher.tokenizer.pad_token_id)
+    logits = teacher.logits({name: tensor.to(teacher.model.device) for name, tensor in batch.items()})
+    if not torch.isfinite(logits).all():
+        raise InvalidDataError(f"teacher {teacher.name}: some logits are not finite; use fp32 or check its weights")
+    return logits
+
+
+def equal_length_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """Indices grouped so that a batch has one length and at most `batch_tokens` tokens; the longest first."""
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    batches = []
+    for length, group in groupby(order, key=lambda index: lengths[index]):
+        same, size = list(group), max(1, batch_tokens // max(length, 1))
+        batches += [same[start : start + size] for start in range(0, len(same), size)]
+    return batches

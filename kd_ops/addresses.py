@@ -1,0 +1,162 @@
+"""Turns an address that may change its meaning into an immutable id: what `resolve` writes into a run's params.
+
+`pkg://` and folders: sha256 of their files; `s3://`: hash over the etags; hub ids: the commit; `models:/NAME@ALIAS`:
+the version's files, copied into the store.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+from kd_core.runtime.errors import InvalidDataError, KDError, ParamsError, TryAgainError
+from kd_core.runtime.fingerprint import of_file, of_folder, of_value
+from kd_ops import inputs
+from kd_ops.registry import connect
+from kd_ops.settings import Settings
+
+Record = dict[str, Any]
+"""address (where the stage reads it), revision (commit, version or hash), sha256 (of model.safetensors), files."""
+
+_PACKAGE = re.compile(r"pkg://([A-Za-z0-9_]+)/(.+)")
+_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
+
+
+class Addresses:
+    """Resolves each address once.
+
+    :param settings: whose store the content of local files is put into, and whose registry is asked
+    :param bases: folders that relative paths are looked up in, in this order
+    """
+
+    def __init__(self, settings: Settings, bases: list[Path]) -> None:
+        self._settings = settings
+        self._bases = bases
+        self._models: dict[str, Record] = {}
+
+    def local(self, address: str) -> Path | None:
+        """The file or folder that a plain path names; None if there is none."""
+        if "://" in address or address.startswith("models:/"):
+            return None
+        path = Path(address).expanduser()
+        places = [path] if path.is_absolute() else [base / path for base in self._bases]
+        return next((place for place in places if place.exists()), None)
+
+    def model(self, address: str, where: str) -> Record:
+        """The record of a model's or tokenizer's address; `where` is the params key that errors name.
+
+        Raises ParamsError if the address cannot be right, TryAgainError if its place does not answer.
+        """
+        if address not in self._models:
+            self._models[address] = self._model(address, where)
+        return self._models[address]
+
+    def _model(self, address: str, where: str) -> Record:
+        if match := _PACKAGE.fullmatch(address):
+            folder = _package_folder(match[1], match[2], where)
+            return {"address": address, "revision": None, **_hashes(folder)}
+        if address.startswith("s3://"):
+            return {"address": address, "revision": s3_revision(address), "sha256": None, "files": None}
+        if address.startswith("models:/"):
+            return self._registered(address, where)
+        if (path := self.local(address)) is not None:
+            return {"address": self._snapshot(path), "revision": None, **_hashes(path)}
+        if not _HUB_ID.fullmatch(address):
+            raise ParamsError(f"{where}: {address}: no such folder, and not a hub id; correct the address")
+        return {"address": address, "revision": hub_commit(address, "main", "model"), "sha256": None, "files": None}
+
+    def data(self, address: str, where: str) -> str:
+        """Where a stage reads a data file: `s3://` as it is, a local one as it is named in the store."""
+        if address.startswith("s3://"):
+            return address
+        path = self.local(address)
+        if path is None:
+            raise InvalidDataError(f"{where}: {address}: no such file; looked in {', '.join(map(str, self._bases))}")
+        return self._snapshot(path)
+
+    def _snapshot(self, path: Path) -> str:
+        return inputs.snapshot(path, self._settings.store_uri)[0]
+
+    def _registered(self, address: str, where: str) -> Record:
+        """A registered model: the folder in it that holds Hugging Face weights."""
+        from mlflow.artifacts import download_artifacts
+        from mlflow.exceptions import MlflowException
+
+        name, alias, version = _registry_parts(address, where)
+        client = connect(self._settings)
+        try:
+            found = client.get_model_version_by_alias(name, alias) if alias else None
+            number = str(found.version if found else version)
+            folder = Path(download_artifacts(artifact_uri=f"models:/{name}/{number}"))
+        except MlflowException as error:
+            raise ParamsError(
+                f"{where}: {address}: not in the registry ({error}); correct name, alias or version"
+            ) from None
+        models = sorted(path.parent for path in folder.rglob("config.json") if any(path.parent.glob("*.safetensors")))
+        if len(models) != 1:
+            raise InvalidDataError(
+                f"{where}: {address}: version {number} holds {len(models)} folders with weights, not 1"
+            )
+        return {"address": self._snapshot(models[0]), "revision": f"{name}/{number}", **_hashes(models[0])}
+
+
+def s3_revision(address: str) -> str:
+    """Hash over the keys and etags at an object or prefix. Raises InvalidDataError if nothing is there."""
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    bucket, _, prefix = address.removeprefix("s3://").partition("/")
+    prefix = prefix.rstrip("/")
+    try:
+        pages = boto3.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        found = {entry["Key"]: entry["ETag"] for page in pages for entry in page.get("Contents", [])}
+    except (BotoCoreError, ClientError) as error:
+        raise TryAgainError(f"{address}: {error}; check address, credentials and AWS_ENDPOINT_URL") from None
+    own = {key: etag for key, etag in found.items() if key == prefix or key.startswith(f"{prefix}/") or not prefix}
+    if not own:
+        raise InvalidDataError(f"{address}: no object there; correct the address")
+    return of_value(own)
+
+
+def hub_commit(name: str, revision: str, kind: str) -> str:
+    """The commit that a hub branch or tag stands at. Raises ParamsError if there is no such repository."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        info = HfApi().repo_info(name, revision=revision, repo_type=kind)
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+        raise ParamsError(f"{name}: no such {kind} on the hub at {revision!r} ({error})") from None
+    except Exception as error:
+        raise _unreachable(name, error) from error
+    return str(info.sha)
+
+
+def _unreachable(name: str, error: Exception) -> KDError:
+    return TryAgainError(f"{name}: the hub cannot be reached ({error}); check the network, or give a folder instead")
+
+
+def _package_folder(package: str, inside: str, where: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ParamsError(f"{where}: the Python package {package!r} is not installed; pip install it")
+    root = Path(next(iter(spec.submodule_search_locations))).resolve()
+    folder = (root / inside).resolve()
+    if not folder.is_relative_to(root) or not folder.is_dir():
+        raise ParamsError(f"{where}: the package {package!r} has no folder {inside!r}")
+    return folder
+
+
+def _hashes(folder: Path) -> Record:
+    weights = folder / "model.safetensors"
+    return {"sha256": of_file(weights) if weights.is_file() else None, "files": of_folder(folder)}
+
+
+def _registry_parts(address: str, where: str) -> tuple[str, str | None, str | None]:
+    name, _, alias = address.removeprefix("models:/").partition("@")
+    name, _, version = name.partition("/")
+    if not name or bool(alias) == bool(version):
+        raise ParamsError(f"{where}: {address}: write models:/NAME@ALIAS or models:/NAME/VERSION")
+    return name, alias or None, version or None

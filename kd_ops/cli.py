@@ -1,0 +1,144 @@
+"""`kd`, the command line: run, repro, plan, show, predict, rollback, gc."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from kd_core.runtime.errors import KDError
+from kd_ops.entry import stop_on_signals
+from kd_ops.settings import Settings
+
+app = typer.Typer(
+    help="Distil several big teachers into one small, fast student; promote it only when it is proven.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Recipe = Annotated[
+    str | None, typer.Option("--recipe", "-r", help="A file in recipes/, without its ending; default: params.yaml's.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-S", metavar="KEY=VALUE", help="Override a parameter, e.g. -S finetune.alpha=0.5."),
+]
+Revision = Annotated[str | None, typer.Option(help="Revision of the data sets; default: as the recipe says.")]
+
+
+@app.command()
+def run(recipe: Recipe = None, overrides: Overrides = None, revision: Revision = None) -> None:
+    """Run the pipeline through Airflow: from raw data to a registered, judged student."""
+    from kd_ops.launch import launch
+
+    raise typer.Exit(launch("airflow", recipe, overrides or [], revision, Console(), Settings()))
+
+
+@app.command()
+def repro(recipe: Recipe = None, overrides: Overrides = None, revision: Revision = None) -> None:
+    """Run the same stages through plain DVC, without Airflow; the cache is the same."""
+    from kd_ops.launch import launch
+
+    raise typer.Exit(launch("repro", recipe, overrides or [], revision, Console(), Settings()))
+
+
+@app.command()
+def plan(recipe: Recipe = None, overrides: Overrides = None, revision: Revision = None) -> None:
+    """Say for each stage whether it would be computed, and why."""
+    from kd_ops.plan import plan as make_plan
+    from kd_ops.show import print_plan
+
+    print_plan(Console(), make_plan(recipe, overrides or [], revision, Settings()))
+
+
+@app.command()
+def show(
+    name: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Name of a run; default: the last one.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Show a run: its stages, metrics, registered model and report."""
+    from kd_ops.show import describe, find_run, print_run
+
+    settings = Settings()
+    found = find_run(name, settings)
+    if as_json:
+        print(json.dumps(describe(found, settings), indent=1, ensure_ascii=False))
+    else:
+        print_run(Console(), found, settings)
+
+
+@app.command()
+def predict(
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts to answer.")] = None,
+    model: Annotated[str, typer.Option(help="models:/NAME@ALIAS, models:/NAME/VERSION or a folder.")] = (
+        "models:/kd-route@champion"
+    ),
+    text_pair: Annotated[
+        list[str] | None, typer.Option(help="Second text of a pair, once for each text; for models of pairs.")
+    ] = None,
+    source: Annotated[Path | None, typer.Option("--input", help="csv, jsonl or parquet with the text columns.")] = None,
+    target: Annotated[Path | None, typer.Option("--output", help="csv, jsonl or parquet for the answers.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Exit threshold; default: the chosen one; 0: the full model.")
+    ] = None,
+    probabilities: Annotated[bool, typer.Option(help="Add the probability of every label.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a text.")] = False,
+) -> None:
+    """Answer texts, or a file of them, with a registered model."""
+    from kd_ops.predict import Question, answer
+
+    question = Question(texts or [], text_pair or [], source, target, threshold, probabilities)
+    answer(model, question, as_json, Console(), Settings())
+
+
+@app.command()
+def rollback(
+    recipe: Recipe = None,
+    to: Annotated[str | None, typer.Option(help="Version to go back to; default: the champion before.")] = None,
+) -> None:
+    """Give the champion alias back to an earlier version; noted in the ledger."""
+    from kd_ops.merge import merged_params, recipe_path
+    from kd_ops.promote import rollback as give_back
+
+    settings = Settings()
+    name = merged_params(settings.project, recipe_path(recipe, settings.project), [], None).registry.name
+    before, after = give_back(name, settings, to)
+    Console().print(f"{name}: champion is version {after} again (was {before})", highlight=False)
+
+
+@app.command()
+def gc(
+    keep: Annotated[int, typer.Option(min=1, help="Newest runs whose data stays.")] = 5,
+    delete: Annotated[bool, typer.Option("--delete", help="Really delete; otherwise only say what would go.")] = False,
+) -> None:
+    """Delete data that no registered version, no recent run and no run in flight needs (a dry run by default)."""
+    from kd_ops.gc import collect
+
+    collect(keep, delete, Console(), Settings())
+
+
+def main() -> None:
+    """Entry point: an expected failure is one line on stderr and its exit status; a bug keeps its traceback."""
+    stop_on_signals()
+    try:
+        app()
+    except KDError as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
+        sys.exit(int(getattr(error, "status", error.exit_code)))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _plain(error: KDError) -> str:
+    from rich.markup import escape
+
+    return escape(str(error))
+
+
+if __name__ == "__main__":
+    main()

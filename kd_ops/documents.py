@@ -1,0 +1,43 @@
+"""YAML and JSON documents, written so that every reader sees the same values.
+
+PyYAML reads YAML 1.1, DVC reads 1.2: a plain `0o17` or `1:30` means different things to them. Strings that do not begin
+with a letter are therefore always quoted.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import yaml
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes no anchors and quotes what could be taken for a number."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    style = None if value[:1].isalpha() and value.isascii() else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def to_yaml(value: Any) -> bytes:
+    """`value` as YAML, keys in their order."""
+    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return text.encode("utf-8")
+
+
+def from_yaml(data: bytes) -> Any:
+    """The value of a YAML document."""
+    return yaml.safe_load(data.decode("utf-8"))
+
+
+def to_json(value: Any) -> bytes:
+    """`value` as indented JSON."""
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")

@@ -1,0 +1,129 @@
+"""Finds and deletes what nothing needs any more: mark what kept runs use, sweep the rest of the store.
+
+Kept are the runs of registered model versions, the newest ones, and unfinished ones of the last week; with each run its
+outputs, the run-cache entries and the local inputs that lead to them. Scores, ledgers and provenance always stay. What
+is younger than a day is not touched, since a task may just be about to publish it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from rich.console import Console
+
+from kd_core.runtime.storage import Storage
+from kd_ops import inputs
+from kd_ops.keys import out_hashes
+from kd_ops.objects import Objects, object_name
+from kd_ops.registry import connect
+from kd_ops.runs import Run, list_runs
+from kd_ops.settings import Settings
+
+GRACE = timedelta(days=1)
+IN_FLIGHT = timedelta(days=7)
+LAST_STAGE = "report"
+SWEPT = ("dvc/files", "dvc/runs", inputs.FOLDER, "state")
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """What may go."""
+
+    runs: tuple[Run, ...]
+    files: tuple[str, ...]
+    """Names in the store."""
+    size: int
+    """Bytes of `files`."""
+
+
+def registered_runs(settings: Settings) -> set[str]:
+    """Names of the runs whose student is a registered version."""
+    client = connect(settings)
+    names, token = set(), None
+    while True:
+        page = client.search_model_versions(max_results=1000, page_token=token)
+        names |= {version.tags["kd.run"] for version in page if "kd.run" in version.tags}
+        token = page.token
+        if not token:
+            return names
+
+
+def find(keep: int, registered: Iterable[str], settings: Settings, now: datetime | None = None) -> Garbage:
+    """What may go if the newest `keep` runs and those named `registered` stay."""
+    now = now or datetime.now(UTC)
+    runs, named = list_runs(settings), set(registered)
+    kept = [run for age, run in enumerate(runs) if age < keep or run.id in named or _in_flight(run, now)]
+    needed = _needed(kept, settings)
+    store = Storage(settings.store_uri)
+    old = {
+        f"{folder}/{name}": status.size
+        for folder in SWEPT
+        for name, status in store.statuses(folder).items()
+        if now - status.modified > GRACE
+    }
+    gone = {name: size for name, size in old.items() if not _is_needed(name, needed)}
+    names = {run.id for run in kept}
+    return Garbage(tuple(run for run in runs if run.id not in names), tuple(sorted(gone)), sum(gone.values()))
+
+
+def delete(garbage: Garbage, settings: Settings) -> None:
+    """Delete it: run-cache entries before the data that they promise, runs last."""
+    store = Storage(settings.store_uri)
+    for name in sorted(garbage.files, key=lambda name: not name.startswith("dvc/runs")):
+        store.delete(name)
+    for run in garbage.runs:
+        run.storage.delete()
+
+
+def collect(keep: int, really: bool, console: Console, settings: Settings) -> None:
+    """What `kd gc` does: say what may go and, if `really`, delete it."""
+    garbage = find(keep, registered_runs(settings), settings)
+    for run in garbage.runs:
+        console.print(f"run   {run.id}", highlight=False)
+    verb = "deleted" if really else "would be deleted"
+    if really:
+        delete(garbage, settings)
+    size = f"{garbage.size / 1e6:.1f} MB"
+    console.print(f"{len(garbage.runs)} runs and {len(garbage.files)} files ({size}) {verb}", highlight=False)
+    if not really and (garbage.runs or garbage.files):
+        console.print("`kd gc --delete` deletes them", highlight=False)
+
+
+def _is_needed(name: str, needed: set[str]) -> bool:
+    parts = name.split("/")
+    return any("/".join(parts[:count]) in needed for count in range(1, len(parts) + 1))
+
+
+def _in_flight(run: Run, now: datetime) -> bool:
+    created = run.info().get("created")
+    young = created is None or now - datetime.fromisoformat(str(created)) < IN_FLIGHT
+    return young and run.lock(LAST_STAGE) is None
+
+
+def _needed(kept: list[Run], settings: Settings) -> set[str]:
+    """Names of the files and folders in the store that stay."""
+    objects, needed = Objects(settings), set[str]()
+    for run in kept:
+        keys = {record.key for record in run.stages().values() if record.key}
+        needed |= {f"dvc/runs/{key[:2]}/{key}" for key in keys}
+        needed |= {f"state/{key}/{run.id}.json" for key in keys}
+        needed |= {address.rsplit("/", 1)[0] for address in inputs.mentioned(run.params())}
+        needed |= {f"dvc/{object_name(md5)}" for md5 in _objects(run, objects)}
+    return needed
+
+
+def _objects(run: Run, objects: Objects) -> set[str]:
+    found: set[str] = set()
+    for fragment in run.locks().values():
+        for md5 in out_hashes(fragment).values():
+            found |= _members(md5, objects)
+    return found
+
+
+def _members(md5: str, objects: Objects) -> set[str]:
+    try:
+        return objects.members(md5)
+    except FileNotFoundError:  # lost already: what it listed cannot be known, and cannot be restored either
+        return {md5}

@@ -1,0 +1,92 @@
+"""`kd predict`: texts or a file of them, answered by a registered model in a process of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from kd_core.runtime.errors import ParamsError
+from kd_ops.served import serve
+from kd_ops.settings import Settings
+
+_SHOWN_CHARACTERS = 70
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is to be answered, and how."""
+
+    texts: Sequence[str]
+    pairs: Sequence[str]
+    """The second texts; empty for tasks of single texts."""
+    source: Path | None
+    target: Path | None
+    threshold: float | None
+    probabilities: bool
+
+    def check(self) -> None:
+        """Raises ParamsError unless it is either texts, or an input with an output."""
+        if (self.source is None) != (self.target is None):
+            raise ParamsError("--input and --output belong together")
+        if bool(self.texts) == (self.source is not None):
+            raise ParamsError("give either texts, or --input with --output")
+        if self.pairs and len(self.pairs) != len(self.texts):
+            raise ParamsError(f"{len(self.texts)} texts but {len(self.pairs)} --text-pair: give one for each text")
+
+    def lines(self) -> str:
+        """The texts as JSON lines."""
+        rows: list[dict[str, str]] = [{"text": text} for text in self.texts]
+        for row, pair in zip(rows, self.pairs, strict=False):
+            row["text_pair"] = pair
+        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+    def options(self) -> list[str]:
+        """Words for the process that answers."""
+        words = [] if self.threshold is None else ["--threshold", str(self.threshold)]
+        words += ["--probabilities"] if self.probabilities else []
+        if self.source is not None and self.target is not None:
+            words += ["--input", str(self.source.absolute()), "--output", str(self.target.absolute())]
+        return words
+
+
+def answer(model: str, question: Question, as_json: bool, console: Console, settings: Settings) -> None:
+    """Answer and print: a table, or one JSON object a text; of a file only where the answers went."""
+    question.check()
+    served = serve(model, settings)
+    if question.source is not None:
+        served.predict(question.options())
+        console.print(f"answers written to {question.target}", highlight=False, soft_wrap=True)
+        return
+    lines = served.predict(question.options(), question.lines()).splitlines()
+    if as_json:
+        print("\n".join(lines))
+    else:
+        console.print(_table([json.loads(line) for line in lines]))
+
+
+def _table(answers: Sequence[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    texts = ("text", "text_pair", "label")
+    shown: list[str] = [name for name in texts if name in answers[0]]
+    for name in shown:
+        table.add_column(name.replace("_", " "), style="bold green" if name == "label" else "")
+    for name in ("probability", "exit layer"):
+        table.add_column(name, justify="right")
+    extra = [name for name in answers[0] if name.startswith("probability_")]
+    for name in extra:
+        table.add_column(name.removeprefix("probability_"), justify="right", style="dim")
+    for row in answers:
+        numbers = [f"{row['probability']:.1%}", str(row["exit_layer"]), *(f"{row[name]:.1%}" for name in extra)]
+        table.add_row(*(escape(_short(str(row[name]))) for name in shown), *numbers)
+    return table
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"

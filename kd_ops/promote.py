@@ -1,0 +1,146 @@
+"""Carries out the gate's decision on a run's registered version: `python -m kd_ops.promote --run URI`.
+
+Ledger first, then the aliases, then the run's result and tags: run again after a kill, it carries out what the ledger
+says was decided. As the last step of a run it also makes the run's splits those that the next run starts from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from kd_core.runtime.errors import ParamsError, TryAgainError
+from kd_core.runtime.storage import Storage
+from kd_ops import ledger
+from kd_ops.entry import main_process
+from kd_ops.gate import Decision, Verdict
+from kd_ops.judgement import judge, test_hash
+from kd_ops.locks import exclusive
+from kd_ops.outs import Outs
+from kd_ops.registry import CHALLENGER, CHAMPION, by_alias, connect, version
+from kd_ops.results import copy_report, read_result, update_result
+from kd_ops.runs import Run
+from kd_ops.settings import Settings
+from kd_ops.split_ledgers import publish_ledgers
+
+ROLLBACK = "ROLLBACK"
+
+
+def promote(run: Run, settings: Settings) -> Decision:
+    """Judge the version that the run registered, carry the verdict out and note it everywhere.
+
+    A version that was rolled back is held until a person brings it back. Raises TryAgainError if the run has not been
+    evaluated and registered yet.
+    """
+    registered = read_result(run).get("model")
+    if not registered:
+        raise TryAgainError(f"run {run.id}: no version is registered yet; run `python -m kd_ops.register` first")
+    name, number = str(registered["name"]), str(registered["version"])
+    client, outs, store = connect(settings), Outs.of(run, settings), Storage(settings.store_uri)
+    with exclusive(settings, name):
+        champion = by_alias(client, name, CHAMPION)
+        before = str(champion.version) if champion else None
+        decision = _decided(store, name, number, run.id)
+        if decision is None:
+            decision = judge(run, outs, client, champion, settings)
+            if before != number:
+                ledger.append(store, _event(name, number, before, decision, run))
+        if decision.verdict is Verdict.PROMOTE:
+            _crown(client, name, number)
+        elif before != number:
+            client.set_registered_model_alias(name, CHALLENGER, number)
+    uses = ledger.count_test_use(store, test_hash(outs), name, number)
+    _note(client, run, name, number, decision, uses)
+    copy_report(run, outs)
+    publish_ledgers(run, settings)
+    return decision
+
+
+def rollback(name: str, settings: Settings, to: str | None = None) -> tuple[str, str]:
+    """Give the champion alias back to an earlier version; the versions before and after.
+
+    :param to: version to go to; None: the champion before the present one, as the ledger tells
+    :raises ParamsError: there is no champion, no such version, or nothing to go back to
+    """
+    client, store = connect(settings), Storage(settings.store_uri)
+    with exclusive(settings, name):
+        champion = by_alias(client, name, CHAMPION)
+        if champion is None:
+            raise ParamsError(f"{name} has no champion to roll back")
+        before = str(champion.version)
+        after = str(version(client, name, to or _predecessor(store, name, before)).version)
+        if after == before:
+            raise ParamsError(f"{name} version {after} is the champion already")
+        reason = f"rolled back from version {before} to {after}"
+        event = ledger.AliasEvent(name, before, before, after, ROLLBACK, (reason,), None, ledger.user(), ledger.now())
+        ledger.append(store, event)
+        _crown(client, name, after)
+    return before, after
+
+
+def _decided(store: Storage, name: str, number: str, run_id: str) -> Decision | None:
+    """What the ledger holds against judging the version anew: this run's own verdict, or a rollback."""
+    events = [event for event in ledger.history(store, name) if event.version == number]
+    if not events:
+        return None
+    last = events[-1]
+    if last.verdict == ROLLBACK and last.champion_after != number:
+        reason = f"version {number} was rolled back by {last.who} on {last.when}"
+        return Decision(Verdict.HOLD, (f"{reason}; `kd rollback --to {number}` brings it back",))
+    return Decision(Verdict(last.verdict), last.reasons) if last.run == run_id else None
+
+
+def _event(name: str, number: str, before: str | None, decision: Decision, run: Run) -> ledger.AliasEvent:
+    after = number if decision.verdict is Verdict.PROMOTE else before
+    return ledger.AliasEvent(
+        name, number, before, after, str(decision.verdict), decision.reasons, run.id, ledger.user(), ledger.now()
+    )
+
+
+def _predecessor(store: Storage, name: str, current: str) -> str:
+    for event in reversed(ledger.history(store, name)):
+        if event.verdict == Verdict.PROMOTE and event.champion_after == current and event.champion_before:
+            return event.champion_before
+    raise ParamsError(f"{name}: no champion before version {current} is on record; name one with --to VERSION")
+
+
+def _crown(client: Any, name: str, number: str) -> None:
+    """Make a version champion; it is no challenger any more."""
+    client.set_registered_model_alias(name, CHAMPION, number)
+    challenger = by_alias(client, name, CHALLENGER)
+    if challenger is not None and str(challenger.version) == number:
+        client.delete_registered_model_alias(name, CHALLENGER)
+
+
+def _note(client: Any, run: Run, name: str, number: str, decision: Decision, uses: int) -> None:
+    """Write the verdict to result.json and to the tags of the version and of the MLflow run."""
+    aliases = list(client.get_model_version(name, number).aliases)
+    looks = f"this test set has judged {uses} version{'s' if uses > 1 else ''} so far"
+    reasons = [*decision.reasons, looks]
+    update_result(
+        run,
+        model={"name": name, "version": number, "aliases": aliases},
+        verdict=str(decision.verdict),
+        reasons=reasons,
+        numbers=decision.numbers,
+        test_uses=uses,
+    )
+    tags = {"kd.verdict": str(decision.verdict), "kd.reasons": json.dumps(reasons), "kd.test_uses": str(uses)}
+    for key, value in tags.items():
+        client.set_model_version_tag(name, number, key, value)
+        if parent := read_result(run).get("mlflow_run"):
+            client.set_tag(parent, key, value)
+            client.set_tag(parent, "kd.model_version", f"{name}/{number}")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of the closing task."""
+    parser = argparse.ArgumentParser(prog="python -m kd_ops.promote", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--run", required=True, help="the run's folder or URI")
+    decision = promote(Run(parser.parse_args(argv).run), Settings())
+    print(f"{decision.verdict}: {'; '.join(decision.reasons)}")
+
+
+if __name__ == "__main__":
+    main_process(main)

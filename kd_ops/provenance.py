@@ -1,0 +1,103 @@
+"""Where every output came from: one record an output, beside the data and never inside it.
+
+`STORE_URI/provenance/MD5.json`; times and hosts stand here, so that they cannot change keys. The first record of an
+output is kept; a run that reuses it adds a file of its own below `MD5.reused/`, so that two runs cannot overwrite each
+other's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from kd_core.runtime.fingerprint import of_value
+from kd_core.runtime.storage import Storage
+from kd_ops.documents import to_json
+from kd_ops.keys import Fragment, out_hashes
+from kd_ops.machine import machine
+from kd_ops.runs import Run
+from kd_ops.settings import Settings
+
+FOLDER = "provenance"
+
+
+def git_state(project: Path) -> dict[str, Any] | None:
+    """Commit and whether the working tree differs from it; None where the project is not a git repository."""
+    try:
+        commit = _git(project, "rev-parse", "HEAD")
+        return {"sha": commit, "dirty": bool(_git(project, "status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def record_computed(run: Run, stage: str, key: str, fragment: Fragment, seconds: float, settings: Settings) -> None:
+    """Write the record of each output that the stage has just computed."""
+    store = Storage(settings.store_uri)
+    about = {
+        "stage": stage,
+        "run": run.id,
+        "recipe": run.info().get("recipe"),
+        "key": key,
+        "git": git_state(settings.project) or run.info().get("git"),
+        "image": os.environ.get("KD_IMAGE"),
+        "machine": machine(),
+        "seconds": round(seconds, 3),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "params": fragment.get("params", {}).get("params.yaml", {}),
+        "seeds": _seeds(fragment.get("params", {})),
+        "inputs": {dep["path"]: dep["md5"] for dep in fragment["deps"]},
+        "outputs": out_hashes(fragment),
+        "lock": of_value(fragment),
+        "mlflow_run": None,
+    }
+    for path, md5 in out_hashes(fragment).items():
+        store.create(f"{FOLDER}/{md5}.json", to_json({"output": path, "md5": md5, **about}))
+
+
+def record_used(run: Run, stage: str, fragment: Fragment, settings: Settings) -> None:
+    """Note that this run uses outputs that another run computed."""
+    store = Storage(settings.store_uri)
+    use = {"run": run.id, "stage": stage, "time": datetime.now(UTC).isoformat(timespec="seconds")}
+    for md5 in out_hashes(fragment).values():
+        if _origin(md5, store) != run.id:
+            store.create(f"{FOLDER}/{md5}.reused/{run.id}.{stage}.json", to_json(use))
+
+
+def _origin(md5: str, store: Storage) -> str | None:
+    try:
+        return str(json.loads(store.read(f"{FOLDER}/{md5}.json"))["run"])
+    except FileNotFoundError:
+        return None
+
+
+def read(md5: str, settings: Settings) -> dict[str, Any]:
+    """The record of an output, with `reused_by`. Raises FileNotFoundError."""
+    store = Storage(settings.store_uri)
+    record: dict[str, Any] = json.loads(store.read(f"{FOLDER}/{md5}.json"))
+    uses = store.list(f"{FOLDER}/{md5}.reused")
+    return {**record, "reused_by": [json.loads(store.read(f"{FOLDER}/{md5}.reused/{name}")) for name in uses]}
+
+
+def lock_hash(run: Run) -> str:
+    """Hash over all lock fragments of a run: what `dvc.lock` would be."""
+    return hashlib.sha256(json.dumps(run.locks(), sort_keys=True).encode()).hexdigest()
+
+
+def _git(project: Path, *words: str) -> str:
+    answer = subprocess.run(["git", "-C", str(project), *words], capture_output=True, text=True, check=True, timeout=30)
+    return answer.stdout.strip()
+
+
+def _seeds(values: Any, prefix: str = "") -> dict[str, int]:
+    if not isinstance(values, dict):
+        return {}
+    found: dict[str, int] = {}
+    for key, value in values.items():
+        path = f"{prefix}.{key}" if prefix else str(key)
+        found |= {path: value} if key == "seed" else _seeds(value, path)
+    return found

@@ -1,0 +1,60 @@
+"""What happens beside a running stage: signs of life, and its log and progress brought to a run that lies elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from types import TracebackType
+
+from kd_ops.runs import Run
+from kd_ops.state import State
+
+INTERVAL_S = 10.0
+
+_LOG = logging.getLogger(__name__)
+
+
+class Pulse(threading.Thread):
+    """Beats while entered. `log` and `progress` are local files: the run's own, or copies uploaded at each beat."""
+
+    def __init__(self, run: Run, stage: str, folder: Path, state: State) -> None:
+        super().__init__(daemon=True)
+        self._run, self._state = run, state
+        self._end = threading.Event()
+        self._uploads: dict[str, Path] = {}
+        self.log = self._file(f"logs/{stage}.log", folder)
+        self.progress = self._file(f"progress/{stage}.jsonl", folder)
+
+    def __enter__(self) -> Pulse:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._end.set()
+        self.join()
+        self._upload()
+
+    def run(self) -> None:
+        """Beat until the end."""
+        while not self._end.wait(INTERVAL_S):
+            try:
+                self._state.beat()
+                self._upload()
+            except OSError as error:
+                _LOG.warning("no sign of life could be given: %s", error)
+
+    def _file(self, name: str, folder: Path) -> Path:
+        path = self._run.local_path(name)
+        if path is None:
+            path = folder / ".dvc" / "tmp" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._uploads[name] = path
+            if self._run.storage.exists(name):
+                path.write_bytes(self._run.storage.read(name))
+        return path
+
+    def _upload(self) -> None:
+        for name, path in self._uploads.items():
+            if path.is_file():
+                self._run.storage.write(name, path.read_bytes())

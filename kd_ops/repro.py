@@ -1,0 +1,69 @@
+"""Runs a run's stages one after another on this machine, each through the bridge, without Airflow."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from kd_core.runtime.errors import KDError
+from kd_ops.entry import stop_on_signals
+from kd_ops.graph import Graph
+from kd_ops.runs import Run
+from kd_ops.settings import PROJECT, Settings
+from kd_ops.workspace import workspace
+
+
+def stages(run: Run, settings: Settings | None = None) -> list[str]:
+    """Names of the run's stages in topological order."""
+    with workspace(settings or Settings(), run.params_document()) as folder:
+        return list(Graph.load(folder).stages)
+
+
+def repro(run: Run, names: Sequence[str] = (), started: Callable[[str], None] | None = None) -> int:
+    """Run all stages, or those named, in order; stops at the first that fails and returns its exit status.
+
+    `started` is told each stage's name before it begins. A signal to this process is passed on to the stage.
+    """
+    for name in names or stages(run):
+        if started is not None:
+            started(name)
+        if status := _bridge(run, name):
+            return status
+    return 0
+
+
+def _bridge(run: Run, stage: str) -> int:
+    """One bridge process. It has its own session, so that a Ctrl-C at the terminal reaches it once, through us."""
+    command = [sys.executable, "-m", "kd_ops.bridge", "--run", run.uri, stage]
+    process = subprocess.Popen(command, cwd=PROJECT, start_new_session=True)
+    try:
+        status = process.wait()
+    except BaseException:
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        process.wait()
+        raise
+    return 128 - status if status < 0 else status
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m kd_ops.repro", description="Run all stages of a run.")
+    parser.add_argument("--run", required=True, help="the run's folder or URL")
+    options = parser.parse_args(argv)
+    stop_on_signals()
+    try:
+        return repro(Run(options.run), started=lambda name: print(f"── {name}", file=sys.stderr, flush=True))
+    except KDError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

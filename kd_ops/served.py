@@ -1,0 +1,104 @@
+"""Registered versions brought to this machine, and the process that has them answer texts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kd_core.runtime.errors import KDError, ParamsError
+from kd_ops.registry import MODEL_FOLDER, by_alias, connect, version
+from kd_ops.settings import Settings
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A student on this machine and the code that reads it."""
+
+    student: Path
+    """What the export stage wrote."""
+    code: Path
+    """Folder with the kd_core that it was registered with; for a plain folder, the project."""
+
+    def predict(self, arguments: Sequence[str], texts: str | None = None) -> str:
+        """Run kd_core.inference.predict in a process of its own, as nothing here loads torch; what it printed.
+
+        :param arguments: words after `--model FOLDER`
+        :param texts: for its standard input
+        :raises ModelProcessError: with the process's status and last words
+        """
+        command = [sys.executable, "-m", "kd_core.inference.predict", "--model", str(self.student), *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(self.code), "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(
+            command, cwd=self.code, env=environment, input=texts or "", capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise ModelProcessError(done.returncode, done.stderr)
+        return done.stdout
+
+
+class ModelProcessError(KDError):
+    """The process that runs a model ended badly; its own error message and status are passed on."""
+
+    def __init__(self, status: int, stderr: str) -> None:
+        lines = stderr.strip().splitlines()
+        said = next((line for line in reversed(lines) if line.startswith("error: ")), "\n".join(lines[-5:]))
+        super().__init__(said.removeprefix("error: ") or f"the model's process ended with status {status}")
+        self.status = 128 - status if status < 0 else status
+
+
+def serve(uri: str, settings: Settings) -> ServedModel:
+    """The student behind `models:/name@alias`, `models:/name/version` or a local folder.
+
+    A version is downloaded once and kept below KD_HOME/served. Raises ParamsError for what does not exist.
+    """
+    if not uri.startswith("models:/"):
+        folder = Path(uri).expanduser().absolute()
+        if not folder.is_dir():
+            raise ParamsError(f"--model {uri}: no such folder, and no models:/NAME@ALIAS or models:/NAME/VERSION")
+        return ServedModel(folder, settings.project)
+    return serve_version(_by_uri(connect(settings), uri), settings)
+
+
+def serve_version(found: Any, settings: Settings) -> ServedModel:
+    """Fetch a version, whole or not at all; it is kept for the next time."""
+    target = settings.home / "served" / str(found.name) / f"{found.version}-{found.creation_timestamp}"
+    if not target.is_dir():
+        _download(f"models:/{found.name}/{found.version}", target)
+    return ServedModel(target / "artifacts" / MODEL_FOLDER, target / "code")
+
+
+def _download(source: str, target: Path) -> None:
+    import mlflow
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        fetched = Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=scratch))
+        for part in (f"artifacts/{MODEL_FOLDER}", "code/kd_core"):
+            if not (fetched / part).is_dir():
+                raise ParamsError(f"{source} has no {part}: kd-pipelines did not register it")
+        whole = Path(scratch) / "whole"
+        shutil.copytree(fetched, whole)
+        with contextlib.suppress(FileExistsError):  # somebody was faster
+            whole.rename(target)
+
+
+def _by_uri(client: Any, uri: str) -> Any:
+    rest = uri.removeprefix("models:/").strip("/")
+    if "@" in rest:
+        name, alias = rest.split("@", 1)
+        found = by_alias(client, name, alias)
+        if found is None:
+            raise ParamsError(f"{uri}: no version of {name!r} has the alias {alias!r}")
+        return found
+    name, _, number = rest.partition("/")
+    if not number:
+        raise ParamsError(f"{uri}: say models:/NAME@ALIAS or models:/NAME/VERSION")
+    return version(client, name, number)

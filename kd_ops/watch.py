@@ -1,0 +1,125 @@
+"""Starts a run's process, draws the run while it works, and passes signals on to it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+from kd_core.runtime.errors import KDError
+from kd_ops.board import Board
+from kd_ops.runs import Run
+from kd_ops.settings import Settings
+from kd_ops.terminal import Painter
+
+POLL_S = 0.4
+GRACE_S = 90.0
+"""How long a stopped run may take to write its checkpoints before it is killed."""
+
+
+class RunInterruptedError(KDError):
+    """The user or the system stopped the run."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.signum = signum
+
+
+class Child:
+    """A process in its own group. While entered, SIGINT and SIGTERM go to the group, and a second one kills it.
+
+    :param words: the command
+    :param log: file that gets all its output
+    """
+
+    def __init__(self, words: Sequence[str], environment: Mapping[str, str], cwd: Path, log: Path) -> None:
+        self._words, self._environment, self._cwd, self.log = list(words), dict(environment), cwd, log
+        self._process: subprocess.Popen[bytes] | None = None
+        self._deadline = float("inf")
+        self.signum = 0
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Child]:
+        """Start it; at the end nothing of its group is left."""
+        kinds = (signal.SIGINT, signal.SIGTERM)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        before = {kind: signal.signal(kind, self._forward) for kind in kinds}
+        try:
+            with self.log.open("ab") as output:
+                self._process = subprocess.Popen(
+                    self._words,
+                    env=self._environment,
+                    cwd=self._cwd,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            yield self
+        finally:
+            self._kill_group(signal.SIGKILL)
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
+
+    def poll(self) -> int | None:
+        """Exit status, None while it works; a stopped one is killed when its grace is over."""
+        assert self._process is not None  # noqa: S101 -- entered
+        if time.monotonic() > self._deadline:
+            self._kill_group(signal.SIGKILL)
+        status = self._process.poll()
+        return status if status is None or status >= 0 else 128 - status
+
+    def _forward(self, signum: int, frame: FrameType | None) -> None:
+        again = self.signum != 0
+        self.signum = self.signum or signum
+        self._deadline = min(self._deadline, time.monotonic() + GRACE_S)
+        self._kill_group(signal.SIGKILL if again else signum)
+
+    def _kill_group(self, signum: int) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signum)
+
+
+def watch(child: Child, board: Board, painter: Painter, starting: str) -> int:
+    """Draw the run until `child` ends; its exit status. Raises RunInterruptedError if a signal stopped it.
+
+    :param starting: what to say before the first stage
+    """
+    with child.running(), painter:
+        while True:
+            status = child.poll()
+            finished = board.poll()
+            painter.show(board, finished, _note(child, board, starting))
+            if status is not None:
+                break
+            time.sleep(POLL_S)
+    if child.signum:
+        raise RunInterruptedError(child.signum)
+    return status
+
+
+def stage_names(run: Run, settings: Settings) -> list[str]:
+    """The stages that the run will go through, in order."""
+    from kd_ops.graph import Graph
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        (folder / "dvc.yaml").write_bytes((settings.project / "dvc.yaml").read_bytes())
+        (folder / "params.yaml").write_bytes(run.params_document())
+        return list(Graph.load(folder).stages)
+
+
+def _note(child: Child, board: Board, starting: str) -> str:
+    if child.signum:
+        return "stopping: waiting for checkpoints (once more to kill)"
+    states = {view.status for view in board.stages.values()}
+    if states == {"waiting"}:
+        return starting
+    return "recording, registering and judging the student" if states == {"done"} else "preparing the next stage"

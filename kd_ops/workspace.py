@@ -1,0 +1,109 @@
+"""A fresh folder in which one stage runs: the project's code with normal modes, the run's params, DVC's settings.
+
+What is hashed is what runs: nothing of the project is in the folder but what is copied here, and only this folder is
+on the stage's import path. Folders left behind by a killed process are swept by the next one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pathspec import PathSpec
+
+from kd_core.runtime.errors import ParamsError, TryAgainError
+from kd_ops.machine import machine
+from kd_ops.settings import Settings
+
+CODE = ("dvc.yaml", ".dvcignore", "components", "kd_core", "teachers/none")
+"""What of the project a stage may see."""
+
+_CONFIG = """\
+[core]
+    no_scm = true
+    analytics = false
+    check_update = false
+    autostage = false
+    remote = store
+    site_cache_dir = {site}
+[cache]
+    dir = {cache}
+    type = "reflink,hardlink,copy"
+['remote "store"']
+    url = {remote}
+"""
+
+
+def code_files(project: Path) -> list[str]:
+    """Paths of the code below `project`, without what .dvcignore names. Raises ParamsError without a dvc.yaml."""
+    if not (project / "dvc.yaml").is_file():
+        raise ParamsError(f"{project}: no dvc.yaml here; KD_PROJECT names the project's folder")
+    ignore = project / ".dvcignore"
+    lines = ignore.read_text(encoding="utf-8").splitlines() if ignore.is_file() else []
+    spec = PathSpec.from_lines("gitwildmatch", [*lines, "__pycache__", "*.py[co]"])
+    found: list[str] = []
+    for name in CODE:
+        root = project / name
+        paths = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
+        found += [path.relative_to(project).as_posix() for path in paths]
+    return [name for name in found if not spec.match_file(name)]
+
+
+def fill(folder: Path, settings: Settings, params: bytes) -> None:
+    """Write code, params.yaml, machine.json and .dvc/config into `folder`."""
+    for name in code_files(settings.project):
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(settings.project / name, target)
+        target.chmod(0o644)
+    (folder / "params.yaml").write_bytes(params)
+    (folder / "machine.json").write_text(json.dumps(machine(), sort_keys=True) + "\n", encoding="utf-8")
+    dvc = folder / ".dvc"
+    (dvc / "tmp").mkdir(parents=True)
+    config = _CONFIG.format(site=dvc / "site", cache=settings.cache_dir, remote=f"{settings.store_uri}/dvc")
+    (dvc / "config").write_text(config, encoding="utf-8")
+
+
+@contextmanager
+def workspace(settings: Settings, params: bytes) -> Iterator[Path]:
+    """A filled folder below KD_HOME/work, removed at the end, however it comes. Raises TryAgainError if unwritable."""
+    parent = settings.home / "work"
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        _sweep(parent)
+        folder = parent / uuid.uuid4().hex
+        alive = os.open(folder.with_suffix(".alive"), os.O_CREAT | os.O_RDWR)
+    except OSError as error:
+        raise TryAgainError(
+            f"{parent}: cannot be written ({error.strerror}); set KD_HOME to a writable folder"
+        ) from None
+    try:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        folder.mkdir()
+        fill(folder, settings, params)
+        yield folder
+    finally:
+        _remove(folder)
+        os.close(alive)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.with_suffix(".alive").unlink(missing_ok=True)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the folders whose owner is gone: the kernel drops a dead process's lock."""
+    for mark in parent.glob("*.alive"):
+        try:
+            with mark.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(mark.with_suffix(""))
+        except (BlockingIOError, FileNotFoundError):
+            continue

@@ -1,0 +1,160 @@
+"""The bridge and the shared cache: what is computed once, what is computed again, and who wins a race."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kd_core.config.params import Params
+from kd_ops import provenance
+from kd_ops.bridge import run_stage
+from kd_ops.documents import to_yaml
+from kd_ops.objects import object_name
+from kd_ops.runs import Run
+from kd_ops.workspace import fill
+from tests.miniature import STAGES, Miniature
+
+
+@pytest.fixture
+def mini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Miniature:
+    mini = Miniature(tmp_path)
+    for name, value in mini.environment().items():
+        monkeypatch.setenv(name, value)
+    return mini
+
+
+def compute(mini: Miniature, run: Run, *stages: str, machine: str = "one") -> list[bool]:
+    """Run stages in this process; whether each was reused."""
+    cached = []
+    for stage in stages or STAGES:
+        assert run_stage(run, stage, mini.settings(machine)) == 0
+        record = run.stage(stage)
+        assert record is not None
+        assert record.status == "done"
+        cached.append(record.cached)
+    return cached
+
+
+def test_a_stage_computed_on_one_machine_is_a_hit_on_another(mini: Miniature) -> None:
+    first, second = mini.run("first"), mini.run("second")
+    assert compute(mini, first) == [False] * 5
+    assert compute(mini, second, machine="two") == [True] * 5
+    assert first.locks() == second.locks()
+    assert not list(mini.settings("two").cache_dir.rglob("*")), "a hit downloads nothing"
+
+
+def test_a_machine_without_cache_pulls_what_the_stage_reads_and_nothing_else(mini: Miniature) -> None:
+    compute(mini, mini.run("first"), "make@a", "make@b", "part@a")
+    run = mini.run("second", join={"separator": "+"})
+    assert compute(mini, run, "make@a", "make@b", "part@a", "join", machine="two") == [True, True, True, False]
+    joined = run.stage("join")
+    assert joined is not None
+    assert (mini.settings("two").cache_dir / object_name(joined.outs["metrics.json"])).is_file()
+
+
+def test_changed_code_in_a_listed_room_is_a_miss_and_in_an_unlisted_file_a_hit(mini: Miniature) -> None:
+    compute(mini, mini.run("first"), "make@a")
+    (mini.project / "components/join.py").write_text("raise SystemExit(1)\n")
+    assert compute(mini, mini.run("second"), "make@a") == [True]
+    (mini.project / "kd_core/numbers.py").write_text("def number(size):\n    return 'changed'\n")
+    assert compute(mini, mini.run("third"), "make@a") == [False]
+
+
+def test_bytecode_and_file_modes_are_not_part_of_a_key(mini: Miniature) -> None:
+    compute(mini, mini.run("first"), "make@a")
+    (mini.project / "kd_core/__pycache__").mkdir()
+    (mini.project / "kd_core/__pycache__/numbers.cpython-311.pyc").write_bytes(b"bytecode")
+    for path in mini.project.rglob("*.py"):
+        path.chmod(0o755)
+    assert compute(mini, mini.run("second"), "make@a") == [True]
+
+
+def test_lost_data_is_computed_again(mini: Miniature) -> None:
+    first = mini.run("first")
+    compute(mini, first, "make@a")
+    shutil.rmtree(Path(mini.store_uri) / "dvc/files")
+    shutil.rmtree(mini.settings().cache_dir)
+    assert compute(mini, mini.run("second"), "make@a") == [False]
+    assert compute(mini, mini.run("third"), "make@a", machine="two") == [True]
+
+
+def test_data_that_only_this_machine_has_is_uploaded_on_a_hit(mini: Miniature) -> None:
+    compute(mini, mini.run("first"), "make@a")
+    shutil.rmtree(Path(mini.store_uri) / "dvc/files")
+    assert compute(mini, mini.run("second"), "make@a") == [True]
+    assert compute(mini, mini.run("third"), "make@a", machine="two") == [True]
+
+
+def test_two_runs_racing_on_one_key_end_with_one_result(mini: Miniature, tmp_path: Path) -> None:
+    """The stage is made non-deterministic, and both are known to compute at the same time."""
+    meeting = tmp_path / "meeting"
+    meeting.mkdir()
+    runs = [mini.run("first"), mini.run("second")]
+    processes = [
+        mini.start(run, "make@a", name, MINIATURE_MEET=str(meeting), MINIATURE_NOISE=name)
+        for run, name in zip(runs, ("one", "two"), strict=True)
+    ]
+    assert [(process.communicate(timeout=120)[1], process.returncode)[1] for process in processes] == [0, 0]
+    records = [run.stage("make@a") for run in runs]
+    assert [record.cached for record in records if record] == [False, False]
+    assert runs[0].lock("make@a") == runs[1].lock("make@a"), "the slower one adopts the faster one's result"
+    compute(mini, mini.run("third"), "make@a", machine="three")
+    assert mini.run("third").lock("make@a") == runs[0].lock("make@a")
+
+
+def test_two_runs_at_once_on_one_machine_do_not_disturb_each_other(mini: Miniature) -> None:
+    runs = [mini.run(name, sizes={"a": size, "b": 2}) for size, name in enumerate(("first", "second"))]
+    processes = [mini.start(run, "make@a") for run in runs]
+    assert [(process.communicate(timeout=120)[1], process.returncode)[1] for process in processes] == [0, 0]
+    assert runs[0].lock("make@a") != runs[1].lock("make@a")
+
+
+def test_plain_dvc_finds_a_finished_run_up_to_date(mini: Miniature, tmp_path: Path) -> None:
+    """One graph, two runners: the bridge's lock fragments are what DVC itself would have written."""
+    run = mini.run("first")
+    compute(mini, run)
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    fill(folder, mini.settings(), run.params_document())
+    (folder / "dvc.lock").write_bytes(to_yaml({"schema": "2.0", "stages": run.locks()}))
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+    def dvc(*words: str) -> str:
+        command = [sys.executable, "-m", "dvc", *words]
+        return subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True).stdout
+
+    dvc("pull")
+    assert "up to date" in dvc("status")
+    (folder / "dvc.lock").unlink()
+    shutil.rmtree(folder / "parts")
+    dvc("pull", "--run-cache", "--allow-missing")
+    assert "is cached" in dvc("repro", "make@a")
+
+
+def test_provenance_says_who_made_an_output_and_who_used_it(mini: Miniature) -> None:
+    compute(mini, mini.run("first"), "make@a", "make@b", "join")
+    compute(mini, mini.run("second"), "make@a", "make@b", "join")
+    record = mini.run("second").stage("join")
+    assert record is not None
+    found = provenance.read(record.outs["joined"], mini.settings())
+    assert (found["run"], found["stage"], found["output"]) == ("first", "join", "joined")
+    assert found["params"] == {"join": {"separator": "-"}}
+    assert found["inputs"]["parts"].endswith(".dir")
+    assert [use["run"] for use in found["reused_by"]] == ["second"]
+
+
+def test_dvc_leaves_no_param_out_of_a_key() -> None:
+    """DVC drops every mapping key called `size` or `nfiles` from its keys; params must not be called so."""
+
+    def names(schema: object) -> set[str]:
+        if isinstance(schema, dict):
+            own = set(schema.get("properties", {}))
+            return own.union(*(names(value) for value in schema.values()))
+        return set().union(*map(names, schema)) if isinstance(schema, list) else set()
+
+    assert not names(Params.model_json_schema()) & {"size", "nfiles"}

@@ -1,0 +1,230 @@
+"""The command line: what it starts, how it ends, and what it says when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from kd_core.runtime.errors import ParamsError
+from kd_ops import airflow_run, cli, launch
+from kd_ops.predict import Question
+from kd_ops.runs import Run
+from kd_ops.settings import PROJECT, Settings
+from tests.code.fabricated import finished_run, make_settings, new_run
+
+RUNNER = CliRunner()
+
+WORKER = """\
+import json, pathlib, sys, time
+run, seconds, status = pathlib.Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+def stage(name, **values):
+    (run / "stages").mkdir(exist_ok=True)
+    (run / "stages" / f"{name}.json").write_text(json.dumps({"stage": name, "tries": 1, **values}))
+stage("ingest@reference", status="done", seconds=1.0, exit_code=0)
+stage("pretrain", status="running")
+try:
+    time.sleep(seconds)
+except BaseException:
+    stage("pretrain", status="failed", exit_code=143)
+    raise
+if status:
+    stage("pretrain", status="failed", exit_code=status, error="lines before\\nerror: the teacher is gone; fetch it")
+    print("noise of the scheduler")
+    sys.exit(1)
+stage("pretrain", status="done", cached=True, seconds=0.1, exit_code=0)
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    found = make_settings(tmp_path)
+    monkeypatch.setenv("KD_HOME", str(found.home))
+    return found
+
+
+def invoke(*words: str) -> Any:
+    return RUNNER.invoke(cli.app, list(words))
+
+
+def started(settings: Settings, monkeypatch: pytest.MonkeyPatch, seconds: float, status: int) -> list[Any]:
+    """`kd run` with a stand-in for Airflow; the calls of the tracker that follow a bad end."""
+    run, calls = new_run(settings, "started"), []
+    monkeypatch.setattr("kd_ops.resolve.resolve", lambda *_, **__: run)
+    monkeypatch.setattr(launch, "stage_names", lambda *_: ["ingest@reference", "pretrain"])
+    monkeypatch.setattr(airflow_run, "migrate", lambda _: None)
+    words = [sys.executable, "-c", WORKER, str(Path(run.uri)), str(seconds), str(status)]
+    monkeypatch.setattr(airflow_run, "command", lambda *_: words)
+    monkeypatch.setattr(launch, "_track", lambda run, _, interrupted: calls.append(interrupted))
+    return calls
+
+
+def test_run_ends_well_and_says_what_was_computed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = started(settings, monkeypatch, 0.0, 0)
+    result = invoke("run")
+    assert result.exit_code == 0, result.output
+    assert "✓ ingest@reference" in result.output
+    assert "= pretrain" in result.output
+    assert "1 of 2 stages computed, 1 unchanged" in result.output
+    assert calls == [], "Airflow's own closing tasks have logged the run"
+
+
+def test_a_failed_stage_gives_its_status_message_and_log(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = started(settings, monkeypatch, 0.0, 65)
+    result = invoke("run")
+    assert result.exit_code == 65
+    assert "stage 2/2 pretrain failed with exit status 65" in result.output
+    assert "error: the teacher is gone; fetch it" in result.output
+    assert "lines before" not in result.output
+    assert "logs/pretrain.log" in result.output.replace("\n", "")
+    assert "unfinished work resumes" in result.output.replace(" \n", " ")
+    log = Run.named("started", settings).local_path("logs/airflow.log")
+    assert log is not None
+    assert "noise of the scheduler" in log.read_text()
+    assert "noise" not in result.output
+    assert calls == [False]
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_passed_on_and_waited_for(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, kind: signal.Signals
+) -> None:
+    calls = started(settings, monkeypatch, 60.0, 0)
+    run = Run.named("started", settings)
+    helper = [sys.executable, "-c", KILLER, str(os.getpid()), str(int(kind)), f"{run.uri}/stages/pretrain.json"]
+    with subprocess.Popen(helper):
+        began = time.monotonic()
+        status = launch.launch("airflow", None, [], None, Console(file=open(os.devnull, "w")), settings)  # noqa: PTH123, SIM115
+    assert status == 128 + kind
+    assert time.monotonic() - began < 50
+    assert calls == [True]
+
+
+KILLER = """\
+import os, pathlib, sys, time
+while not pathlib.Path(sys.argv[3]).exists():
+    time.sleep(0.05)
+time.sleep(0.3)
+os.kill(int(sys.argv[1]), int(sys.argv[2]))
+"""
+
+
+def test_wrong_params_end_at_once_in_one_line(settings: Settings) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "kd_ops.cli", "run", "-S", "finetune.alfa=0.5"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "KD_HOME": str(settings.home)},
+        cwd=PROJECT,
+        check=False,
+    )
+    assert done.returncode == 64
+    assert "finetune.alfa: unknown key; did you mean 'alpha'?" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (settings.home / "airflow").exists(), "Airflow is not started for nothing"
+
+
+def test_a_failure_outside_the_stages_is_found_in_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "airflow.log"
+    said = (
+        "INFO error: models/student: no stage wrote it\nProcessFailed: -m kd_ops.register --run x ended with status 75"
+    )
+    log.write_text(f"noise\n{said}; its message stands above\n")
+    out = Console(record=True, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
+    assert launch._explain_step(1, log, out) == 75
+    assert "kd_ops.register failed with exit status 75\n  error: models/student" in out.export_text()
+
+
+def test_airflow_gets_the_words_of_the_user(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = airflow_run.command("route", ["a.b=1", 'c="x y"'], "1.43.0", "run-1")
+    assert words[1:6] == ["-m", "airflow", "dags", "test", "distill__route"]
+    assert json.loads(words[-1]) == {"overrides": ["a.b=1", 'c="x y"'], "revision": "1.43.0", "run": "run-1"}
+    environment = airflow_run.environment(settings)
+    assert environment["AIRFLOW_HOME"] == str(settings.home / "airflow")
+    assert environment["AIRFLOW__CORE__DAGS_FOLDER"] == str(PROJECT / "dags")
+    assert environment["KD_STORE_URI"] == settings.store_uri
+
+
+def test_the_database_is_migrated_once_for_each_version(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def migrate(words: list[str], **_: Any) -> Any:
+        calls.append(words[2:])
+        (settings.home / "airflow" / "airflow.db").touch()
+        return subprocess.CompletedProcess(words, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", migrate)
+    airflow_run.migrate(settings)
+    airflow_run.migrate(settings)
+    assert calls == [["airflow", "db", "migrate"]]
+    (settings.home / "airflow" / "migrated").write_text("2.0.0")
+    airflow_run.migrate(settings)
+    assert len(calls) == 2
+
+
+def test_a_recipe_file_is_for_repro(settings: Settings) -> None:
+    result = invoke("run", "--recipe", "mine.yaml")
+    assert isinstance(result.exception, ParamsError)
+    assert "kd repro" in str(result.exception)
+
+
+def test_show_prints_json_that_parses(settings: Settings) -> None:
+    finished_run(settings, "one")
+    result = invoke("show", "one", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.output)["run"] == "one"
+    assert isinstance(invoke("show", "two").exception, ParamsError)
+
+
+def test_predict_refuses_contradictions(tmp_path: Path) -> None:
+    for question, said in {
+        Question((), (), None, None, None, False): "give either texts, or --input",
+        Question(("a",), (), tmp_path, tmp_path, None, False): "give either texts, or --input",
+        Question((), (), tmp_path, None, None, False): "belong together",
+        Question(("a", "b"), ("c",), None, None, None, False): "one for each text",
+    }.items():
+        with pytest.raises(ParamsError, match=said):
+            question.check()
+
+
+def test_predict_hands_texts_over_as_json_lines(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def answered(self: Any, arguments: list[str], texts: str | None = None) -> str:
+        seen.append((self.student, arguments, texts))
+        answer = {"label": "red", "probability": 0.91, "exit_layer": 1, "entropy": 0.1}
+        return "".join(json.dumps({**json.loads(line), **answer}) + "\n" for line in (texts or "").splitlines())
+
+    monkeypatch.setattr("kd_ops.served.ServedModel.predict", answered)
+    words = ("predict", "--model", str(tmp_path), "--threshold", "0.2", "an [odd] text", "שלום 🙂")
+    result = invoke(*words)
+    assert result.exit_code == 0, result.output
+    assert "an [odd] text" in result.output
+    assert "91.0%" in result.output
+    assert seen[0][:2] == (tmp_path, ["--threshold", "0.2"])
+    assert [json.loads(line)["text"] for line in seen[0][2].splitlines()] == ["an [odd] text", "שלום 🙂"]
+    lines = invoke(*words, "--json").output.splitlines()
+    assert json.loads(lines[1]) == {
+        "text": "שלום 🙂",
+        "label": "red",
+        "probability": 0.91,
+        "exit_layer": 1,
+        "entropy": 0.1,
+    }
+
+
+def test_help_is_fast_because_nothing_heavy_is_imported() -> None:
+    code = "import sys, kd_ops.cli; print(sorted({'mlflow', 'dvc', 'torch', 'pandas', 'airflow'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT)
+    assert done.stdout.strip() == "[]"

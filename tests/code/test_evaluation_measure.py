@@ -1,0 +1,102 @@
+"""Speed is measured side by side: turns, rows, ratios. No test here depends on how long anything takes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from components import measure as component
+from components.base import Context
+from kd_core.config.evaluation import MeasureParams
+from kd_core.evaluation import measure
+from kd_core.evaluation.contestants import Contestant, all_contestants
+from kd_core.rows import write_rows
+from kd_core.runtime.errors import InvalidDataError
+from kd_core.runtime.progress import Progress
+from tests.code.tiny import tiny_rows
+from tests.code.tiny_exits import TASK
+from tests.code.tiny_run import CHECKED, tiny_run
+
+MODELS = ["teacher:big", "teacher:small", "pipeline:big", "trunk", "adaptive"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tiny_run(tmp_path_factory.mktemp("run"), tmp_path_factory.mktemp("scratch"), test_rows=10)
+    params = MeasureParams(batches=(1, 4), texts=10, repeats=2, threads=1)
+    values = {"measure": params.model_dump(mode="json"), "data": {"reference": {"task": TASK.model_dump(mode="json")}}}
+    (root / "params.yaml").write_text(yaml.safe_dump(values))
+    component.main(Context(component.COMPONENT, {}, root))
+    return root
+
+
+def test_rows_of_every_model_and_batch(root: Path) -> None:
+    found = json.loads((root / "measure/metrics.json").read_text())
+    assert found["machine"] == {"cpu": "test", "cores": 2}
+    assert (found["threads"], found["texts"], found["repeats"]) == (1, 10, 2)
+    assert [(row["model"], row["batch"]) for row in found["rows"]] == [(m, b) for b in (1, 4) for m in MODELS]
+    for row in found["rows"]:
+        assert row["samples_per_second"] > 0
+        assert 0 < row["latency_ms"]["p50"] <= row["latency_ms"]["p99"]
+        assert row["size_mb"] > 0
+        assert row["parameters"] > 0
+    size = {row["model"]: row["parameters"] for row in found["rows"]}
+    assert size["teacher:big"] > size["teacher:small"]
+    assert size["adaptive"] > size["trunk"]
+
+
+def test_speed_up_is_over_the_slowest_teacher_at_the_same_batch() -> None:
+    speeds = {("teacher:a", 1): 10, ("teacher:b", 1): 20, ("trunk", 1): 40}
+    speeds |= {("teacher:a", 8): 100, ("teacher:b", 8): 50, ("trunk", 8): 200}
+    rows = [{"model": model, "batch": batch, "samples_per_second": speed} for (model, batch), speed in speeds.items()]
+    assert measure._add_speedups(rows) == "teacher:b"
+    assert [row["speedup"] for row in rows] == [1.0, 2.0, 4.0, 2.0, 1.0, 4.0]
+
+
+def test_models_take_turns() -> None:
+    """Interleaved, each repeat starting with another model, so that a slow moment does not hit one model alone."""
+    calls: list[tuple[str, int]] = []
+
+    def contestant(name: str) -> Contestant:
+        return Contestant(name, lambda rows: calls.append((name, len(rows))), 1, 1.0)
+
+    rows = pd.DataFrame({"text": ["a"] * 5})
+    names = ["a", "b", "c"]
+    seconds = measure.time_all([contestant(name) for name in names], rows, (2,), 3, Progress("measure"))
+    warm_up, rest = calls[:3], calls[3:]
+    assert warm_up == [(name, 2) for name in names]
+    assert [name for name, size in rest if size == 1] == ["a", "b", "c", "b", "c", "a", "c", "a", "b"]
+    assert {key: [len(repeat) for repeat in value] for key, value in seconds.items()} == {
+        (name, 2): [3, 3, 3] for name in names
+    }
+
+
+def test_small_batches_are_timed_on_fewer_texts() -> None:
+    rows = pd.DataFrame({"text": ["a"] * 100})
+    assert [len(part) for part in measure._batches(rows, 1)] == [1] * 32
+    assert [len(part) for part in measure._batches(rows, 32)] == [32, 32, 32, 4]
+
+
+def test_contestants_answer_the_same_texts(root: Path) -> None:
+    import torch
+
+    rows = tiny_rows(6)[["text"]]
+    for contestant in all_contestants(root / "models/student", root / "teachers", torch.device("cpu")):
+        assert len(contestant.answer(rows)) == 6, contestant.name  # type: ignore[arg-type]
+
+
+def test_nothing_to_time(root: Path, tmp_path: Path) -> None:
+    write_rows(tmp_path / CHECKED / "calibration.parquet", tiny_rows(3).head(0))
+    with pytest.raises(InvalidDataError, match="no text to time"):
+        measure.measure(
+            root / "models/student",
+            root / "teachers",
+            tmp_path / CHECKED / "calibration.parquet",
+            {},
+            MeasureParams(),
+            Progress("measure"),
+        )

@@ -1,0 +1,186 @@
+"""Quality on the test rows: every model, intervals, the gap only where there is one, slices, details."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from components import evaluate as component
+from components.base import Context
+from kd_core.config.evaluation import EvaluateParams
+from kd_core.evaluation import details, quality, slices
+from kd_core.evaluation.quality import Answers
+from kd_core.inference.predictor import Predictor
+from kd_core.rows import read_rows, rows_hash
+from kd_core.runtime.errors import InvalidDataError
+from tests.code.tiny import LABELS
+from tests.code.tiny_exits import TASK
+from tests.code.tiny_run import CHECKED, tiny_run
+
+PARAMS = EvaluateParams(thresholds=(0.0, 0.5), resamples=300)
+N = 400
+
+
+def answers_with(**accuracy: float) -> Answers:
+    """Models that are right on the first rows, as many as their accuracy says; `teacher` stands for teacher:big."""
+    targets = np.zeros(N, dtype=np.int64)
+    probabilities = {}
+    for name, share in accuracy.items():
+        right = np.arange(N) < round(share * N)
+        probabilities[name.replace("teacher_", "teacher:")] = np.stack([right, ~right], axis=1) * 0.8 + 0.1
+    return Answers(targets, np.array([f"g{n}" for n in range(N)]), probabilities)
+
+
+def test_gap_closed_where_there_is_a_gap() -> None:
+    answers = answers_with(teacher_big=0.9, teacher_small=0.85, trunk=0.88, adaptive=0.86, alone=0.8)
+    gap, sentence = quality.gap_closed(answers, PARAMS)
+    assert gap is not None
+    assert gap["value"] == pytest.approx(0.8)
+    assert gap["adaptive"] == pytest.approx(0.6)
+    assert gap["interval"][0] < 0.8 < gap["interval"][1]
+    assert "80%" in sentence
+    assert answers.best_teacher == "teacher:big"
+
+
+@pytest.mark.parametrize(("teacher", "alone"), [(0.805, 0.8), (0.8, 0.8), (0.7, 0.8)])
+def test_no_gap_is_reported_where_the_interval_holds_zero(teacher: float, alone: float) -> None:
+    answers = answers_with(teacher_big=teacher, trunk=0.9, adaptive=0.9, alone=alone)
+    if teacher == 0.805:  # two rows better, but the interval reaches zero
+        low = quality.differences(answers, PARAMS)["best_teacher_minus_alone"].low
+        assert low == 0.0
+    gap, reason = quality.gap_closed(answers, PARAMS)
+    assert gap is None
+    assert "no gap to close" in reason
+
+
+def test_one_large_group_is_no_proof_of_a_gap() -> None:
+    """The teacher's whole advantage lies within one group of near-duplicates."""
+    spread = answers_with(teacher_big=0.85, trunk=0.84, adaptive=0.84, alone=0.8)
+    lumped = Answers(spread.targets, np.array(["one"] * 340 + list(map(str, range(60)))), spread.probabilities)
+    assert quality.gap_closed(spread, PARAMS)[0] is not None
+    assert quality.gap_closed(lumped, PARAMS)[0] is None
+
+
+def test_differences_are_named_for_what_they_are() -> None:
+    answers = answers_with(teacher_big=0.9, trunk=0.88, adaptive=0.86, alone=0.8)
+    found = {name: interval.value for name, interval in quality.differences(answers, PARAMS).items()}
+    expected = {
+        "best_teacher_minus_alone": 0.1,
+        "trunk_minus_alone": 0.08,
+        "adaptive_minus_alone": 0.06,
+        "trunk_minus_best_teacher": -0.02,
+        "adaptive_minus_trunk": -0.02,
+    }
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "named"),
+    [
+        ("Calls the API Gateway now", "apigateway", True),
+        ("Lists the records of a table.", "rds", False),
+        ("Starts an RDS instance", "rds", True),
+        ("the user pools of Cognito and its IDP", "cognito-idp", True),
+        ("the user pools of Cognito", "cognito-idp", False),
+        ("Amazon EC2-instances", "ec2", True),
+        ("configures it", "config", False),
+        ("", "config", False),
+        ("anything", "–", False),
+    ],
+)
+def test_a_text_names_its_label(text: str, label: str, named: bool) -> None:
+    assert slices.label_in_text([text], [label]).tolist() == [named]
+
+
+def test_slices_need_enough_rows_on_both_sides() -> None:
+    rows = pd.DataFrame({"text": ["red apple"] * 150 + ["apple"] * 150, "label": ["red"] * 300})
+    parts = slices.of_rows(rows)
+    assert {name: int(mask.sum()) for name, mask in parts.items()} == {"label_in_text": 150, "label_not_in_text": 150}
+    assert slices.of_rows(rows.iloc[60:]) == {}
+
+
+def test_confusion_ranks_the_worst_classes() -> None:
+    targets = np.array([0] * 4 + [1] * 4 + [2] * 2)
+    predicted = np.array([0, 0, 0, 0, 2, 2, 0, 1, 2, 0])
+    found = details.confusion(Answers(targets, targets.astype(str), {"m": np.eye(3)[predicted]}), "m", "abc")
+    assert [(c["label"], c["recall"]) for c in found["classes"]] == [("b", 0.25), ("c", 0.5), ("a", 1.0)]
+    assert found["mistakes"][0] == {"rows": 2, "label": "b", "predicted": "c"}
+    assert found["matrix"] == [[4, 0, 0], [1, 1, 2], [1, 0, 1]]
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tiny_run(tmp_path_factory.mktemp("run"), tmp_path_factory.mktemp("scratch"))
+    params = {"evaluate": PARAMS.model_dump(mode="json"), "data": {"reference": {"task": TASK.model_dump(mode="json")}}}
+    (root / "params.yaml").write_text(yaml.safe_dump(params))
+    context = Context(component.COMPONENT, {}, root)
+    component.main(context)
+    context.check_outputs()
+    return root
+
+
+def test_every_model_is_evaluated(evaluated: Path) -> None:
+    found = json.loads((evaluated / "evaluation/metrics.json").read_text())
+    expected = {"teacher:big", "teacher:small", "trunk", "branch:1", "branch:2", "adaptive", "alone", "tfidf"}
+    assert set(found["models"]) == expected | {"adaptive@0", "adaptive@0.5"}
+    for numbers in found["models"].values():
+        assert set(numbers) == {"accuracy", "macro_f1", "log_loss", "ece", "accuracy_interval"}
+        low, high = numbers["accuracy_interval"]
+        assert low <= numbers["accuracy"] <= high
+    assert found["models"]["adaptive@0"] == found["models"]["trunk"]
+    rows = read_rows(evaluated / CHECKED / "test.parquet")
+    assert found["test"] == {"rows": 240, "hash": rows_hash(rows)}
+    assert sum(found["exits"].values()) == pytest.approx(1.0, abs=1e-5)
+    assert found["best_teacher"] in {"teacher:big", "teacher:small"}
+
+
+def test_examples_are_the_rows_behind_the_numbers(evaluated: Path) -> None:
+    found = json.loads((evaluated / "evaluation/metrics.json").read_text())
+    examples = pd.read_parquet(evaluated / "evaluation/details/examples.parquet")
+    rows = read_rows(evaluated / CHECKED / "test.parquet")
+    assert examples["id"].tolist() == rows["id"].tolist()
+    assert examples["group"].tolist() == rows["group"].tolist()
+    for model, numbers in found["models"].items():
+        assert examples[f"{model}/correct"].mean() == pytest.approx(numbers["accuracy"], abs=1e-6)
+        assert ((examples[model] == examples["label"]) == examples[f"{model}/correct"]).all()
+    student = Predictor.load(evaluated / "models/student")
+    served = student.predict(rows)
+    assert examples["adaptive"].tolist() == served["label"].tolist()
+    assert examples["exit_layer"].tolist() == served["exit_layer"].tolist()
+    assert set(examples["adaptive"]) <= set(LABELS)
+
+
+def test_details_hold_what_pictures_need(evaluated: Path) -> None:
+    folder = evaluated / "evaluation/details"
+    curve = json.loads((folder / "curve.json").read_text())
+    thresholds = [point["threshold"] for point in curve["points"]]
+    assert thresholds == sorted(thresholds)
+    assert {0.0, 0.5, 1.0, curve["threshold"]} <= set(thresholds)
+    assert curve["points"][0]["mean_layers"] == curve["layers"][-1] == 3
+    exits = json.loads((folder / "exits.json").read_text())
+    assert exits["0"] == {"1": 0.0, "2": 0.0, "3": 1.0}
+    reliability = json.loads((folder / "reliability.json").read_text())
+    assert sum(reliability["trunk"]["rows"]) == 240
+
+
+def test_evaluating_twice_writes_the_same_bytes(evaluated: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    shutil.copytree(evaluated, again, ignore=shutil.ignore_patterns("evaluation"))
+    component.main(Context(component.COMPONENT, {}, again))
+    for file in sorted(path for path in (evaluated / "evaluation").rglob("*") if path.is_file()):
+        assert file.read_bytes() == (again / file.relative_to(evaluated)).read_bytes(), file.name
+
+
+def test_no_teacher_of_the_task_is_an_error(evaluated: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(evaluated, broken)
+    for name in ("big", "small"):
+        shutil.rmtree(broken / "teachers" / name)
+    with pytest.raises(InvalidDataError, match="no teacher of the reference task"):
+        component.main(Context(component.COMPONENT, {}, broken))

