@@ -15,7 +15,6 @@ COMPONENTS = {
     role: Component(
         stage=f"score_{role}",
         items=("role", "teacher"),
-        params=("resolved.versions.training",),
         inputs={
             "teacher": "teachers/{teacher}",
             **{split: f"data/checked/{role}/{split}.parquet" for split in splits},

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kd_core.distill.checkpoint import Curves
+    from kd_core.training.checkpoint import Curves
     from kd_core.models.student import StudentModel
 
 

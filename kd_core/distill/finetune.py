@@ -13,16 +13,16 @@ from torch import Tensor
 
 from kd_core.config.data import TaskParams
 from kd_core.config.training import FinetuneParams
-from kd_core.distill.checkpoint import Curves
-from kd_core.distill.loop import Batch, Loss, train
 from kd_core.distill.soft_targets import score_columns, teacher_losses
-from kd_core.distill.texts import accuracy_on, batches_of
 from kd_core.models.student import StudentModel
 from kd_core.runtime.progress import Progress
 from kd_core.runtime.storage import Storage
 from kd_core.tasks.decode.classification import GOLD
 from kd_core.tasks.encode import encode
 from kd_core.tasks.loss import hard_loss
+from kd_core.training.checkpoint import Curves
+from kd_core.training.loop import Batch, Loss, train
+from kd_core.training.texts import accuracy_on, batches_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,16 +17,16 @@ from torch import Tensor
 from kd_core.config.data import TaskParams
 from kd_core.config.training import Distillation, PretrainParams
 from kd_core.distill.attention import AttentionDistiller
-from kd_core.distill.checkpoint import Curves
-from kd_core.distill.loop import Batch, Loss, Validation, train
 from kd_core.distill.soft_targets import score_columns, teacher_losses
-from kd_core.distill.texts import batches_of, outputs_of
 from kd_core.models.student import StudentModel
 from kd_core.models.teacher import Teacher
 from kd_core.runtime.errors import ParamsError
 from kd_core.runtime.progress import Progress
 from kd_core.runtime.storage import Storage
 from kd_core.tasks.encode import encode
+from kd_core.training.checkpoint import Curves
+from kd_core.training.loop import Batch, Loss, Validation, train
+from kd_core.training.texts import batches_of, outputs_of
 
 if TYPE_CHECKING:
     import pandas as pd

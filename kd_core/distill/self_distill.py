@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 from kd_core.config.data import TaskParams
 from kd_core.config.training import SelfDistillParams
-from kd_core.distill.checkpoint import Curves
-from kd_core.distill.loop import Batch, Batches, Loss, train
-from kd_core.distill.texts import outputs_of
 from kd_core.models.student import StudentModel
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.runtime.progress import Progress
 from kd_core.runtime.storage import Storage
 from kd_core.tasks.decode import pool
 from kd_core.tasks.encode import Encoded, collate, encode, token_batches
+from kd_core.training.checkpoint import Curves
+from kd_core.training.loop import Batch, Batches, Loss, train
+from kd_core.training.texts import outputs_of
 
 if TYPE_CHECKING:
     import pandas as pd

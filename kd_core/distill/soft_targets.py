@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from kd_core.config.training import Distillation
-from kd_core.distill.loop import Batch
 from kd_core.tasks.loss import soft_loss
+from kd_core.training.loop import Batch
 
 
 def score_columns(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,23 +1,29 @@
-"""Fine-tunes a teacher on the gold labels of its data set."""
+"""Fine-tunes a teacher on the gold labels of its data set: first its new classifier alone, then everything."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from kd_core.config.training import Optimisation
-from kd_core.distill.checkpoint import Curves
-from kd_core.distill.loop import Batch, train
-from kd_core.distill.texts import accuracy_on, batches_of
 from kd_core.models.teacher import Teacher
 from kd_core.runtime.progress import Progress
 from kd_core.runtime.storage import Storage
-from kd_core.tasks.encode import encode
+from kd_core.tasks.encode import Encoded, encode
 from kd_core.tasks.loss import hard_loss
+from kd_core.training.checkpoint import Curves
+from kd_core.training.loop import Batch, train
+from kd_core.training.texts import accuracy_on, batches_of, outputs_of
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
+
+PROBE_REGULARISATION = 0.1
+"""Inverse strength of the probe's L2 penalty, on features of unit variance."""
 
 
 def fine_tune(
@@ -28,8 +34,13 @@ def fine_tune(
     progress: Progress,
     state: Storage | None = None,
 ) -> Curves:
-    """Cross-entropy on labelled `rows`, all weights, in place; accuracy on `valid` after each epoch."""
+    """Cross-entropy on labelled `rows`, all weights, in place; accuracy on `valid` after each epoch.
+
+    The classifier starts from a linear probe (Kumar et al. 2022, LP-FT): with few labels a random one would spend
+    most of the epochs on finding its direction, and bend the encoder meanwhile.
+    """
     encoded = encode(rows, teacher.tokenizer, teacher.task)
+    probe(teacher, encoded, optimisation.batch_tokens)
     batches = batches_of(encoded, teacher.tokenizer, optimisation.batch_tokens, {"targets": encoded.targets})
 
     def logits(batch: Batch) -> Tensor:
@@ -41,3 +52,48 @@ def fine_tune(
     checked = encode(valid, teacher.tokenizer, teacher.task)
     validation = accuracy_on(teacher.model, logits, checked, teacher.tokenizer, optimisation.batch_tokens)
     return train(teacher.model, loss, batches, optimisation, progress, state, validation)
+
+
+def probe(teacher: Teacher, encoded: Encoded, batch_tokens: int) -> None:
+    """Set the last linear layer to a logistic regression on what reaches it, the encoder as it is."""
+    from sklearn.linear_model import LogisticRegression
+
+    classifier = _classifier(teacher)
+    features = _inputs_of(classifier, teacher, encoded, batch_tokens)
+    labelled = (encoded.targets != -100).numpy()
+    features, targets = features[labelled], encoded.targets.numpy()[labelled]
+    mean, scale = features.mean(0), features.std(0) + 1e-6
+    model = LogisticRegression(C=PROBE_REGULARISATION, max_iter=500).fit((features - mean) / scale, targets)
+    weights, bias = _as_softmax(model)
+    weights = weights / scale
+    rows = torch.from_numpy(model.classes_)
+    with torch.no_grad():
+        classifier.weight[rows] = torch.from_numpy(weights).to(classifier.weight.dtype)
+        classifier.bias[rows] = torch.from_numpy(bias - weights @ mean).to(classifier.bias.dtype)
+
+
+def _classifier(teacher: Teacher) -> nn.Linear:
+    layers = [module for module in teacher.model.modules() if isinstance(module, nn.Linear)]
+    return next(layer for layer in reversed(layers) if layer.out_features == len(teacher.labels))
+
+
+def _inputs_of(classifier: nn.Linear, teacher: Teacher, encoded: Encoded, batch_tokens: int) -> NDArray[np.float64]:
+    """What reaches the classifier for every row, [N, H]."""
+    caught: list[Tensor] = []
+    hook = classifier.register_forward_pre_hook(lambda _module, inputs: caught.append(inputs[0]))
+
+    def answer(batch: Batch) -> Tensor:
+        teacher.logits(batch)
+        return caught.pop().float()
+
+    try:
+        return outputs_of(teacher.model, answer, encoded, teacher.tokenizer, batch_tokens).double().numpy()
+    finally:
+        hook.remove()
+
+
+def _as_softmax(model: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Coefficients with one row a class; scikit-learn keeps a single row for two classes."""
+    if len(model.classes_) > 2:
+        return model.coef_, model.intercept_
+    return np.concatenate([-model.coef_, model.coef_]) / 2, np.concatenate([-model.intercept_, model.intercept_]) / 2

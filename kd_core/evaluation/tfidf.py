@@ -15,7 +15,7 @@ from kd_core.runtime.errors import InvalidDataError
 
 Floats = NDArray[np.float64]
 
-INVERSE_REGULARISATION = 100.0
+INVERSE_REGULARISATION = 300.0
 """Where validation accuracy on the embedded default levels off, so that the baseline is not made weak."""
 _MISSING_CLASS = -1e4  # intercept of a class without a single row: its probability is 0
 _TENSORS, _CONFIG = "tfidf.safetensors", "tfidf.json"

@@ -66,6 +66,7 @@ def test_changed_code_in_a_listed_room_is_a_miss_and_in_an_unlisted_file_a_hit(m
 
 
 def test_bytecode_and_file_modes_are_not_part_of_a_key(mini: Miniature) -> None:
+    (mini.project / "components/make.py").chmod(0o777)
     compute(mini, mini.run("first"), "make@a")
     (mini.project / "kd_core/__pycache__").mkdir()
     (mini.project / "kd_core/__pycache__/numbers.cpython-311.pyc").write_bytes(b"bytecode")

@@ -51,7 +51,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("status", [1, 64, 65, 75, 137, 143])
+@pytest.mark.parametrize("status", [1, 65, 137])
 def test_the_commands_status_is_the_bridges(mini: Miniature, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     run = prepared_parts(mini)
     monkeypatch.setenv("MINIATURE_STATUS", str(status))
@@ -184,10 +184,8 @@ def test_a_killed_bridge_takes_its_command_along_and_another_run_takes_over(mini
     wait_for(lambda: "step 2" in log(first))
     process.kill()
     process.communicate()
-    time.sleep(0.6)
-    before = log(first)
-    time.sleep(0.6)
-    assert log(first) == before, "no orphan goes on working"
+    time.sleep(SLOW["slow"]["steps"] * SLOW["slow"]["seconds"] + 1)
+    assert not mini.trace.exists(), "no orphan goes on working"
     second = prepared(mini, "second")
     assert run_stage(second, "slow", mini.settings("two")) == 0
     done = mini.trace.read_text()

@@ -16,7 +16,7 @@ from kd_core.distill.finetune import combined_answer, finetune, target_loss
 from kd_core.distill.pretrain import held_out, multi_teacher_loss, pretrain
 from kd_core.distill.self_distill import divergence, self_distill
 from kd_core.distill.teach import fine_tune
-from kd_core.distill.texts import accuracy_on, outputs_of
+from kd_core.training.texts import accuracy_on, outputs_of
 from kd_core.distill.update import update
 from kd_core.runtime.errors import ParamsError
 from kd_core.tasks.encode import collate, encode

@@ -20,12 +20,12 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from kd_core.config.training import Optimisation
-from kd_core.distill.checkpoint import Curves, Position, identity_of, pack, unpack
-from kd_core.distill.interruption import Interruption
-from kd_core.distill.optimizer import learning_rate_factor, new_optimizer
 from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_core.runtime.progress import Progress
 from kd_core.runtime.storage import Storage
+from kd_core.training.checkpoint import Curves, Position, identity_of, pack, unpack
+from kd_core.training.interruption import Interruption
+from kd_core.training.optimizer import learning_rate_factor, new_optimizer
 
 Batch = dict[str, Tensor]
 Loss = Callable[[Any, Batch], dict[str, Tensor]]

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kd_core.distill.loop import Batch, Batches, Validation
 from kd_core.tasks.encode import Encoded, collate, token_batches
+from kd_core.training.loop import Batch, Batches, Validation
 
 
 def batches_of(encoded: Encoded, tokenizer: Any, batch_tokens: int, columns: Mapping[str, Tensor]) -> Batches:
