@@ -11,11 +11,9 @@ from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any
 
-from kd_core.config.base import NAME_PATTERN, check_name
+from kd_core.config.base import check_name
 from kd_core.runtime.errors import ParamsError
 from kd_ops.documents import from_yaml
-
-__all__ = ["NAME_PATTERN", "Graph", "Need", "Stage", "check_stage_name"]
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ CLOSING = ("kd_ops.tracking", "kd_ops.register", "kd_ops.promote")
 
 AGAIN = "run the same command again: what is done is not computed twice, and unfinished work resumes"
 
+_LOGGER = re.compile(r"\s+\[airflow\..*$")
+"""What Airflow's log adds to a line."""
 _STATUS = re.compile(r"-m (kd_ops\.\w+) .*ended with status (\d+)")
 
 
@@ -125,7 +127,7 @@ def _explain_step(status: int, log: Path, console: Console) -> int:
     step = ""
     if found:
         step, status = found[-1][0], int(found[-1][1])
-    said = [line[line.index("error: ") :] for line in text.splitlines() if "error: " in line]
+    said = [_LOGGER.sub("", line[line.index("error: ") :]) for line in text.splitlines() if "error: " in line]
     console.print(f"[bold red]{step or 'the run'} failed with exit status {status}[/]", highlight=False)
     for line in said[-1:] or text.splitlines()[-8:]:
         console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)

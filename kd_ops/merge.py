@@ -8,11 +8,9 @@ from typing import Any
 
 import yaml
 
-from kd_core.config.base import NAME_PATTERN, check_name, parse
+from kd_core.config.base import check_name, parse
 from kd_core.config.params import Params
 from kd_core.runtime.errors import ParamsError
-
-__all__ = ["NAME_PATTERN", "merged_params", "recipe_path"]
 
 
 def recipe_path(recipe: str | Path | None, project: Path) -> Path | None:

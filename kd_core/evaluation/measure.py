@@ -25,6 +25,9 @@ from kd_core.runtime.progress import Progress
 MOST_CALLS = 32
 """Calls of one model in one repeat at most: batch 1 is timed on fewer texts than the large batches."""
 
+MOST_SECONDS = 90.0
+"""No further repeat is begun after this time, so that a busy machine does not hold up the run."""
+
 _SEED = 0
 
 
@@ -37,7 +40,7 @@ def measure(
 
     :param texts: rows to answer, of the calibration split
     :param machine: what this machine is; recorded with the threads in use
-    :returns: machine, device, threads, texts, repeats, reference (the slowest teacher at the largest batch) and rows,
+    :returns: machine, device, threads, texts, repeats (made), reference (slowest teacher at the largest batch), rows,
         one a model and batch: samples_per_second (median of the repeats), latency_ms a batch {p50, p99}, size_mb
         (weights on disk, 10⁶ bytes), parameters, speedup (throughput ÷ that of the slowest teacher at the same batch)
     :raises InvalidDataError: no text to time, or no teacher
@@ -59,7 +62,7 @@ def measure(
         "device": device.type,
         "threads": torch.get_num_threads(),
         "texts": len(rows),
-        "repeats": params.repeats,
+        "repeats": len(next(iter(seconds.values()))),
         "reference": reference,
         "rows": results,
     }
@@ -77,18 +80,21 @@ def time_all(
 ) -> dict[tuple[str, int], list[list[float]]]:
     """(model, batch size) → per repeat the seconds of each call.
 
-    In every repeat all models take their turn, starting with another one each time.
+    In every repeat all models take their turn, starting with another one each time. At least one repeat is made.
     """
+    began = time.monotonic()
     parts = {batch: _batches(rows, batch) for batch in batches}
     seconds: dict[tuple[str, int], list[list[float]]] = {(c.name, b): [] for c in contestants for b in batches}
     for contestant in contestants:  # what is only slow the first time does not count
         for batch in batches:
             contestant.answer(parts[batch][0])
-    rounds = [(repeat, batch) for repeat in range(repeats) for batch in batches]
-    for repeat, batch in progress.track(rounds, "measure", len(rounds), "rounds"):
+    for repeat in progress.track(range(repeats), "measure", repeats, "repeats"):
         start = repeat % len(contestants)
-        for contestant in [*contestants[start:], *contestants[:start]]:
-            seconds[contestant.name, batch].append([_seconds(contestant, part) for part in parts[batch]])
+        for batch in batches:
+            for contestant in [*contestants[start:], *contestants[:start]]:
+                seconds[contestant.name, batch].append([_seconds(contestant, part) for part in parts[batch]])
+        if time.monotonic() - began > MOST_SECONDS:
+            break
     return seconds
 
 

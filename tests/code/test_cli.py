@@ -135,13 +135,14 @@ def test_wrong_params_end_at_once_in_one_line(settings: Settings) -> None:
 
 def test_a_failure_outside_the_stages_is_found_in_the_log(tmp_path: Path) -> None:
     log = tmp_path / "airflow.log"
-    said = (
-        "INFO error: models/student: no stage wrote it\nProcessFailed: -m kd_ops.register --run x ended with status 75"
-    )
-    log.write_text(f"noise\n{said}; its message stands above\n")
+    said = "INFO error: models/student: no stage wrote it [airflow.task] loc=runners.py:62"
+    ended = "ProcessFailed: -m kd_ops.register --run x ended with status 75; its message stands above"
+    log.write_text(f"noise\n{said}\n{ended}\n")
     out = Console(record=True, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
     assert launch._explain_step(1, log, out) == 75
-    assert "kd_ops.register failed with exit status 75\n  error: models/student" in out.export_text()
+    assert (
+        "kd_ops.register failed with exit status 75\n  error: models/student: no stage wrote it\n" in out.export_text()
+    )
 
 
 def test_airflow_gets_the_words_of_the_user(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

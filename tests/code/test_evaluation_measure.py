@@ -75,6 +75,13 @@ def test_models_take_turns() -> None:
     }
 
 
+def test_a_busy_machine_makes_fewer_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "MOST_SECONDS", 0.0)
+    contestant = Contestant("a", lambda rows: None, 1, 1.0)
+    seconds = measure.time_all([contestant], pd.DataFrame({"text": ["a"]}), (1, 2), 5, Progress("measure"))
+    assert {key: len(value) for key, value in seconds.items()} == {("a", 1): 1, ("a", 2): 1}
+
+
 def test_small_batches_are_timed_on_fewer_texts() -> None:
     rows = pd.DataFrame({"text": ["a"] * 100})
     assert [len(part) for part in measure._batches(rows, 1)] == [1] * 32

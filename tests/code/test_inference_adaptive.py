@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from kd_core.inference.adaptive import adaptive_predict, all_exits, answer_batch, exit_layers
+from kd_core.inference.adaptive import _repack, adaptive_predict, all_exits, answer_batch, exit_layers
 from kd_core.inference.exits import Exits, entropy, shares
 from kd_core.models.student import StudentModel
 from kd_core.tasks.decode import uncertainty
@@ -152,3 +152,25 @@ def test_entropy_agrees_with_torch() -> None:
 
 def test_shares_name_every_exit() -> None:
     assert shares(np.array([1, 1, 3, 3]), (1, 2, 3)) == {"1": 0.5, "2": 0.0, "3": 0.5}
+
+
+def test_no_branch_is_asked_at_threshold_zero(
+    model: StudentModel, encoded: Encoded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "branch_logits", lambda *arguments: pytest.fail("asked"))
+    answer_batch(model, collate(encoded, [0, 1], pad_id=0), threshold=0.0)
+
+
+def test_padding_leaves_with_the_longest_text() -> None:
+    hidden, mask = torch.randn(3, 5, 2), torch.tensor([[1, 1, 0, 0, 0], [1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    rows, packed, left = _repack(torch.tensor([4, 7, 9]), hidden, mask, torch.tensor([True, False, True]))
+    assert rows.tolist() == [4, 9]
+    assert left.tolist() == [[1, 1, 0], [1, 1, 1]]
+    assert torch.equal(packed, hidden[[0, 2], :3])
+
+
+def test_simulation_is_strict_too() -> None:
+    exits = Exits((1, 2), np.array([[[0.9, 0.1], [0.5, 0.5]]], dtype=np.float32))
+    u = entropy(exits.probabilities)[0, 0]
+    assert exits.simulate(float(u)).exit_layer.tolist() == [2]
+    assert exits.simulate(float(np.nextafter(u, np.float32(1)))).exit_layer.tolist() == [1]

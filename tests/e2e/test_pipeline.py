@@ -1,0 +1,93 @@
+"""The whole pipeline on a tiny recipe: without Airflow, then through it, then through its real scheduler."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.tiny_project import kd, make
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+STAGES = {
+    *(f"{stage}@{role}" for stage in ("ingest", "validate") for role in ("pretraining", "reference")),
+    *(f"{stage}@{name}" for stage in ("teach", "score_pretraining") for name in ("deep", "shallow")),
+    *("score_reference@deep", "pretrain", "update", "finetune", "self_distill", "baseline"),
+    *("export", "evaluate", "measure", "report"),
+}
+
+
+def show(project: Path) -> dict[str, Any]:
+    result = kd(project, "show", "--json")
+    assert result.returncode == 0, result.stderr
+    content: dict[str, Any] = json.loads(result.stdout)
+    return content
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project after its first run."""
+    folder = make(tmp_path_factory.mktemp("tiny"))
+    result = kd(folder, "repro", "--recipe", "tiny")
+    assert result.returncode == 0, result.stdout + result.stderr
+    return folder
+
+
+def test_the_first_run_computes_everything_and_registers_a_champion(project: Path) -> None:
+    shown = show(project)
+    assert set(shown) == {"run", "stages", "metrics", "model", "report"}
+    assert set(shown["stages"]) == STAGES
+    assert {s["status"] for s in shown["stages"].values()} == {"done"}
+    assert not any(s["cached"] for s in shown["stages"].values())
+    assert shown["model"] == {"name": "kd-tiny", "version": 1, "aliases": ["champion"]}
+    report = Path(shown["report"]).read_text(encoding="utf-8")
+    assert "<html" in report
+    assert shown["metrics"]["models"]["trunk"]["accuracy"] > 0.5
+
+
+def test_airflow_shares_the_cache(project: Path) -> None:
+    result = kd(project, "run", "--recipe", "tiny")
+    assert result.returncode == 0, result.stdout + result.stderr
+    shown = show(project)
+    assert set(shown["stages"]) == STAGES
+    computed = [name for name, stage in shown["stages"].items() if not stage["cached"]]
+    assert not computed, f"computed again: {computed}"
+    assert shown["model"]["version"] == 1
+    assert "nothing to compute" in result.stdout.lower()
+
+
+def test_plan_says_which_parameter_changed(project: Path) -> None:
+    result = kd(project, "plan", "--recipe", "tiny", "-S", "self_distill.width=8")
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert any("self_distill" in line and "MISS" in line for line in lines)
+    assert any("finetune" in line and "HIT" in line for line in lines)
+    assert "width" in result.stdout
+
+
+def test_the_registered_model_predicts(project: Path) -> None:
+    result = kd(project, "predict", "--model", "models:/kd-tiny@champion", "--json", "the small apple gets a")
+    assert result.returncode == 0, result.stderr
+    row = json.loads(result.stdout.strip().splitlines()[-1])
+    row = row[0] if isinstance(row, list) else row
+    assert row["label"] in {"red", "green", "blue"}
+    assert row["exit_layer"] in {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("override", "status", "words"),
+    [
+        ("finetune.alfa=0.5", 64, ["finetune.alfa", "alpha"]),
+        ("data.reference.source.path=/no/such.csv", 65, ["/no/such.csv"]),
+        ("data.reference.source.columns.text=nothing", 65, ["nothing", "sentence"]),
+        ("data.reference.task.labels=[red, green]", 65, ["blue"]),
+    ],
+)
+def test_wrong_input_ends_with_its_status(project: Path, override: str, status: int, words: list[str]) -> None:
+    result = kd(project, "repro", "--recipe", "tiny", "-S", override)
+    assert result.returncode == status, result.stdout + result.stderr
+    for word in words:
+        assert word in result.stdout + result.stderr
