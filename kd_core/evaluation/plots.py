@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kd_core.evaluation.names import display_name
-from kd_core.evaluation.style import BLUE, CYCLE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, drawing, percent, to_svg
+from kd_core.evaluation.style import BLUE, CYCLE, GREEN, GREY, INK, ORANGE, PURPLE, RED, SKY, drawing, percent, to_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,6 +106,7 @@ def reliability(bins: Mapping[str, Mapping[str, Sequence[float]]], metrics: Mapp
 def confusion(table: Mapping[str, Any]) -> str:
     """What the texts of the worst classes are taken for; a row is a true class, shares of its texts."""
     import numpy as np
+    from matplotlib.colors import LinearSegmentedColormap
 
     labels, matrix = list(table["labels"]), np.array(table["matrix"], dtype=float)
     worst = [labels.index(entry["label"]) for entry in table["classes"][:WORST_CLASSES]]
@@ -115,11 +116,12 @@ def confusion(table: Mapping[str, Any]) -> str:
     names = [labels[index] for index in worst]
     with drawing("confusion", 1, 1, (7.0, 1.6 + 0.34 * len(worst))) as (figure, axes):
         axis = axes[0][0]
-        axis.imshow(np.where(shares > 0, shares, np.nan), cmap="cividis", vmin=0, vmax=1, aspect="auto")
+        colours = LinearSegmentedColormap.from_list("shares", [f"{BLUE}20", BLUE])  # the page shines through few
+        axis.imshow(np.where(shares > 0, shares, np.nan), cmap=colours, vmin=0, vmax=1, aspect="auto")
         for (row, column), share in np.ndenumerate(shares):
             if share:
-                colour = "#ffffff" if share < 0.55 else "#111111"
-                axis.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=7, color=colour)
+                ink = "#ffffff" if share > 0.5 else INK
+                axis.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=7, color=ink)
         counts = [int(matrix[index].sum()) for index in worst]
         axis.set_yticks(range(len(worst)), [f"{name} ({n})" for name, n in zip(names, counts, strict=True)])
         axis.set_xticks(range(len(worst) + 1), [*names, "any other"], rotation=40, ha="right")

@@ -17,12 +17,12 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E0
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED)
 GREY = "#8a8f98"
 
-_INK = "#0a0b0c"
+INK = "#0a0b0c"
 """Stands for the page's text colour until the picture is written."""
 _SETTINGS = {
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "axes.titlecolor": _INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
     "axes.titlelocation": "left",
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
@@ -40,9 +40,9 @@ _SETTINGS = {
     "legend.frameon": False,
     "lines.linewidth": 1.8,
     "svg.fonttype": "path",
-    "text.color": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
 }
 
 
@@ -74,7 +74,7 @@ def to_svg(figure: Figure, alternative: str) -> str:
     text = re.sub(r'<svg([^>]*?) width="[^"]*"', r"<svg\1", text, count=1)
     text = re.sub(r'<svg([^>]*?) height="[^"]*"', r"<svg\1", text, count=1)
     text = text.replace("<svg", f'<svg role="img" aria-label="{escape(alternative, quote=True)}"', 1)
-    return text.replace(_INK, "currentColor")
+    return text.replace(INK, "currentColor")
 
 
 def percent(axis: Axes, which: str = "y") -> None:
