@@ -31,7 +31,7 @@ def git_state(project: Path) -> dict[str, Any] | None:
     try:
         commit = _git(project, "rev-parse", "HEAD")
         return {"sha": commit, "dirty": bool(_git(project, "status", "--porcelain", "--untracked-files=no"))}
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):
         return None
 
 

@@ -71,10 +71,15 @@ def version(client: Any, name: str, number: str) -> Any:
 
 
 def by_alias(client: Any, name: str, alias: str) -> Any | None:
-    """The version that an alias points to; None where nothing has it."""
+    """The version that an alias points to; None where nothing has it.
+
+    Raises TryAgainError where the registry does not answer: "no champion" must never be a server's hiccup.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
         return client.get_model_version_by_alias(name, alias)
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise TryAgainError(f"the model registry does not answer for {name}@{alias}: {error.message}") from None
         return None

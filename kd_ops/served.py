@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
@@ -86,8 +85,11 @@ def _download(source: str, target: Path) -> None:
                 raise ParamsError(f"{source} has no {part}: kd-pipelines did not register it")
         whole = Path(scratch) / "whole"
         shutil.copytree(fetched, whole)
-        with contextlib.suppress(FileExistsError):  # somebody was faster
+        try:
             whole.rename(target)
+        except OSError:  # ENOTEMPTY or EEXIST: somebody was faster
+            if not target.is_dir():
+                raise
 
 
 def _by_uri(client: Any, uri: str) -> Any:

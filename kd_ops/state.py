@@ -72,7 +72,7 @@ class State:
 
 def _is_dead(owner: dict[str, Any]) -> bool:
     here = _process()
-    if owner.get("place") == here["place"]:
+    if here["place"] is not None and owner.get("place") == here["place"]:
         return bool(_started(int(owner["pid"])) != owner["started"])
     return time.time() - float(owner["time"]) > BEAT_LIMIT_S
 
@@ -83,7 +83,10 @@ def _process() -> dict[str, Any]:
 
 
 def _place() -> str | None:
+    """None also where /proc shows another PID namespace (`unshare -p` without --mount-proc): its numbers mislead."""
     try:
+        if str(Path("/proc/self").readlink()) != str(os.getpid()):
+            return None
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:

@@ -82,6 +82,29 @@ def test_gradients_reach_the_student_only_and_stay_finite() -> None:
     assert all(parameter.grad is None for parameter in teacher.model.parameters())
 
 
+def test_losses_compare_the_last_layers_of_both_models() -> None:
+    """Queries with keys first, values with values second, of no layer but the last, on either side."""
+    student, teacher = tiny_student(layers=3).eval(), tiny_teacher()
+    for parameter in [*student.parameters(), *teacher.model.parameters()]:
+        parameter.data.mul_(5.0)  # sharper relations than those of fresh weights
+    inputs, mask = batch([6, 4], 6), batch([6, 4], 6)["attention_mask"]
+    with torch.no_grad(), AttentionDistiller(teacher.model, student.encoder, AttentionDistillation()) as distiller:
+        sides = []
+        for encoder, states in (
+            (teacher.model.base_model, teacher.model(**inputs, output_hidden_states=True).hidden_states),
+            (student.encoder, student.hidden_states(inputs)),
+        ):
+            projections = encoder_layers(encoder)[-1].attention.self
+            names = ("query", "key", "value")
+            sides.append([nn.functional.linear(states[-2], getattr(projections, n).weight) for n in names])
+            assert not any(getattr(projections, n).bias.any() for n in names), "fresh biases are zero"
+        found = distiller.losses(mask)
+    for loss, (one, other) in zip(found, ((0, 1), (2, 2)), strict=True):
+        teachers, students = ([side[one], side[other]] for side in sides)
+        assert float(loss) == pytest.approx(reference_divergence(teachers, students, [6, 4], 4), rel=1e-4)
+    assert float(found[0]) != pytest.approx(float(found[1]), rel=0.01)
+
+
 def hooks(model: nn.Module) -> int:
     return sum(len(module._forward_hooks) for module in model.modules())
 

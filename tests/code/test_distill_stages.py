@@ -16,10 +16,10 @@ from kd_core.distill.finetune import combined_answer, finetune, target_loss
 from kd_core.distill.pretrain import held_out, multi_teacher_loss, pretrain
 from kd_core.distill.self_distill import divergence, self_distill
 from kd_core.distill.teach import fine_tune
-from kd_core.training.texts import accuracy_on, outputs_of
 from kd_core.distill.update import update
 from kd_core.runtime.errors import ParamsError
 from kd_core.tasks.encode import collate, encode
+from kd_core.training.texts import accuracy_on, outputs_of
 from tests.code.distilling import PROGRESS, TASK, copy_of, optimisation, same, tiny_student, tiny_teacher
 from tests.code.tiny import LABELS, tiny_rows, tiny_tokenizer
 
@@ -39,6 +39,12 @@ def batch_of(rows: pd.DataFrame, **scores: Tensor) -> dict[str, Tensor]:
 
 def gradient(module: torch.nn.Module) -> float:
     return sum(float(p.grad.abs().sum()) for p in module.parameters() if p.grad is not None)
+
+
+def moved(model: torch.nn.Module, before: dict[str, Tensor]) -> set[str]:
+    """Parts (two levels of names) of which some weight differs from `before`."""
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    return {".".join(name.split(".")[:2]) for name in changed}
 
 
 def pretrain_params(**changes: Any) -> PretrainParams:
@@ -77,6 +83,15 @@ def test_pretraining_loss_is_the_uniform_sum_over_teachers() -> None:
         q = (logits[name] / 2).softmax(-1)
         expected += 0.5 * 4 * float((p * (p / q).log()).sum(-1).mean())
     assert float(losses["loss"]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_pretraining_moves_the_encoder_and_every_decoder() -> None:
+    rows = tiny_rows(20)
+    model = tiny_student({"a": list(LABELS), "b": list(LABELS)})
+    before = copy_of(model)
+    scores = {"a": scores_for(rows), "b": scores_for(rows, seed=1)}
+    pretrain(model, TOKENIZER, rows, scores, TASK, pretrain_params(), None, PROGRESS)
+    assert moved(model, before) == {"encoder.embeddings", "encoder.encoder", "decoders.a", "decoders.b"}
 
 
 @pytest.mark.parametrize("divergence", ["kl", "mse"])
@@ -209,6 +224,13 @@ def test_finetuning_learns_and_keeps_the_epoch_with_the_best_combined_answer() -
     assert max(accuracies) > 0.8
 
 
+def test_finetuning_moves_the_encoder_and_every_decoder() -> None:
+    rows, model = tiny_rows(20), target_student()
+    before = copy_of(model)
+    finetune(model, TOKENIZER, rows, {"a": scores_for(rows)}, rows, TASK, finetune_params(epochs=1), PROGRESS)
+    assert moved(model, before) == {"encoder.embeddings", "encoder.encoder", "decoders.gold", "decoders.a"}
+
+
 def test_validation_looks_at_the_combined_answer() -> None:
     rows = tiny_rows(9)
     model = target_student().eval()
@@ -262,7 +284,9 @@ def test_trunk_outputs_that_do_not_fit_are_computed_batch_by_batch(monkeypatch: 
 
 
 def test_cached_vectors_give_what_a_branch_gives_on_the_whole_text() -> None:
-    model = tiny_student(layers=3)
+    """Branches learn the *combined* answer of two decoders that disagree."""
+    model = target_student(layers=3)
+    model.decoders["a"].linear.weight.data.mul_(200.0)
     rows = tiny_rows(12, labels=None)
     self_distill(model, TOKENIZER, rows, TASK, self_distill_params(), PROGRESS)
     batch = batch_of(rows)

@@ -93,6 +93,21 @@ def test_too_few_rows_hold_as_underpowered() -> None:
     assert decision.numbers["detectable"] == pytest.approx(1.645 * np.sqrt(20 / 80 / 80))
 
 
+@pytest.mark.parametrize(
+    ("lost", "verdict", "word"), [(48, Verdict.REJECT, "worse, and not shown"), (40, Verdict.HOLD, "not shown")]
+)
+def test_a_doubtful_model_is_not_promoted(lost: int, verdict: Verdict, word: str) -> None:
+    """Enough rows, many answers changed: the interval crosses the margin. Below zero it is worse, else unknown."""
+    old, new = np.ones(N, dtype=bool), np.ones(N, dtype=bool)
+    changed = 600 if verdict is Verdict.REJECT else 900
+    new[: (changed + lost) // 2], old[(changed + lost) // 2 : changed] = False, False
+    decision = decide(GATE, measured(new), new, np.arange(N).astype(str), champion(old))
+    assert decision.numbers["low"] < -GATE.margin < decision.numbers["high"]
+    assert decision.numbers["detectable"] < GATE.margin
+    assert decision.verdict is verdict
+    assert decision.reasons[0].startswith(word)
+
+
 def test_too_few_rows_do_not_hide_a_disaster() -> None:
     old, new = answers(4, n=80), answers(20, n=80, first=1)
     assert decide(GATE, measured(new), new, GROUPS[:80], champion(old)).verdict is Verdict.REJECT

@@ -118,6 +118,16 @@ def test_branches_stand_on_every_layer_but_the_last(base: Path, tmp_path: Path, 
     assert not same(student.branches["1"], student.branches["2"])
 
 
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_branches_pool_as_the_trunk_does_unless_told_otherwise(base: Path, pooling: Any) -> None:
+    student = tiny_student(base, pooling=pooling)
+    student.add_branches(width=8)
+    assert [branch.pooling for branch in student.branches.values()] == [pooling]
+    student.replace_decoders({"gold": LABELS}, LABELS, "gold")
+    assert not student.branches, "branches of the old decoders have nothing to say about the new ones"
+    assert student.config.branches is None
+
+
 def test_saving_is_deterministic_and_names_no_folder_of_this_machine(base: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         tiny_student(base).save_pretrained(tmp_path / name)

@@ -236,6 +236,12 @@ def test_two_writers_of_the_ledger_lose_nothing(tmp_path: Path) -> None:
     assert sorted(event.version for event in ledger.history(store, "m")) == ["1", "2", "3", "4", "5"]
 
 
+def test_each_version_judged_on_a_test_set_counts_once(tmp_path: Path) -> None:
+    store = Storage(tmp_path)
+    judged = [("a", "m", "1"), ("a", "m", "1"), ("a", "m", "2"), ("a", "other", "2"), ("b", "m", "3")]
+    assert [ledger.count_test_use(store, *each) for each in judged] == [1, 1, 2, 3, 1]
+
+
 def test_addresses_of_models_that_are_not_there(settings: Settings) -> None:
     for address, said in {
         "models:/nothing@champion": "has the alias",

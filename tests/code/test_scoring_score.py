@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tokenizers import Tokenizer
 
 import components.score
 from components.base import Context
@@ -20,7 +21,7 @@ from kd_core.scoring import read_scores, write_scores
 from kd_core.scoring import score as scoring
 from kd_core.scoring.store import ScoreStore
 from kd_core.tasks.encode import collate, encode
-from tests.code.tiny import tiny_rows, tiny_teacher
+from tests.code.tiny import SPECIAL, tiny_rows, tiny_teacher
 
 QUIET = Progress("score")
 
@@ -61,6 +62,28 @@ def test_scores_are_the_teacher_s_logits_in_row_order(folder: Path, tmp_path: Pa
         expected = torch.cat([teacher.logits(collate(encoded, [index], 0)) for index in range(30)])
     np.testing.assert_allclose(result, expected.numpy(), atol=1e-5)
     assert result.dtype == np.float32
+
+
+def test_a_teacher_of_another_architecture_and_vocabulary_is_asked_in_its_own_words(tmp_path: Path) -> None:
+    """Teachers need not share a tokenizer: the same word under another number gives the same logits."""
+    tiny_teacher(tmp_path / "other", name="other", model_type="distilbert", steps=5)
+    rows, teacher, renumbered = distinct_rows(12), *(Teacher.load(tmp_path / "other") for _ in range(2))
+    words = json.loads(teacher.tokenizer.backend_tokenizer.to_str())
+    ids = {
+        i: i if i < len(SPECIAL) else len(teacher.tokenizer) - 1 + len(SPECIAL) - i
+        for i in range(len(teacher.tokenizer))
+    }
+    words["model"]["vocab"] = {word: ids[i] for word, i in words["model"]["vocab"].items()}
+    renumbered.tokenizer._tokenizer = Tokenizer.from_str(json.dumps(words))
+    renumbered.tokenizer_hash = "another tokenizer"
+    table = renumbered.model.get_input_embeddings().weight
+    table.data = table.data[[ids[i] for i in range(len(ids))]]  # its own inverse
+    store = ScoreStore(tmp_path / "store")
+    expected = scoring.score(teacher, rows, store, QUIET)
+    counter = Counting(renumbered)
+    np.testing.assert_allclose(scoring.score(renumbered, rows, store, QUIET), expected, atol=1e-5)
+    assert counter.rows == 12, "scores of another tokenizer were reused"
+    assert np.ptp(expected, axis=0).min() > 0.01
 
 
 def test_one_percent_of_new_rows_costs_one_percent(folder: Path, tmp_path: Path) -> None:

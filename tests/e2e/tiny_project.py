@@ -57,7 +57,7 @@ def recipe(root: Path) -> dict[str, Any]:
         },
         "teachers": {
             "minilm_l6": None,
-            "minilm_l3": None,
+            "minilm_l4": None,
             "deep": {**teacher, "fine_tune": optimisation(8, seed=1)},
             "shallow": {**teacher, "layers": [0], "fine_tune": optimisation(8, seed=2)},
         },
