@@ -39,7 +39,7 @@ QUIET = {
 
 WAIT_POLICY = "PASSIVE"
 """OpenMP threads sleep at barriers. Spinning gains little on an idle machine, and on a shared one a thread that spins
-keeps the core from the thread it waits for: with one competitor on two cores a training step took four times as long."""
+keeps the core from the thread it waits for: with a competitor on two cores a training step took four times as long."""
 
 _PLACEHOLDER = re.compile(r"\{([a-z_.]+)\}")
 

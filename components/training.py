@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kd_core.training.checkpoint import Curves
     from kd_core.models.student import StudentModel
+    from kd_core.training.checkpoint import Curves
 
 
 def save_student(folder: Path, model: StudentModel, tokenizer: Any, curves: Curves, **counts: int) -> None:

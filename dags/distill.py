@@ -14,7 +14,7 @@ import yaml
 from airflow.sdk import DAG, Param, TriggerRule, chain
 from airflow.sdk.exceptions import AirflowSkipException
 
-from dags.runners import PROJECT, TASK_DEFAULTS, ClosingOperator, ResolveOperator, stage_operator
+from dags.runners import PROJECT, TASK_DEFAULTS, ResolveOperator, RunOperator, stage_operator
 
 ROLES = ["pretraining", "reference"]
 SCHEDULES = Path(__file__).with_name("schedules.yaml")
@@ -65,11 +65,11 @@ def build(recipe: str, schedule: str | None) -> DAG:
     ) as dag:
         resolve = ResolveOperator(task_id="resolve", recipe=recipe)
         stages = _stages(resolve)
-        track = ClosingOperator(
+        track = RunOperator(
             task_id="track", module="kd_ops.tracking", run_uri=RUN_URI, trigger_rule=TriggerRule.ALL_DONE
         )
-        register = ClosingOperator(task_id="register", module="kd_ops.register", run_uri=RUN_URI)
-        promote = ClosingOperator(task_id="promote", module="kd_ops.promote", run_uri=RUN_URI)
+        register = RunOperator(task_id="register", module="kd_ops.register", run_uri=RUN_URI)
+        promote = RunOperator(task_id="promote", module="kd_ops.promote", run_uri=RUN_URI)
         list(stages.values()) >> track
         [track, stages["report"]] >> register >> promote
     return dag

@@ -33,26 +33,19 @@ class ProcessOperator(BaseOperator):
     """Runs `python -m MODULE ARGUMENTS…` in the project's folder; its output goes to the task's log.
 
     :param module: a module of kd_ops
-    :param arguments: words for it; no shell sees them
     """
 
-    def __init__(self, *, module: str, arguments: Sequence[str] = (), **kwargs: Any) -> None:
+    def __init__(self, *, module: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.module = module
-        self.arguments = list(arguments)
         self._process: subprocess.Popen[str] | None = None
 
-    def words(self) -> list[str]:
-        """The words after the module's name."""
-        return self.arguments
+    def run_process(self, arguments: Sequence[str]) -> str:
+        """Run the module with these words, copy its output to the log, and return the last line that is not empty.
 
-    def execute(self, context: Context) -> Any:
-        """Run the process to its end. Raises the failure class of its exit status."""
-        self.run_process()
-
-    def run_process(self) -> str:
-        """Start the process, copy its output to the log, and return the last line that is not empty."""
-        command = [sys.executable, "-m", self.module, *self.words()]
+        No shell sees the words. Raises the failure class of an exit status other than 0.
+        """
+        command = [sys.executable, "-m", self.module, *arguments]
         self._process = subprocess.Popen(
             command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         )
@@ -86,18 +79,12 @@ class ResolveOperator(ProcessOperator):
     """
 
     def __init__(self, *, recipe: str, **kwargs: Any) -> None:
-        super().__init__(module="kd_ops.resolve", arguments=["--recipe", recipe], **kwargs)
+        super().__init__(module="kd_ops.resolve", **kwargs)
         self.recipe = recipe
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """The records."""
-        params = context["params"]
-        self.arguments += ["--run", params["run"] or context["run_id"]]
-        if params["revision"]:
-            self.arguments += ["--revision", params["revision"]]
-        for override in params["overrides"]:
-            self.arguments += ["--set", override]
-        answer = json.loads(self.run_process())
+        answer = json.loads(self.run_process(self._request(context)))
         context["ti"].xcom_push(key="run_uri", value=answer["run_uri"])
         return [
             {
@@ -108,32 +95,15 @@ class ResolveOperator(ProcessOperator):
             for name in answer["teachers"]
         ]
 
-
-class StageOperator(ProcessOperator):
-    """Runs one stage of dvc.yaml through the bridge.
-
-    :param stage: the stage's name before any `@`
-    :param item: the matrix item: a data role or a teacher's name
-    :param run_uri: the run's folder, as `resolve` returned it
-    """
-
-    template_fields: Sequence[str] = ("item", "run_uri")
-
-    def __init__(self, *, stage: str, run_uri: Any, item: Any = "", **kwargs: Any) -> None:
-        super().__init__(module="kd_ops.bridge", **kwargs)
-        self.stage = stage
-        self.item = item
-        self.run_uri = run_uri
-
-    def words(self) -> list[str]:
-        """Run and stage, as the bridge wants them."""
-        if not self.run_uri:
-            raise AirflowSkipException("there is no run: resolve did not finish")
-        return ["--run", self.run_uri, f"{self.stage}@{self.item}" if self.item else self.stage]
+    def _request(self, context: Context) -> list[str]:
+        params = context["params"]
+        revision = ["--revision", params["revision"]] if params["revision"] else []
+        overrides = [word for override in params["overrides"] for word in ("--set", override)]
+        return ["--recipe", self.recipe, "--run", params["run"] or context["run_id"], *revision, *overrides]
 
 
-class ClosingOperator(ProcessOperator):
-    """Runs an operation on the whole run: tracking, registration, promotion.
+class RunOperator(ProcessOperator):
+    """Runs a module of kd_ops on a run that `resolve` started.
 
     :param run_uri: the run's folder, as `resolve` returned it
     """
@@ -145,10 +115,33 @@ class ClosingOperator(ProcessOperator):
         self.run_uri = run_uri
 
     def words(self) -> list[str]:
-        """The run; a task without one is skipped."""
+        """What follows the run's folder on the command line."""
+        return []
+
+    def execute(self, context: Context) -> None:
+        """Run the process to its end; without a run the task is skipped."""
         if not self.run_uri:
             raise AirflowSkipException("there is no run: resolve did not finish")
-        return ["--run", self.run_uri]
+        self.run_process(["--run", self.run_uri, *self.words()])
+
+
+class StageOperator(RunOperator):
+    """Runs one stage of dvc.yaml through the bridge.
+
+    :param stage: the stage's name before any `@`
+    :param item: the matrix item: a data role or a teacher's name
+    """
+
+    template_fields: Sequence[str] = ("item", "run_uri")
+
+    def __init__(self, *, stage: str, item: Any = "", **kwargs: Any) -> None:
+        super().__init__(module="kd_ops.bridge", **kwargs)
+        self.stage = stage
+        self.item = item
+
+    def words(self) -> list[str]:
+        """The stage as dvc.yaml names it."""
+        return [f"{self.stage}@{self.item}" if self.item else self.stage]
 
 
 RUNNERS = {"local": StageOperator}

@@ -30,7 +30,10 @@ def recipe_path(recipe: str | Path | None, project: Path) -> Path | None:
 
 
 def merged_params(project: Path, recipe: Path | None, overrides: Sequence[str], revision: str | None) -> Params:
-    """The whole params, defaults filled in. Raises ParamsError naming every wrong key."""
+    """The whole params, defaults filled in. Raises ParamsError naming every wrong key.
+
+    Teachers that no stage names are left out: a recipe with teachers of its own does not train the default ones.
+    """
     values = _read(project / "params.yaml")
     if recipe is not None:
         values = merge(values, _read(recipe))
@@ -38,12 +41,15 @@ def merged_params(project: Path, recipe: Path | None, overrides: Sequence[str], 
         values = merge(values, _override(override))
     if "resolved" in values:
         raise ParamsError("resolved: written at the start of a run, never by hand; remove it")
-    teachers = values.get("teachers")
-    if isinstance(teachers, dict):
-        values["teachers"] = {name: teacher for name, teacher in teachers.items() if teacher is not None}
     if revision is not None:
         _set_revision(values, revision)
-    return parse(Params, values, "")
+    params = parse(Params, values, "")
+    named = _named_teachers(params)
+    return params.model_copy(update={"teachers": {n: t for n, t in params.teachers.items() if n in named}})
+
+
+def _named_teachers(params: Params) -> set[str]:
+    return {*params.pretrain.teachers, *params.finetune.teachers, params.pretrain.live_teacher}
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

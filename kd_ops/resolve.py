@@ -35,6 +35,7 @@ from kd_ops.workspace import workspace
 VERSIONS = {
     "data": ("pandas", "pyarrow", "datasets", "great-expectations", "botocore"),
     "training": ("torch", "transformers", "tokenizers", "accelerate", "safetensors", "numpy", "scikit-learn"),
+    "report": ("matplotlib", "jinja2"),
 }
 """Libraries whose version is part of the keys of the stages that use them."""
 
@@ -171,7 +172,6 @@ def answer(run: Run) -> dict[str, Any]:
         "run": run.id,
         "run_uri": run.uri,
         "recipe": params["recipe"],
-        "roles": list(ROLES),
         "teachers": list(params["teachers"]),
         "pretraining_teachers": params["pretrain"]["teachers"],
         "reference_teachers": params["finetune"]["teachers"],

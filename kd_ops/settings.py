@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -37,7 +36,6 @@ class Settings(BaseSettings):
     """Run folders; default `<home>/runs`."""
     cache_dir: Path = Path()
     """DVC cache of this machine; default `<home>/cache`."""
-    runner: Literal["local"] = "local"
 
     @model_validator(mode="before")
     @classmethod

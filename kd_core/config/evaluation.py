@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from kd_core.config.base import Count, Fraction, Name, Positive, Section
+from kd_core.config.base import Count, Fraction, Positive, Section
 from kd_core.config.training import Optimisation
 
 
@@ -69,5 +69,5 @@ class GateParams(Section):
 class RegistryParams(Section):
     """Where the model goes."""
 
-    name: Name | Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
     """Registered model name in MLflow."""

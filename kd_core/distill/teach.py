@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PROBE_REGULARISATION = 0.1
-"""Inverse strength of the probe's L2 penalty, on features of unit variance."""
+"""Inverse strength of the probe's L2 penalty, on features of unit variance on average."""
 
 
 def fine_tune(
@@ -62,7 +62,8 @@ def probe(teacher: Teacher, encoded: Encoded, batch_tokens: int) -> None:
     features = _inputs_of(classifier, teacher, encoded, batch_tokens)
     labelled = (encoded.targets != -100).numpy()
     features, targets = features[labelled], encoded.targets.numpy()[labelled]
-    mean, scale = features.mean(0), features.std(0) + 1e-6
+    # One scale for all: dividing each feature by its own would blow up those that a saturated tanh holds still.
+    mean, scale = features.mean(0), (features - features.mean(0)).std()
     model = LogisticRegression(C=PROBE_REGULARISATION, max_iter=500).fit((features - mean) / scale, targets)
     weights, bias = _as_softmax(model)
     weights = weights / scale

@@ -20,11 +20,11 @@ from transformers import AutoModelForSequenceClassification
 
 from components import baseline, finetune, pretrain, score, self_distill, teach, update
 from components.base import Component, Context
-from kd_core.training.loop import CHECKPOINT
 from kd_core.evaluation import tfidf
 from kd_core.models.student import StudentModel
 from kd_core.rows import write_rows
 from kd_core.runtime.errors import InvalidDataError
+from kd_core.training.loop import CHECKPOINT
 from tests.code.tiny import LABELS, tiny_base, tiny_rows
 from tests.conftest import PROJECT
 

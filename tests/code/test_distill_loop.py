@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from kd_core.config.training import Optimisation
-from kd_core.training.loop import CHECKPOINT, Batches, Validation, train
-from kd_core.training.optimizer import learning_rate_factor, new_optimizer
 from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_core.runtime.progress import Progress
 from kd_core.runtime.storage import Storage
+from kd_core.training.loop import CHECKPOINT, Batches, Validation, train
+from kd_core.training.optimizer import learning_rate_factor, new_optimizer
 
 ROWS = 64
 

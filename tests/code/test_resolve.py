@@ -53,7 +53,7 @@ def bring(folder: Path, rows: str = ROWS) -> Path:
     recipe = {
         "recipe": "own",
         "data": {"reference": {"task": task, "source": source}, "pretraining": {"source": source}},
-        "teachers": {"minilm_l6": None, "minilm_l3": None, "mine": {"weights": str(teacher)}},
+        "teachers": {"mine": {"weights": str(teacher)}},
         "student": {"base": str(teacher)},
         "pretrain": {"teachers": ["mine"]},
         "finetune": {"teachers": ["mine"]},

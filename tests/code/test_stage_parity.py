@@ -76,7 +76,7 @@ def graph() -> grimp.ImportGraph:
 
 
 def closure(graph: grimp.ImportGraph, stage: str) -> set[str]:
-    """Files of the project that the stage's module imports, directly or not, with the packages they stand in."""
+    """Files that the stage's module imports, directly or not, their packages, and the templates that they name."""
     start = module_name(stage)
     modules = graph.find_upstream_modules(start) | {start}
     for module in list(modules):
@@ -87,6 +87,9 @@ def closure(graph: grimp.ImportGraph, stage: str) -> set[str]:
         path = Path(*module.split("."))
         file = path / "__init__.py" if (PROJECT / path).is_dir() else path.with_suffix(".py")
         files.add(file.as_posix())
+    for file in [PROJECT / name for name in files]:
+        if "templates" in file.read_text(encoding="utf-8"):
+            files |= {path.relative_to(PROJECT).as_posix() for path in file.parent.glob("templates/*")}
     return files - {"kd_core/__init__.py", "components/__init__.py"}
 
 

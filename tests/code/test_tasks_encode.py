@@ -83,4 +83,3 @@ def test_epochs_differ_repeat_by_seed_and_waste_little_padding() -> None:
     assert first == token_batches(lengths, 1024, torch.Generator().manual_seed(1))
     padded = sum(len(batch) * max(lengths[index] for index in batch) for batch in first)
     assert padded <= 1.2 * sum(lengths)
-

@@ -131,9 +131,9 @@ def test_a_process_status_becomes_its_exception() -> None:
     from dags.failures import InvalidData, Terminated
     from dags.runners import ProcessOperator
 
-    ending = ProcessOperator(task_id="x", module="tests.dags.ends", arguments=["65"])
+    operator = ProcessOperator(task_id="x", module="tests.dags.ends")
+    assert operator.run_process(["0"]) == "a line for the log"
     with pytest.raises(InvalidData, match="65"):
-        ending.run_process()
-    killed = ProcessOperator(task_id="y", module="tests.dags.ends", arguments=["-15"])
+        operator.run_process(["65"])
     with pytest.raises(Terminated):
-        killed.run_process()
+        operator.run_process(["-15"])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.scheduler import standalone
 from tests.e2e.tiny_project import kd, make
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -20,8 +21,8 @@ STAGES = {
 }
 
 
-def show(project: Path) -> dict[str, Any]:
-    result = kd(project, "show", "--json")
+def show(project: Path, *run: str) -> dict[str, Any]:
+    result = kd(project, "show", *run, "--json")
     assert result.returncode == 0, result.stderr
     content: dict[str, Any] = json.loads(result.stdout)
     return content
@@ -42,10 +43,10 @@ def test_the_first_run_computes_everything_and_registers_a_champion(project: Pat
     assert set(shown["stages"]) == STAGES
     assert {s["status"] for s in shown["stages"].values()} == {"done"}
     assert not any(s["cached"] for s in shown["stages"].values())
-    assert shown["model"] == {"name": "kd-tiny", "version": 1, "aliases": ["champion"]}
+    assert shown["model"] == {"name": "kd-tiny", "version": "1", "aliases": ["champion"]}
     report = Path(shown["report"]).read_text(encoding="utf-8")
     assert "<html" in report
-    assert shown["metrics"]["models"]["trunk"]["accuracy"] > 0.5
+    assert shown["metrics"]["evaluation"]["models"]["trunk"]["accuracy"] > 0.5
 
 
 def test_airflow_shares_the_cache(project: Path) -> None:
@@ -55,8 +56,29 @@ def test_airflow_shares_the_cache(project: Path) -> None:
     assert set(shown["stages"]) == STAGES
     computed = [name for name, stage in shown["stages"].items() if not stage["cached"]]
     assert not computed, f"computed again: {computed}"
-    assert shown["model"]["version"] == 1
+    assert shown["model"]["version"] == "1"
     assert "nothing to compute" in result.stdout.lower()
+
+
+def test_the_real_scheduler_runs_the_dag(project: Path, tmp_path: Path) -> None:
+    """Mapped tasks, retries and trigger rules as a cluster has them; the stages are found in the cache."""
+    with standalone(project, tmp_path / "airflow") as airflow:
+        airflow.wait("the DAG", lambda: airflow.ask("dags/distill__tiny"), 120)
+        body = {"dag_run_id": "weekly", "logical_date": None, "conf": {"run": "by-scheduler"}}
+        airflow.ask("dags/distill__tiny/dagRuns", body, "POST")
+        ended = ("success", "failed")
+        state = airflow.wait(
+            "the DAG run's end",
+            lambda: (run := airflow.ask("dags/distill__tiny/dagRuns/weekly")["state"]) in ended and run,
+            600,
+        )
+        tasks = airflow.ask("dags/distill__tiny/dagRuns/weekly/taskInstances")["task_instances"]
+    assert state == "success", [(t["task_id"], t["map_index"], t["state"]) for t in tasks]
+    names = {t["rendered_map_index"] for t in tasks if t["task_id"] == "teach"}
+    assert names == {"deep", "shallow"}
+    skipped = {(t["task_id"], t["rendered_map_index"]) for t in tasks if t["state"] == "skipped"}
+    assert {task for task, _ in skipped} == {"score_reference"}
+    assert set(show(project, "by-scheduler")["stages"]) == STAGES
 
 
 def test_plan_says_which_parameter_changed(project: Path) -> None:

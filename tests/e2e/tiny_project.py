@@ -38,7 +38,7 @@ def optimisation(epochs: int, **values: Any) -> dict[str, Any]:
 
 
 def recipe(root: Path) -> dict[str, Any]:
-    """The tiny recipe; `None` takes a default teacher out."""
+    """The tiny recipe."""
     base = str(root / "base")
     teacher = {"weights": base, "precision": "fp32"}
     task = {"kind": "classification", "labels": list(LABELS), "max_length": 48}
@@ -56,8 +56,6 @@ def recipe(root: Path) -> dict[str, Any]:
             },
         },
         "teachers": {
-            "minilm_l6": None,
-            "minilm_l4": None,
             "deep": {**teacher, "fine_tune": optimisation(8, seed=1)},
             "shallow": {**teacher, "layers": [0], "fine_tune": optimisation(8, seed=2)},
         },
