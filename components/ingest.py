@@ -84,7 +84,7 @@ def _read(params: DataParams, role: Role, resolved: Mapping[str, Any]) -> Read:
         return _read_botocore(source, resolved)
     labelled, pair = task is not None, task is not None and task.pair
     if isinstance(source, FilesSource):
-        return _read_files(source, role, pair or "text_pair" in source.columns, labelled)
+        return _read_files(source, resolved, role, pair or "text_pair" in source.columns, labelled)
     revision = str(resolved.get("revision") or source.revision)
     return _read_hub(source, revision, role, pair or "text_pair" in source.columns, labelled)
 
@@ -100,14 +100,18 @@ def _read_botocore(source: BotocoreSource, resolved: Mapping[str, Any]) -> Read:
         return read_botocore(source, wheel), {"revision": wanted, "wheel_sha256": fingerprint.of_file(wheel)}
 
 
-def _read_files(source: FilesSource, role: Role, pair: bool, labelled: bool) -> Read:
+def _read_files(source: FilesSource, resolved: Mapping[str, Any], role: Role, pair: bool, labelled: bool) -> Read:
     addresses: dict[str | None, str] = {}
     if isinstance(source.path, str):
         addresses[None] = source.path
     else:
         addresses.update({str(split): address for split, address in source.path.items()})
     with ExitStack() as stack:
-        paths = {split: stack.enter_context(fetched_data(address)) for split, address in addresses.items()}
+        etags = resolved.get("etags") or {}
+        paths = {
+            split: stack.enter_context(fetched_data(address, etags.get(split or "")))
+            for split, address in addresses.items()
+        }
         rows = read_files(paths, source.columns, role, pair, labelled)
     return rows, {"revision": rows_hash(rows)}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_core.runtime.errors import InvalidDataError, KDError, ParamsError, TryAgainError
-from kd_core.runtime.fingerprint import of_file, of_folder, of_value
+from kd_core.runtime.fingerprint import of_file, of_folder, of_objects
 from kd_ops import inputs
 from kd_ops.registry import connect
 from kd_ops.settings import Settings
@@ -114,10 +114,10 @@ def s3_revision(address: str) -> str:
         found = {entry["Key"]: entry["ETag"] for page in pages for entry in page.get("Contents", [])}
     except (BotoCoreError, ClientError) as error:
         raise TryAgainError(f"{address}: {error}; check address, credentials and AWS_ENDPOINT_URL") from None
-    own = {key: etag for key, etag in found.items() if key == prefix or key.startswith(f"{prefix}/") or not prefix}
-    if not own:
+    revision = of_objects(found, prefix)
+    if revision is None:
         raise InvalidDataError(f"{address}: no object there; correct the address")
-    return of_value(own)
+    return revision
 
 
 def hub_commit(name: str, revision: str, kind: str) -> str:

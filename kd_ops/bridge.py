@@ -1,236 +1,40 @@
-"""Runs one stage of dvc.yaml for one run, the same in every runner: `python -m kd_ops.bridge --run RUN_URI STAGE`.
+"""The process that runs one stage of one run, in every runner: `python -m kd_ops.bridge --run RUN_URI STAGE`.
 
-A fresh workspace is filled with the code and the run's params. The stage's key is computed from the lock fragments of
-the stages upstream, which within a run are the only truth. If the shared run-cache has an entry for it whose data is
-still there, its lock fragment is published and nothing is downloaded. Otherwise the inputs are pulled by name, the
-command runs in its own process group, and its outputs are pushed: data first, then the entry by conditional put. If
-another task was faster, its entry is adopted. Upstream stages are never recomputed here: a missing one is exit 75.
+It handles signals before it imports what it needs: to PID 1 of a container, a signal that is not handled is lost.
 """
 
 from __future__ import annotations
 
 import argparse
-import errno
-import os
 import sys
-import time
-import traceback
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-from kd_core.runtime.errors import ExitCode, KDError
-from kd_ops import inputs, provenance
-from kd_ops.graph import Graph, check_stage_name
-from kd_ops.keys import Fragment, StageKey, code_hashes, compute, out_hashes
-from kd_ops.objects import Objects, RunCache
-from kd_ops.pulse import Pulse
-from kd_ops.runs import Run, StageRecord
-from kd_ops.settings import Settings
-from kd_ops.stage_command import Stop, run_command
-from kd_ops.state import State
-from kd_ops.workspace import workspace
-
-ERROR_LINES = 20
-
-_STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
-
-
-class CommandError(KDError):
-    """The stage's command ended with a status other than 0."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"the command ended with status {status}")
-        self.status = status
-
-
-class Bridge:
-    """One stage of one run."""
-
-    def __init__(self, run: Run, stage: str, settings: Settings) -> None:
-        self.run, self.stage, self.settings = run, stage, settings
-        self.stop = Stop()
-        self._objects = Objects(settings)
-        self._cache = RunCache(settings)
-        self.record = StageRecord(stage)
-
-    def execute(self) -> None:
-        """Compute or reuse the stage and publish its lock fragment. Raises KDError or OSError."""
-        began = time.monotonic()
-        earlier = self.run.stage(self.stage)
-        self.record.tries = earlier.tries + 1 if earlier else 1
-        self.run.write_stage(self.record)
-        with workspace(self.settings, self.run.params_document()) as folder:
-            graph = Graph.load(folder)
-            key = compute(graph, graph[self.stage].name, folder, self._upstream(graph), self._objects)
-            self.record.key = key.key
-            self.run.write_stage(self.record)
-            self.run.write_code(self.stage, code_hashes(graph[self.stage], folder))
-            entry = self._cache.entry(key.key)
-            if entry is not None and self._available(entry):
-                self.record.cached = True
-                return self._publish(entry)
-            fragment = self._compute(graph, key, folder)
-            return self._settle(fragment, lost=entry is not None, seconds=time.monotonic() - began)
-
-    def _upstream(self, graph: Graph) -> dict[str, Fragment]:
-        found = {name: self.run.lock(name) for name in graph.upstream(self.stage)}
-        return {name: fragment for name, fragment in found.items() if fragment}
-
-    def _available(self, entry: Fragment) -> bool:
-        """Whether the entry's data can still be had; what only this machine has of it is uploaded."""
-        lacking = self._objects.lacking(out_hashes(entry).values())
-        if lacking is None:
-            return False
-        self._objects.upload(lacking)
-        return True
-
-    def _compute(self, graph: Graph, key: StageKey, folder: Path) -> Fragment:
-        from kd_ops.transfer import StageData
-
-        data = StageData(folder, self.stage, self._upstream(graph))
-        try:
-            data.pull(graph.needs(self.stage), key)
-            inputs.lay_out(inputs.mentioned(key.fragment.get("params")), self.settings.store_uri, folder)
-            self._command(graph[self.stage].cmd, folder)
-            return data.push()
-        finally:
-            data.close()
-
-    def _command(self, cmd: str, folder: Path) -> None:
-        state = self._state
-        if found := state.open():
-            print(f"{self.stage}: continues the work that {found} left", file=sys.stderr)
-        with Pulse(self.run, self.stage, folder, state) as pulse:
-            status = run_command(cmd, folder, self._environment(folder, state, pulse.progress), pulse.log, self.stop)
-            if status:
-                self.record.error = _last_lines(pulse.log)
-        if status:
-            state.release()
-            raise CommandError(status)
-
-    def _environment(self, folder: Path, state: State, progress: Path) -> dict[str, str]:
-        """The stage's environment: only the workspace to import from, and this interpreter as `python`."""
-        own = {
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
-            "PYTHONPATH": str(folder),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONHASHSEED": "0",
-            "PYTHONUNBUFFERED": "1",
-            "KD_STATE": state.url,
-            "KD_PROGRESS": str(progress),
-            "KD_RUN": self.run.uri,
-            "KD_STORE_URI": self.settings.store_uri,
-            "KD_HOME": str(self.settings.home),
-        }
-        return {**os.environ, **own}
-
-    def _settle(self, fragment: Fragment, lost: bool, seconds: float) -> None:
-        """Make `fragment` the key's entry, or adopt that of a faster task; then the unfinished work is of no use."""
-        key = str(self.record.key)
-        if lost:
-            self._cache.replace(key, fragment)
-        winner = self._cache.publish(key, fragment)
-        if out_hashes(winner) == out_hashes(fragment):
-            provenance.record_computed(self.run, self.stage, key, fragment, seconds, self.settings)
-        self._publish(winner)
-        self._state.remove()
-
-    def _publish(self, fragment: Fragment) -> None:
-        self.run.write_lock(self.stage, fragment)
-        provenance.record_used(self.run, self.stage, fragment, self.settings)
-        self.record.outs = out_hashes(fragment)
-
-    @property
-    def _state(self) -> State:
-        return State(self.run, self.settings.store_uri, str(self.record.key))
-
-
-def run_stage(run: Run, stage: str, settings: Settings | None = None) -> int:
-    """Run or reuse `stage`; its exit status. Every outcome ends in the stage's record, its message on stderr."""
-    settings = settings or Settings()
-    bridge = Bridge(run, stage, settings)
-    record, began = bridge.record, time.monotonic()
-    with bridge.stop.handled():
-        try:
-            bridge.execute()
-            record.status, record.exit_code = "done", 0
-        except BaseException as error:
-            record.status, record.exit_code = "failed", _status(error)
-            record.error = record.error or _message(error)
-            print(f"error: {stage}: {_message(error)}", file=sys.stderr)
-        finally:
-            record.seconds = round(time.monotonic() - began, 3)
-            _save(run, record)
-    return int(record.exit_code or 0)
-
-
-def _save(run: Run, record: StageRecord) -> None:
-    try:
-        run.write_stage(record)
-    except OSError as error:
-        print(f"error: {record.stage}: its record could not be written: {error}", file=sys.stderr)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _storage_error(error: BaseException) -> OSError | None:
-    """The failure of a disk or store behind `error`, if that is what it was."""
-    outside = (ConnectionError, TimeoutError, PermissionError)
-    return next(
-        (
-            e
-            for e in _causes(error)
-            if isinstance(e, OSError) and (e.errno in _STORAGE_ERRORS or isinstance(e, outside))
-        ),
-        None,
-    )
-
-
-def _status(error: BaseException) -> int:
-    if isinstance(error, CommandError):
-        return error.status
-    if isinstance(error, (SystemExit, KeyboardInterrupt)):
-        return int(ExitCode.TERMINATED)
-    if _storage_error(error) or _is_client_error(error):
-        return int(ExitCode.TRY_AGAIN)
-    return int(error.exit_code) if isinstance(error, KDError) else int(ExitCode.BUG)
-
-
-def _is_client_error(error: BaseException) -> bool:
-    """Whether botocore or aiohttp raised it: the object store did not answer, or refused."""
-    return any(type(e).__module__.split(".")[0] in {"botocore", "aiobotocore", "aiohttp"} for e in _causes(error))
-
-
-def _message(error: BaseException) -> str:
-    if isinstance(error, KDError):
-        return str(error)
-    if isinstance(error, (SystemExit, KeyboardInterrupt)):
-        return "stopped by a signal; the next try continues from the last checkpoint"
-    if found := _storage_error(error):
-        return f"{found}: free space, or make the folder or bucket writable (KD_HOME, KD_CACHE_DIR, KD_STORE_URI)"
-    return "".join(traceback.format_exception(error)).strip()
-
-
-def _last_lines(path: Path) -> str:
-    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-ERROR_LINES:])
+from kd_ops.stage_command import Stop
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m kd_ops.bridge", description="Run one stage of one run.")
-    parser.add_argument("--run", required=True, help="the run's folder or URL, as resolve printed it")
-    parser.add_argument("stage", help="STAGE or STAGE@ITEM")
-    options = parser.parse_args(argv)
+    stop = Stop()
+    with stop.handled():
+        parser = argparse.ArgumentParser(prog="python -m kd_ops.bridge", description="Run one stage of one run.")
+        parser.add_argument("--run", required=True, help="the run's folder or URL, as resolve printed it")
+        parser.add_argument("stage", help="STAGE or STAGE@ITEM")
+        options = parser.parse_args(argv)
+        return _run(options.run, options.stage, stop)
+
+
+def _run(uri: str, name: str, stop: Stop) -> int:
+    from kd_core.runtime.errors import KDError
+    from kd_ops.graph import check_stage_name
+    from kd_ops.runs import Run
+    from kd_ops.stage_run import run_stage
+
     try:
-        stage = check_stage_name(options.stage)
+        stage = check_stage_name(name)
     except KDError as error:
         print(f"error: {error}", file=sys.stderr)
         return int(error.exit_code)
-    return run_stage(Run(options.run), stage)
+    return run_stage(Run(uri), stage, stop=stop)
 
 
 if __name__ == "__main__":

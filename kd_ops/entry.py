@@ -7,7 +7,9 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
-from kd_core.runtime.errors import KDError
+from kd_core.runtime.errors import ExitCode, KDError
+from kd_ops.registry import mlflow_unavailable
+from kd_ops.tracked_values import redact
 
 
 def stop_on_signals() -> None:
@@ -25,6 +27,14 @@ def main_process(main: Callable[[], None]) -> None:
         raise SystemExit(int(error.exit_code)) from None
     except KeyboardInterrupt:
         raise SystemExit(128 + signal.SIGINT) from None
+    except Exception as error:
+        if not mlflow_unavailable(error):
+            raise
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        print(
+            f"error: MLflow or its database does not answer; run it again when it does: {redact(said)}", file=sys.stderr
+        )
+        raise SystemExit(int(ExitCode.TRY_AGAIN)) from None
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pandas as pd
 from kd_core.config.base import parse
 from kd_core.config.evaluation import GateParams
 from kd_core.runtime.errors import InvalidDataError
-from kd_ops.gate import Booleans, Champion, Decision, Measured, decide
+from kd_ops.gate import Booleans, Champion, Decision, Measured, Verdict, decide
 from kd_ops.outs import Outs, read_document
 from kd_ops.packing import STUDENT, TEST
 from kd_ops.register import student_speed
@@ -26,11 +27,15 @@ EXAMPLES = "evaluation/details/examples.parquet"
 SERVED = "adaptive"
 """The answers that serve: early exits at the chosen threshold."""
 
+_NEEDED_TAGS = ("kd.labels", "kd.weights")
+
 
 def judge(run: Run, outs: Outs, client: Any, champion: Any | None, settings: Settings) -> Decision:
     """The gate's decision on the run's student against the registered version `champion` (None: there is none)."""
     gate = parse(GateParams, run.params()["gate"], "gate")
     model = measured(outs)
+    if champion is not None and (lacking := [tag for tag in _NEEDED_TAGS if tag not in champion.tags]):
+        return Decision(Verdict.HOLD, (_unknown_champion(champion, lacking),))
     examples = pd.read_parquet(io.BytesIO(outs.read(EXAMPLES)))
     correct = _correct(examples)
     against = None if champion is None else _champion(champion, model, examples, outs, client, settings)
@@ -59,6 +64,13 @@ def measured(outs: Outs) -> Measured:
 def test_hash(outs: Outs) -> str:
     """Hash of the test rows that the run was evaluated on."""
     return str(read_document(outs, "evaluation/metrics.json")["test"]["hash"])
+
+
+def _unknown_champion(champion: Any, lacking: Sequence[str]) -> str:
+    return (
+        f"version {champion.version}, the champion, was not registered by a run (it has no tag {', '.join(lacking)}) "
+        "and cannot be compared with; `kd rollback --to VERSION` gives its alias to a version that a run registered"
+    )
 
 
 def _champion(

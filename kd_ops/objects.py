@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from yaml import YAMLError
+
 from kd_core.runtime.errors import TryAgainError
 from kd_core.runtime.storage import Storage
 from kd_ops.documents import from_yaml, to_yaml
@@ -107,18 +109,21 @@ class RunCache:
         if self._store.create(_entry_name(key), to_yaml(entry)):
             return entry
         winner = self._read(_entry_name(key))
+        if winner is None:  # unreadable, as a crash may leave it: as good as lost
+            self.replace(key, entry)
+            winner = self._read(_entry_name(key))
         if winner is None:
             raise TryAgainError(f"run-cache entry {key} was removed while it was read; run the stage again")
         return winner
 
     def replace(self, key: str, entry: dict[str, Any]) -> None:
-        """Overwrite the entry whose objects are lost."""
+        """Overwrite the entry that is unreadable or whose objects are lost."""
         self._store.write(_entry_name(key), to_yaml(entry))
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:
             content = from_yaml(self._store.read(name))
-        except FileNotFoundError:
+        except (FileNotFoundError, UnicodeDecodeError, YAMLError):
             return None
         return content if isinstance(content, dict) and content.get("outs") else None
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from kd_ops.graph import Graph, Stage
 from kd_ops.keys import Fragment, code_hashes, compute, out_hashes, read_params
+from kd_ops.machine import MACHINE, write_machine
 from kd_ops.merge import merged_params, recipe_path
 from kd_ops.objects import Objects, RunCache
 from kd_ops.resolve import resolved_document
@@ -64,6 +65,8 @@ class _Planner:
 
     def stage(self, name: str) -> StagePlan:
         """HIT or MISS of the next stage."""
+        if MACHINE in self.graph[name].deps:
+            write_machine(self._folder)
         recomputed = [stage for stage in self.graph.upstream(name) if stage not in self._locks]
         reasons = [f"stage {stage} will be computed" for stage in recomputed]
         fragment: Fragment | None = None

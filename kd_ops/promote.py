@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from kd_core.runtime.errors import ParamsError, TryAgainError
 from kd_core.runtime.storage import Storage
 from kd_ops import ledger
+from kd_ops.closing import closing_step
 from kd_ops.entry import main_process
 from kd_ops.gate import Decision, Verdict
 from kd_ops.judgement import judge, test_hash
+from kd_ops.ledger import AliasEvent
 from kd_ops.locks import exclusive
 from kd_ops.outs import Outs
 from kd_ops.registry import CHALLENGER, CHAMPION, by_alias, connect, version
@@ -30,8 +33,9 @@ ROLLBACK = "ROLLBACK"
 def promote(run: Run, settings: Settings) -> Decision:
     """Judge the version that the run registered, carry the verdict out and note it everywhere.
 
-    A version that was rolled back is held until a person brings it back. Raises TryAgainError if the run has not been
-    evaluated and registered yet.
+    A version that was rolled back is held until a person brings it back. A decision that was taken before is carried
+    out again unless the champion has changed since. Raises TryAgainError if the run has not been evaluated and
+    registered yet, or if the champion changed while the version was judged.
     """
     registered = read_result(run).get("model")
     if not registered:
@@ -41,17 +45,22 @@ def promote(run: Run, settings: Settings) -> Decision:
     with exclusive(settings, name):
         champion = by_alias(client, name, CHAMPION)
         before = str(champion.version) if champion else None
-        decision = _decided(store, name, number, run.id)
+        events = ledger.history(store, name)
+        own = _own(events, number, run.id)
+        held = _held(events, own, before, number)
+        decision = held or (own and Decision(Verdict(own.verdict), own.reasons))
         if decision is None:
             decision = judge(run, outs, client, champion, settings)
+            _check_champion(client, name, before)
             if before != number:
-                ledger.append(store, _event(name, number, before, decision, run))
-        if decision.verdict is Verdict.PROMOTE:
-            _crown(client, name, number)
-        elif before != number:
-            client.set_registered_model_alias(name, CHALLENGER, number)
+                own = _event(name, number, before, decision, run)
+                ledger.append(store, own)
+                events = [*events, own]
+        if held is None:
+            _move_aliases(client, name, number, decision, challenger=before != number and events[-1] == own)
+        newest = own is not None and own == [event for event in events if event.version == number][-1]
     uses = ledger.count_test_use(store, test_hash(outs), name, number)
-    _note(client, run, name, number, decision, uses)
+    _note(client, run, name, number, decision, uses, tag_version=held is None and newest)
     copy_report(run, outs)
     publish_ledgers(run, settings)
     return decision
@@ -73,27 +82,51 @@ def rollback(name: str, settings: Settings, to: str | None = None) -> tuple[str,
         if after == before:
             raise ParamsError(f"{name} version {after} is the champion already")
         reason = f"rolled back from version {before} to {after}"
-        event = ledger.AliasEvent(name, before, before, after, ROLLBACK, (reason,), None, ledger.user(), ledger.now())
+        event = AliasEvent(name, before, before, after, ROLLBACK, (reason,), None, ledger.user(), ledger.now())
         ledger.append(store, event)
         _crown(client, name, after)
     return before, after
 
 
-def _decided(store: Storage, name: str, number: str, run_id: str) -> Decision | None:
-    """What the ledger holds against judging the version anew: this run's own verdict, or a rollback."""
-    events = [event for event in ledger.history(store, name) if event.version == number]
-    if not events:
-        return None
-    last = events[-1]
-    if last.verdict == ROLLBACK and last.champion_after != number:
+def _own(events: Sequence[AliasEvent], number: str, run_id: str) -> AliasEvent | None:
+    """The last decision on this version that the run took before."""
+    return next((event for event in reversed(events) if (event.version, event.run) == (number, run_id)), None)
+
+
+def _held(events: Sequence[AliasEvent], own: AliasEvent | None, before: str | None, number: str) -> Decision | None:
+    """Why nothing is to be decided or carried out: a rollback, or a decision later than the run's own.
+
+    :param before: the present champion
+    """
+    changes = [event for event in events if event.champion_before != event.champion_after]
+    last = next((e for e in reversed(changes) if number in (e.champion_before, e.champion_after)), None)
+    if last is not None and last.verdict == ROLLBACK and last.champion_before == number:
         reason = f"version {number} was rolled back by {last.who} on {last.when}"
         return Decision(Verdict.HOLD, (f"{reason}; `kd rollback --to {number}` brings it back",))
-    return Decision(Verdict(last.verdict), last.reasons) if last.run == run_id else None
+    if own is None:
+        return None
+    later = [event for event in changes if event in events[events.index(own) + 1 :]]
+    if not later and before in (own.champion_before, own.champion_after):
+        return None
+    how = f"{later[-1].verdict} by {later[-1].who} on {later[-1].when}" if later else "its alias was moved by hand"
+    stands = f"a later decision stands: the champion is version {before or 'none'} ({how})"
+    return Decision(Verdict.HOLD, (f"{stands}; this run's verdict was {own.verdict} on {own.when}",))
 
 
-def _event(name: str, number: str, before: str | None, decision: Decision, run: Run) -> ledger.AliasEvent:
+def _check_champion(client: Any, name: str, judged: str | None) -> None:
+    """Other machines have locks of their own. Raises TryAgainError if the champion is not the one judged against."""
+    champion = by_alias(client, name, CHAMPION)
+    now = str(champion.version) if champion else None
+    if now != judged:
+        raise TryAgainError(
+            f"{name}: the champion changed from version {judged or 'none'} to {now or 'none'} while the new version "
+            "was judged against it; run `python -m kd_ops.promote` again"
+        )
+
+
+def _event(name: str, number: str, before: str | None, decision: Decision, run: Run) -> AliasEvent:
     after = number if decision.verdict is Verdict.PROMOTE else before
-    return ledger.AliasEvent(
+    return AliasEvent(
         name, number, before, after, str(decision.verdict), decision.reasons, run.id, ledger.user(), ledger.now()
     )
 
@@ -105,6 +138,14 @@ def _predecessor(store: Storage, name: str, current: str) -> str:
     raise ParamsError(f"{name}: no champion before version {current} is on record; name one with --to VERSION")
 
 
+def _move_aliases(client: Any, name: str, number: str, decision: Decision, challenger: bool) -> None:
+    """Carry a decision out. :param challenger: whether a version that is not promoted becomes the challenger."""
+    if decision.verdict is Verdict.PROMOTE:
+        _crown(client, name, number)
+    elif challenger:
+        client.set_registered_model_alias(name, CHALLENGER, number)
+
+
 def _crown(client: Any, name: str, number: str) -> None:
     """Make a version champion; it is no challenger any more."""
     client.set_registered_model_alias(name, CHAMPION, number)
@@ -113,8 +154,11 @@ def _crown(client: Any, name: str, number: str) -> None:
         client.delete_registered_model_alias(name, CHALLENGER)
 
 
-def _note(client: Any, run: Run, name: str, number: str, decision: Decision, uses: int) -> None:
-    """Write the verdict to result.json and to the tags of the version and of the MLflow run."""
+def _note(client: Any, run: Run, name: str, number: str, decision: Decision, uses: int, tag_version: bool) -> None:
+    """Write the verdict to result.json and to the tags of the MLflow run.
+
+    :param tag_version: also to those of the version; not where the run decided nothing about it
+    """
     aliases = list(client.get_model_version(name, number).aliases)
     looks = f"this test set has judged {uses} version{'s' if uses > 1 else ''} so far"
     reasons = [*decision.reasons, looks]
@@ -128,7 +172,8 @@ def _note(client: Any, run: Run, name: str, number: str, decision: Decision, use
     )
     tags = {"kd.verdict": str(decision.verdict), "kd.reasons": json.dumps(reasons), "kd.test_uses": str(uses)}
     for key, value in tags.items():
-        client.set_model_version_tag(name, number, key, value)
+        if tag_version:
+            client.set_model_version_tag(name, number, key, value)
         if parent := read_result(run).get("mlflow_run"):
             client.set_tag(parent, key, value)
             client.set_tag(parent, "kd.model_version", f"{name}/{number}")
@@ -138,7 +183,9 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point of the closing task."""
     parser = argparse.ArgumentParser(prog="python -m kd_ops.promote", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--run", required=True, help="the run's folder or URI")
-    decision = promote(Run(parser.parse_args(argv).run), Settings())
+    run, settings = Run(parser.parse_args(argv).run), Settings()
+    with closing_step(run, settings, "promote"):
+        decision = promote(run, settings)
     print(f"{decision.verdict}: {'; '.join(decision.reasons)}")
 
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from kd_core.runtime.errors import TryAgainError
 from kd_core.runtime.fingerprint import of_value
 from kd_core.runtime.storage import Storage
 from kd_ops.documents import to_json
@@ -35,6 +36,14 @@ def git_state(project: Path) -> dict[str, Any] | None:
         return None
 
 
+def _machine() -> dict[str, Any] | None:
+    """The machine; None where its GPUs do not answer: the stage is computed, and its result counts without this."""
+    try:
+        return machine()
+    except TryAgainError:
+        return None
+
+
 def record_computed(run: Run, stage: str, key: str, fragment: Fragment, seconds: float, settings: Settings) -> None:
     """Write the record of each output that the stage has just computed."""
     store = Storage(settings.store_uri)
@@ -45,7 +54,7 @@ def record_computed(run: Run, stage: str, key: str, fragment: Fragment, seconds:
         "key": key,
         "git": git_state(settings.project) or run.info().get("git"),
         "image": os.environ.get("KD_IMAGE"),
-        "machine": machine(),
+        "machine": _machine(),
         "seconds": round(seconds, 3),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "params": fragment.get("params", {}).get("params.yaml", {}),

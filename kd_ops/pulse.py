@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from kd_core.runtime.errors import outside_failure
 from kd_ops.runs import Run
 from kd_ops.state import State
 
@@ -33,16 +35,22 @@ class Pulse(threading.Thread):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._end.set()
         self.join()
-        self._upload()
+        self._tried(self._upload)
 
     def run(self) -> None:
         """Beat until the end."""
         while not self._end.wait(INTERVAL_S):
-            try:
-                self._state.beat()
-                self._upload()
-            except OSError as error:
-                _LOG.warning("no sign of life could be given: %s", error)
+            self._tried(self._state.beat)
+            self._tried(self._upload)
+
+    def _tried(self, action: Callable[[], None]) -> None:
+        """What goes wrong outside is said and no more: it must not cost a stage that does its work, or has done it."""
+        try:
+            action()
+        except Exception as error:
+            if (failure := outside_failure(error)) is None and not isinstance(error, OSError):
+                raise
+            _LOG.warning("no sign of life, log or progress could be given: %s", failure or error)
 
     def _file(self, name: str, folder: Path) -> Path:
         path = self._run.local_path(name)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_ops import tracked_values
+from kd_ops.closing import closing_step
 from kd_ops.entry import main_process
 from kd_ops.locks import exclusive
 from kd_ops.outs import Outs, read_document
@@ -130,7 +131,9 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point of the closing task."""
     parser = argparse.ArgumentParser(prog="python -m kd_ops.register", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--run", required=True, help="the run's folder or URI")
-    registered = register(Run(parser.parse_args(argv).run), Settings())
+    run, settings = Run(parser.parse_args(argv).run), Settings()
+    with closing_step(run, settings, "register"):
+        registered = register(run, settings)
     what = "registered" if registered.created else "already registered:"
     print(f"{what} {registered.name} version {registered.version}")
 

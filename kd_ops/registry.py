@@ -83,3 +83,13 @@ def by_alias(client: Any, name: str, alias: str) -> Any | None:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise TryAgainError(f"the model registry does not answer for {name}@{alias}: {error.message}") from None
         return None
+
+
+def mlflow_unavailable(error: BaseException) -> bool:
+    """Whether `error` says that MLflow's server does not answer or cannot do its work just now."""
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import ConnectionError, Timeout
+
+    if isinstance(error, MlflowException):
+        return error.error_code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
+    return isinstance(error, ConnectionError | Timeout)

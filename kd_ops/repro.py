@@ -14,6 +14,7 @@ from kd_ops.entry import stop_on_signals
 from kd_ops.graph import Graph
 from kd_ops.runs import Run
 from kd_ops.settings import PROJECT, Settings
+from kd_ops.stage_command import die_with_parent
 from kd_ops.workspace import workspace
 
 
@@ -39,7 +40,7 @@ def repro(run: Run, names: Sequence[str] = (), started: Callable[[str], None] | 
 def _bridge(run: Run, stage: str) -> int:
     """One bridge process. It has its own session, so that a Ctrl-C at the terminal reaches it once, through us."""
     command = [sys.executable, "-m", "kd_ops.bridge", "--run", run.uri, stage]
-    process = subprocess.Popen(command, cwd=PROJECT, start_new_session=True)
+    process = subprocess.Popen(command, cwd=PROJECT, start_new_session=True, preexec_fn=die_with_parent)
     try:
         status = process.wait()
     except BaseException:
@@ -56,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--run", required=True, help="the run's folder or URL")
     options = parser.parse_args(argv)
     stop_on_signals()
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+        signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
     try:
         return repro(Run(options.run), started=lambda name: print(f"── {name}", file=sys.stderr, flush=True))
     except KDError as error:

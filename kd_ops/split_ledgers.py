@@ -1,45 +1,51 @@
 """Which split ledger a run starts from: what earlier runs of its recipe assigned, so that train never becomes test.
 
-`STORE_URI/ledgers/RECIPE-ROLE.json` points to the ledger after the last successful run and to the one before it. A run
-on the same data starts from where that run started, so that its ingest is a HIT; a run on other data starts from what
-that run left.
+`STORE_URI/ledgers/RECIPE-ROLE/000001.json`, … are the states of this memory, the newest one valid: the ledger that each
+data set first started from, and one ledger of all runs so far. A run on data seen before starts from where those data
+started, so that its ingest is a HIT; a run on other data starts from what all runs left.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
+from pathlib import Path
 from typing import Any, get_args
 
 from kd_core.config.data import Role
+from kd_core.data.ledger import FOLDER, Ledger, ledger_name
+from kd_core.data.splits import TRAINING_FIRST
 from kd_core.runtime.errors import TryAgainError
 from kd_core.runtime.fingerprint import of_value
 from kd_core.runtime.storage import Storage
+from kd_ops.documents import to_json
 from kd_ops.keys import out_hashes
 from kd_ops.objects import Objects
 from kd_ops.runs import Run
 from kd_ops.settings import Settings
 
-FOLDER = "ledgers"
 ROLES: tuple[Role, ...] = get_args(Role)
 
 
 def starting_ledger(recipe: str, role: str, data_key: str, settings: Settings) -> str | None:
     """sha256 of the ledger that a run on the data `data_key` starts from; None for a recipe's first data."""
-    pointer = _pointer(recipe, role, settings)
-    if pointer is None:
-        return None
-    ledger = pointer["ledger_in"] if pointer["data_key"] == data_key else pointer["ledger_out"]
-    return None if ledger is None else str(ledger)
+    _, state = _newest(Storage(settings.store_uri), f"{recipe}-{role}")
+    ledger: str | None = state["starts"].get(data_key, state["ledger"])
+    return ledger
 
 
 def data_key(data: dict[str, Any], source: dict[str, Any]) -> str:
-    """Hash of one role's data params and resolved source ids (the ledger left out)."""
-    return of_value({"data": data, "source": {key: value for key, value in source.items() if key != "ledger"}})
+    """Hash of what decides one role's rows and their splits, given the ledger: params and resolved source ids."""
+    task = data["task"] and {key: data["task"][key] for key in ("labels", "pair")}
+    similarity = data["validation"]["duplicate_similarity"]
+    ids = {key: value for key, value in source.items() if key != "ledger"}
+    parts = {"source": data["source"], "split": data["split"], "task": task, "similarity": similarity, "ids": ids}
+    return of_value(parts)
 
 
 def publish_ledgers(run: Run, settings: Settings | None = None) -> None:
-    """Keep the ledgers of a successful run and point to them. Raises TryAgainError if its ingest has not ended."""
+    """Remember the ledgers of a successful run. Raises TryAgainError if its ingest has not ended."""
     settings = settings or Settings()
     store, objects, params = Storage(settings.store_uri), Objects(settings), run.params()
     for role in ROLES:
@@ -47,22 +53,51 @@ def publish_ledgers(run: Run, settings: Settings | None = None) -> None:
         if fragment is None:
             raise TryAgainError(f"run {run.id}: ingest@{role} has not ended; its ledger cannot be kept")
         folder = out_hashes(fragment)[f"data/raw/{role}"]
-        ledger = objects.read(objects.listing(folder)["ledger.parquet"])
-        name = hashlib.sha256(ledger).hexdigest()
-        store.write(f"{FOLDER}/{name}.parquet", ledger)
+        ledger = _keep(store, objects.read(objects.listing(folder)["ledger.parquet"]))
         source = params["resolved"]["data"][role]
-        pointer = {
-            "run": run.id,
-            "data_key": data_key(params["data"][role], source),
-            "ledger_in": source["ledger"],
-            "ledger_out": name,
-        }
-        store.write(f"{FOLDER}/{params['recipe']}-{role}.json", json.dumps(pointer, indent=1).encode())
+        key = data_key(params["data"][role], source)
+        _publish(store, f"{params['recipe']}-{role}", run.id, key, source["ledger"], ledger)
 
 
-def _pointer(recipe: str, role: str, settings: Settings) -> dict[str, Any] | None:
-    try:
-        content: dict[str, Any] = json.loads(Storage(settings.store_uri).read(f"{FOLDER}/{recipe}-{role}.json"))
-    except FileNotFoundError:
-        return None
-    return content
+def _publish(store: Storage, name: str, run: str, key: str, before: str | None, after: str) -> None:
+    """Add a state that knows `key` and the ledger `after`; of two writers at once the second one starts over."""
+    while True:
+        number, state = _newest(store, name)
+        starts = {key: before, **state["starts"]}
+        ledger = _joined(store, state["ledger"], before, after)
+        if (starts, ledger) == (state["starts"], state["ledger"]):
+            return
+        document = to_json({"run": run, "starts": starts, "ledger": ledger})
+        if store.create(f"{FOLDER}/{name}/{number + 1:06d}.json", document):
+            return
+
+
+def _newest(store: Storage, name: str) -> tuple[int, dict[str, Any]]:
+    """Number and content of the newest state; 0 and an empty one before the first."""
+    names = store.list(f"{FOLDER}/{name}")
+    if not names:
+        return 0, {"starts": {}, "ledger": None}
+    return int(names[-1].removesuffix(".json")), json.loads(store.read(f"{FOLDER}/{name}/{names[-1]}"))
+
+
+def _joined(store: Storage, current: str | None, before: str | None, after: str) -> str:
+    """sha256 of a ledger of all that `current` and `after` hold, `after` having started from `before`.
+
+    Where they differ about a text, the split nearer to training wins: what was ever trained on is never tested on.
+    """
+    if current in (None, before, after):
+        return after
+    old, new = (Ledger.from_bytes(store.read(ledger_name(sha256)), ledger_name(sha256)) for sha256 in (current, after))
+    splits = dict(old.splits)
+    for words, split in new.splits.items():
+        splits[words] = min(split, splits.get(words, split), key=TRAINING_FIRST.index)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "ledger.parquet"
+        Ledger(splits, new.revision, new.label_shares).write(path)
+        return _keep(store, path.read_bytes())
+
+
+def _keep(store: Storage, ledger: bytes) -> str:
+    sha256 = hashlib.sha256(ledger).hexdigest()
+    store.write(ledger_name(sha256), ledger)
+    return sha256

@@ -82,7 +82,7 @@ def run_command(cmd: str, folder: Path, environment: Mapping[str, str], log: Pat
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             process_group=0,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
 
     with log.open("ab") as file, stop.passed_on(start) as process:
@@ -108,6 +108,7 @@ def _copy(source: IO[bytes], file: IO[bytes]) -> None:
         sys.stderr.buffer.flush()
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends, however it does; for `preexec_fn`. Linux only."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kd_ops.board import StageView
+from kd_ops.settings import is_local
 from kd_ops.terminal import duration
 
 VERDICT_STYLE = {"PROMOTE": "bold green", "HOLD": "bold yellow", "REJECT": "bold red"}
@@ -29,7 +30,8 @@ def print_summary(console: Console, summary: dict[str, Any], result: dict[str, A
             console.print(line, highlight=False, soft_wrap=True)
     if report:
         console.print()
-        console.print(Text.assemble("report  ", (report, f"link file://{report} cyan")), soft_wrap=True)
+        address = f"file://{report}" if is_local(report) else report
+        console.print(Text.assemble("report  ", (report, f"link {address} cyan")), soft_wrap=True)
 
 
 def model_table(summary: dict[str, Any]) -> Table:

@@ -15,7 +15,8 @@ KEY_CHARACTERS = 250
 _FORBIDDEN = re.compile(r"[^\w\-. /]")
 _SECRET_NAME = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|ACCESS_KEY|API_KEY|PRIVATE_KEY", re.IGNORECASE)
 _SECRET_CHARACTERS = 8
-_CREDENTIALS_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
+_CREDENTIALS_IN_URL = re.compile(r"""(?<=://)(?:[^/@\s"']*:[^\s"']*@|[^/\s]+@)""")
+"""Up to the last `@`: a password may hold `/` and `@` itself; without a password, up to the last one before a `/`."""
 
 
 def flatten(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

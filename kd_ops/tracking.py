@@ -16,7 +16,7 @@ from kd_ops import provenance, tracked_values
 from kd_ops.entry import main_process
 from kd_ops.outs import Outs, read_document
 from kd_ops.registry import connect, experiment
-from kd_ops.results import update_result
+from kd_ops.results import read_result, update_result
 from kd_ops.runs import Run
 from kd_ops.settings import Settings
 from kd_ops.tracked_stages import TAG_CHARACTERS, MlflowStatus, log_children, log_metrics, stage_status
@@ -79,10 +79,18 @@ def run_tags(run: Run, outs: Outs) -> dict[str, str]:
 
 
 def final_status(run: Run, interrupted: bool) -> MlflowStatus:
-    """FINISHED if the last stage is done; KILLED if the run or a stage was stopped by a signal; FAILED otherwise."""
+    """How the run stands: its stages, and the steps that register and promote what they made.
+
+    FINISHED if the last stage is done and no closing step failed; KILLED if the run, a stage or a closing step was
+    stopped by a signal; FAILED otherwise.
+    """
     records = run.stages()
-    if LAST_STAGE in records and all(record.status == "done" for record in records.values()):
+    failed: dict[str, Any] | None = read_result(run).get("failed")
+    stages_done = LAST_STAGE in records and all(record.status == "done" for record in records.values())
+    if stages_done and failed is None and not interrupted:
         return "FINISHED"
+    if failed is not None and failed["status"] == "KILLED":
+        return "KILLED"
     if interrupted or any(stage_status(record) == "KILLED" for record in records.values()):
         return "KILLED"
     return "FAILED"

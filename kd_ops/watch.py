@@ -16,6 +16,7 @@ from kd_core.runtime.errors import KDError
 from kd_ops.board import Board
 from kd_ops.runs import Run
 from kd_ops.settings import Settings
+from kd_ops.stage_command import die_with_parent
 from kd_ops.terminal import Painter
 
 POLL_S = 0.4
@@ -32,7 +33,8 @@ class RunInterruptedError(KDError):
 
 
 class Child:
-    """A process in its own group. While entered, SIGINT and SIGTERM go to the group, and a second one kills it.
+    """A process in its own group. While entered, SIGINT and SIGTERM go to the group, SIGHUP as SIGTERM, and a
+    second one kills it. If this process is killed, the kernel kills the child.
 
     :param words: the command
     :param log: file that gets all its output
@@ -42,12 +44,16 @@ class Child:
         self._words, self._environment, self._cwd, self.log = list(words), dict(environment), cwd, log
         self._process: subprocess.Popen[bytes] | None = None
         self._deadline = float("inf")
+        self._terminals: list[int] = []
         self.signum = 0
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Child]:
         """Start it; at the end nothing of its group is left."""
-        kinds = (signal.SIGINT, signal.SIGTERM)
+        kinds = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+            kinds.append(signal.SIGHUP)
+        self._terminals = [descriptor for descriptor in (0, 1, 2) if os.isatty(descriptor)]
         self.log.parent.mkdir(parents=True, exist_ok=True)
         before = {kind: signal.signal(kind, self._forward) for kind in kinds}
         try:
@@ -60,6 +66,7 @@ class Child:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
+                    preexec_fn=die_with_parent,
                 )
             yield self
         finally:
@@ -79,7 +86,18 @@ class Child:
         again = self.signum != 0
         self.signum = self.signum or signum
         self._deadline = min(self._deadline, time.monotonic() + GRACE_S)
-        self._kill_group(signal.SIGKILL if again else signum)
+        ask = signum
+        if signum == signal.SIGHUP:
+            ask = signal.SIGTERM
+            self._leave_terminal()
+        self._kill_group(signal.SIGKILL if again else ask)
+
+    def _leave_terminal(self) -> None:
+        """It is gone: a write to it would fail, and so end the run before its checkpoints are written."""
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for descriptor in self._terminals:
+            os.dup2(nowhere, descriptor)
+        os.close(nowhere)
 
     def _kill_group(self, signum: int) -> None:
         if self._process is not None:

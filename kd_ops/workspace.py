@@ -7,7 +7,6 @@ on the stage's import path. Folders left behind by a killed process are swept by
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 import uuid
@@ -18,7 +17,6 @@ from pathlib import Path
 from pathspec import PathSpec
 
 from kd_core.runtime.errors import ParamsError, TryAgainError
-from kd_ops.machine import machine
 from kd_ops.settings import Settings
 
 CODE = ("dvc.yaml", ".dvcignore", "components", "kd_core", "teachers/none")
@@ -56,14 +54,13 @@ def code_files(project: Path) -> list[str]:
 
 
 def fill(folder: Path, settings: Settings, params: bytes) -> None:
-    """Write code, params.yaml, machine.json and .dvc/config into `folder`."""
+    """Write code, params.yaml and .dvc/config into `folder`."""
     for name in code_files(settings.project):
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(settings.project / name, target)
         target.chmod(0o644)
     (folder / "params.yaml").write_bytes(params)
-    (folder / "machine.json").write_text(json.dumps(machine(), sort_keys=True) + "\n", encoding="utf-8")
     dvc = folder / ".dvc"
     (dvc / "tmp").mkdir(parents=True)
     config = _CONFIG.format(site=dvc / "site", cache=settings.cache_dir, remote=f"{settings.store_uri}/dvc")

@@ -31,7 +31,7 @@ class Optimisation(Section):
 
 
 class Distillation(Section):
-    """How far a decoder is from its teacher (METHODS.md §1)."""
+    """How far a decoder is from its teacher (docs/methods.md §1)."""
 
     divergence: Literal["kl", "mse"] = "kl"
     """kl: with temperature, × τ²; mse: squared error of probabilities, summed over classes (the paper)."""
@@ -39,7 +39,7 @@ class Distillation(Section):
 
 
 class AttentionDistillation(Section):
-    """Self-attention distillation from the live teacher (METHODS.md §2)."""
+    """Self-attention distillation from the live teacher (docs/methods.md §2)."""
 
     alpha: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the query–key relation."""

@@ -126,6 +126,8 @@ def _csv(path: Path) -> Records:
         header = next(reader, None)
         if header is None:
             raise InvalidDataError(f"{path}: empty file; it needs a header line and rows")
+        if repeated := [name for name, times in Counter(header).items() if name and times > 1]:
+            raise InvalidDataError(f"{path}: the header names {', '.join(map(repr, repeated))} more than once; rename")
         rows: list[list[str | None]] = []
         for row in reader:
             if len(row) != len(header) and row:
@@ -157,7 +159,21 @@ def _json_object(line: str, where: str) -> dict[str, Any]:
         raise InvalidDataError(f"{where}: not JSON: {error}") from None
     if not isinstance(value, dict):
         raise InvalidDataError(f'{where}: a JSON object is needed, such as {{"text": …}}')
+    if "\\u" in line:
+        _check_characters(value, where)
     return value
+
+
+def _check_characters(value: dict[str, Any], where: str) -> None:
+    """JSON can escape half of a surrogate pair, which is no character and cannot be stored."""
+    for name, cell in value.items():
+        try:
+            json.dumps([name, cell], ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise InvalidDataError(
+                f"{where}: {name!r} holds \\u{ord(error.object[error.start]):04x}, half of a surrogate pair and no "
+                "character; correct or remove it"
+            ) from None
 
 
 def _decode(path: Path) -> str:

@@ -33,6 +33,14 @@ def _status(entry: dict[str, Any]) -> FileStatus:
     return FileStatus(int(entry["size"]), changed)
 
 
+def _write_through(path: Path, data: bytes) -> None:
+    """Write so that after a crash a name given to the file never stands for less than `data`."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 class Storage:
     """A folder at a path or URL. Names are relative, with `/` between parts.
 
@@ -65,10 +73,7 @@ class Storage:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
         try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            _write_through(temporary, data)
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
@@ -102,7 +107,7 @@ class Storage:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
         try:
-            temporary.write_bytes(data)
+            _write_through(temporary, data)
             os.link(temporary, target)
         except FileExistsError:
             return False

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from kd_core.config.params import Params
-from kd_ops import provenance
-from kd_ops.bridge import run_stage
+from kd_core.runtime.storage import Storage
+from kd_ops import machine, provenance
 from kd_ops.documents import to_yaml
 from kd_ops.objects import object_name
 from kd_ops.runs import Run
+from kd_ops.stage_run import run_stage
 from kd_ops.workspace import fill
 from tests.miniature import STAGES, Miniature
 
@@ -82,6 +83,60 @@ def test_lost_data_is_computed_again(mini: Miniature) -> None:
     shutil.rmtree(mini.settings().cache_dir)
     assert compute(mini, mini.run("second"), "make@a") == [False]
     assert compute(mini, mini.run("third"), "make@a", machine="two") == [True]
+
+
+@pytest.mark.parametrize("content", [b"", b"outs: [", b"\xff"])
+def test_an_unreadable_entry_is_computed_again_and_replaced(mini: Miniature, content: bytes) -> None:
+    compute(mini, mini.run("first"), "make@a")
+    (entry,) = (path for path in Path(mini.store_uri, "dvc/runs").rglob("*") if path.is_file())
+    entry.write_bytes(content)
+    assert compute(mini, mini.run("second"), "make@a") == [False]
+    assert compute(mini, mini.run("third"), "make@a") == [True]
+
+
+def test_an_entry_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append((tmp_path / "entry").exists()))
+    assert Storage(tmp_path).create("entry", b"content")
+    assert synced == [False]
+
+
+def gpu(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """A stand-in for nvidia-smi."""
+    program = folder / "bin/nvidia-smi"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+
+
+def test_the_machine_is_asked_for_by_the_stages_that_list_it(
+    mini: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpu(tmp_path, monkeypatch, f"touch {tmp_path}/asked; exec sleep 20")
+    monkeypatch.setattr(machine, "_GPU_SECONDS", 0.2)
+    compute(mini, mini.run("first"), "make@a")
+    (tmp_path / "asked").unlink(missing_ok=True)
+    assert compute(mini, mini.run("second"), "make@a") == [True]
+    assert not (tmp_path / "asked").exists()
+    graph = mini.project / "dvc.yaml"
+    graph.write_text(
+        graph.read_text().replace("    - components/make.py\n", "    - components/make.py\n    - machine.json\n")
+    )
+    assert run_stage(mini.run("third"), "make@a", mini.settings()) == 75
+    assert "nvidia-smi gave no answer" in capsys.readouterr().err
+
+
+def test_the_number_of_threads_is_part_of_the_machine(mini: Miniature, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = mini.project / "dvc.yaml"
+    graph.write_text(
+        graph.read_text().replace("    - components/make.py\n", "    - components/make.py\n    - machine.json\n")
+    )
+    for threads, cached in (("1", False), ("1", True), ("3,2", False)):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        assert compute(mini, mini.run(f"with-{threads[0]}-{cached}"), "make@a") == [cached]
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert machine.machine()["threads"] == len(os.sched_getaffinity(0))
 
 
 def test_data_that_only_this_machine_has_is_uploaded_on_a_hit(mini: Miniature) -> None:

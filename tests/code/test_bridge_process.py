@@ -7,16 +7,23 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
 
-from kd_core.runtime.errors import ParamsError
-from kd_ops.bridge import main, run_stage
+from components.base import Component, Context
+from components.base import run as run_component
+from kd_core.runtime.errors import InvalidDataError, ParamsError, outside_failure
+from kd_ops.bridge import main
 from kd_ops.graph import check_stage_name
+from kd_ops.pulse import Pulse
 from kd_ops.runs import Run
+from kd_ops.stage_run import run_stage
 from kd_ops.state import State
 from tests.miniature import Miniature
 
@@ -133,6 +140,156 @@ def test_a_full_disk_is_75_and_says_so(
     monkeypatch.setattr("kd_ops.workspace.shutil.copyfile", full)
     assert run_stage(mini.run(), "make@a", mini.settings()) == 75
     assert "free space" in capsys.readouterr().err
+
+
+@contextmanager
+def disk(folder: Path, options: str) -> Iterator[Path]:
+    """A file system of its own; chmod would not stop root, and a made-up error is not what libraries raise."""
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a file system needs privileges that this user does not have")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+DISKS = [("size=64k", "free space"), ("ro", "writable")]
+
+
+@pytest.mark.parametrize(("options", "advice"), DISKS)
+@pytest.mark.parametrize("library", ["safetensors", "pyarrow", "open"])
+def test_a_component_on_a_full_or_read_only_disk_ends_with_75(
+    tmp_path: Path, library: str, options: str, advice: str
+) -> None:
+    with disk(tmp_path / "disk", options) as folder:
+        (tmp_path / "params.yaml").write_text("{}\n")
+        command = [sys.executable, "-c", WRITER, library, str(folder / "file")]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 75, done.stderr
+    assert advice in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+WRITER = """\
+import sys
+import numpy
+from components.base import Component, run
+library, path = sys.argv[1:]
+values = numpy.random.default_rng(0).random(100_000)
+def write(context):
+    if library == "safetensors":
+        from safetensors.numpy import save_file
+        save_file({"values": values}, path)
+    elif library == "pyarrow":
+        import pyarrow, pyarrow.parquet
+        pyarrow.parquet.write_table(pyarrow.table({"values": values}), path)
+    else:
+        open(path, "wb").write(values.tobytes())
+run(Component("writer"), write, [])
+"""
+
+
+@pytest.mark.parametrize(("options", "advice"), DISKS)
+def test_a_store_on_a_full_or_read_only_disk_is_75(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: str, advice: str
+) -> None:
+    with disk(tmp_path / "store", options) as folder:
+        mini = Miniature(tmp_path / "mini", store_uri=str(folder))
+        assert run_stage(mini.run(sizes={"a": "x" * 50_000, "b": 1}), "make@a", mini.settings()) == 75
+    errors = capsys.readouterr().err
+    assert advice in errors
+    assert "Traceback" not in errors
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as PyTorch's for GPUs."""
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "file"), 75),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), 75),
+        (EndpointConnectionError(endpoint_url="http://store"), 75),
+        (ClientError({"Error": {"Code": "SlowDown"}}, "PutObject"), 75),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"), 137),
+        (OutOfMemoryError("CUDA out of memory"), 137),
+        (MemoryError(), 137),
+        (InvalidDataError("row 3"), 65),
+    ],
+)
+def test_what_is_not_the_components_fault_has_a_status_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
+) -> None:
+    def fail(context: Context) -> None:
+        raise error
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("{}\n")
+    with pytest.raises(SystemExit) as caught:
+        run_component(Component("fails"), fail, [])
+    assert caught.value.code == status
+
+
+def test_a_bug_is_not_taken_for_a_failure_outside() -> None:
+    assert outside_failure(FileNotFoundError(errno.ENOENT, "No such file or directory")) is None
+    try:
+        try:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        except PermissionError:
+            raise ValueError("of its own") from None
+    except ValueError as error:
+        assert outside_failure(error) is None
+
+
+def test_a_last_upload_that_fails_does_not_discard_the_stage(tmp_path: Path) -> None:
+    class Away(Run):
+        def local_path(self, name: str) -> Path | None:
+            return None
+
+    run = Away(str(tmp_path / "run"))
+
+    def refuse(name: str, data: bytes) -> None:
+        raise EndpointConnectionError(endpoint_url="http://store")
+
+    with Pulse(run, "slow", tmp_path, State(run, str(tmp_path / "store"), "key")) as pulse:
+        pulse.log.write_text("done")
+        run.storage.write = refuse  # type: ignore[method-assign]
+
+
+def test_a_stop_during_the_imports_is_heard() -> None:
+    done = subprocess.run([sys.executable, "-c", EARLY_STOP], capture_output=True, text=True, check=False)
+    assert done.returncode == 143, done.stderr
+
+
+EARLY_STOP = """\
+import os, signal, sys
+from kd_ops import bridge
+assert not {"fsspec", "pydantic", "yaml"} & set(sys.modules)
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "kd_ops.graph":
+            os.kill(os.getpid(), signal.SIGTERM)
+sys.meta_path.insert(0, Finder())
+sys.exit(bridge.main(["--run", "nowhere", "slow"]))
+"""
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGKILL, -9), (signal.SIGHUP, 129)])
+def test_a_stopped_repro_leaves_nothing_working(mini: Miniature, signum: int, status: int) -> None:
+    run = prepared(mini)
+    assert run_stage(run, "part@a", mini.settings()) == 0
+    command = [sys.executable, "-m", "kd_ops.repro", "--run", run.uri]
+    process = subprocess.Popen(command, env=mini.environment(), cwd=mini.folder, stderr=subprocess.DEVNULL)
+    wait_for(lambda: "step 1" in log(run))
+    process.send_signal(signum)
+    assert process.wait(timeout=60) == status
+    time.sleep(SLOW["slow"]["steps"] * SLOW["slow"]["seconds"] + 1)
+    assert not mini.trace.exists(), "no orphan goes on working"
 
 
 def test_workspaces_are_removed_also_those_of_the_dead(mini: Miniature) -> None:

@@ -8,15 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 from rich.console import Console
 from typer.testing import CliRunner
 
 from kd_core.runtime.errors import ParamsError
-from kd_ops import airflow_run, cli, launch
+from kd_ops import airflow_run, cli, entry, launch
 from kd_ops.predict import Question
 from kd_ops.runs import Run
 from kd_ops.settings import PROJECT, Settings
@@ -94,7 +98,7 @@ def test_a_failed_stage_gives_its_status_message_and_log(settings: Settings, mon
     assert calls == [False]
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_passed_on_and_waited_for(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, kind: signal.Signals
 ) -> None:
@@ -115,6 +119,32 @@ while not pathlib.Path(sys.argv[3]).exists():
     time.sleep(0.05)
 time.sleep(0.3)
 os.kill(int(sys.argv[1]), int(sys.argv[2]))
+"""
+
+
+def test_a_killed_command_line_leaves_nothing_working(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    with subprocess.Popen([sys.executable, "-c", WATCHER, str(tmp_path)]) as watcher:
+        while not pid.is_file() or not pid.read_text():
+            assert watcher.poll() is None
+            time.sleep(0.05)
+        status = Path(f"/proc/{pid.read_text()}/stat")
+        assert status.exists()
+        watcher.kill()
+    deadline = time.monotonic() + 20
+    while status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z":
+        assert time.monotonic() < deadline, "an orphan goes on working"
+        time.sleep(0.05)
+
+
+WATCHER = """\
+import os, sys, time
+from pathlib import Path
+from kd_ops.watch import Child
+folder = Path(sys.argv[1])
+code = f"import os, pathlib, time; pathlib.Path('{folder}/pid').write_text(str(os.getpid())); time.sleep(60)"
+with Child([sys.executable, "-c", code], os.environ, folder, folder / "log").running():
+    time.sleep(60)
 """
 
 
@@ -143,6 +173,37 @@ def test_a_failure_outside_the_stages_is_found_in_the_log(tmp_path: Path) -> Non
     assert (
         "kd_ops.register failed with exit status 75\n  error: models/student: no stage wrote it\n" in out.export_text()
     )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MlflowException("no answer", error_code=INTERNAL_ERROR),
+        MlflowException("no answer", error_code=TEMPORARILY_UNAVAILABLE),
+        requests.ConnectionError("no answer"),
+        requests.Timeout("no answer"),
+    ],
+)
+def test_a_closing_task_whose_mlflow_does_not_answer_is_tried_again(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        entry.main_process(raising(error))
+    assert ended.value.code == 75
+    assert capsys.readouterr().err.startswith("error: MLflow or its database does not answer")
+
+
+@pytest.mark.parametrize("error", [MlflowException("wrong", error_code=INVALID_PARAMETER_VALUE), ValueError("wrong")])
+def test_a_bug_in_a_closing_task_keeps_its_traceback(error: Exception) -> None:
+    with pytest.raises(type(error), match="wrong"):
+        entry.main_process(raising(error))
+
+
+def raising(error: Exception) -> Callable[[], None]:
+    def main() -> None:
+        raise error
+
+    return main
 
 
 def test_airflow_gets_the_words_of_the_user(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

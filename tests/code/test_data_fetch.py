@@ -15,6 +15,7 @@ from components import fetch
 from components.fetch import fetch_resolved, fetch_weights, fetched_data, fetched_wheel
 from kd_core.runtime import fingerprint
 from kd_core.runtime.errors import InvalidDataError, ParamsError, TryAgainError
+from kd_ops.addresses import s3_revision
 from tests.data.workspace import files_data, splits, stage, texts, write_csv, write_params
 
 
@@ -46,13 +47,51 @@ def test_unresolved_registry_names_and_missing_folders(tmp_path: Path) -> None:
 def test_weights_come_from_s3_without_pickles(bucket: Any) -> None:
     for key in ("t/model.safetensors", "t/config.json", "t/1_Pooling/config.json", "t/pytorch_model.bin", "t2/x.json"):
         bucket.put_object(Bucket="models", Key=key, Body=key.encode())
-    folder = Path(fetch_weights("s3://models/t", "rev"))
+    revision = s3_revision("s3://models/t")
+    folder = Path(fetch_weights("s3://models/t", revision))
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert found == {"model.safetensors", "config.json", "1_Pooling/config.json"}
-    assert fetch_weights("s3://models/t/", "other") != str(folder)
+    assert fetch_weights("s3://models/t/") != str(folder)
     bucket.delete_object(Bucket="models", Key="t/config.json")
-    assert fetch_weights("s3://models/t", "rev") == str(folder), "a pinned download is kept"
+    assert fetch_weights("s3://models/t", revision) == str(folder), "a pinned download is kept"
     assert (folder / "config.json").is_file()
+
+
+def test_weights_changed_since_the_run_was_resolved_or_while_they_come_are_refused(
+    bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put_object(Bucket="models", Key="t/config.json", Body=b"before")
+    revision = s3_revision("s3://models/t")
+    listed = fetch._etags
+
+    def changed_after_listing(*words: Any) -> dict[str, str]:
+        found = listed(*words)
+        bucket.put_object(Bucket="models", Key="t/config.json", Body=b"after")
+        return found
+
+    with monkeypatch.context() as patch, pytest.raises(TryAgainError, match="changed since.*start a new run"):
+        patch.setattr(fetch, "_etags", changed_after_listing)
+        fetch_weights("s3://models/t", revision)
+    with pytest.raises(TryAgainError, match="changed since.*start a new run"):
+        fetch_weights("s3://models/t", revision)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_faster_process_keeps_its_copy(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket.put_object(Bucket="models", Key="t/config.json", Body=b"{}")
+    revision = s3_revision("s3://models/t")
+    inodes: list[int] = []
+    download = fetch._fetch_s3
+
+    def overtaken(*words: Any) -> None:
+        download(*words)
+        monkeypatch.setattr(fetch, "_fetch_s3", download)
+        inodes.append((Path(fetch_weights("s3://models/t", revision)) / "config.json").stat().st_ino)
+
+    monkeypatch.setattr(fetch, "_fetch_s3", overtaken)
+    folder = Path(fetch_weights("s3://models/t", revision))
+    assert [(folder / "config.json").stat().st_ino] == inodes
+    assert list(folder.parent.iterdir()) == [folder], "our own copy is dropped"
 
 
 def test_recorded_weights_must_not_have_changed(tmp_path: Path) -> None:
@@ -98,6 +137,16 @@ def test_data_comes_from_s3(bucket: Any, tmp_path: Path) -> None:
         kept = found
         assert found.read_bytes() == path.read_bytes()
     assert not kept.exists()
+
+
+def test_data_changed_since_the_run_was_resolved_are_refused(bucket: Any, tmp_path: Path) -> None:
+    address = "s3://models/sets/rows.csv"
+    bucket.upload_file(str(write_csv(tmp_path / "rows.csv", texts(60))), "models", "sets/rows.csv")
+    write_params(tmp_path, files_data(address), etags={"": s3_revision(address)})
+    stage(tmp_path, "ingest")
+    bucket.upload_file(str(write_csv(tmp_path / "rows.csv", texts(61))), "models", "sets/rows.csv")
+    with pytest.raises(TryAgainError, match="rows.csv: changed since the run was resolved"):
+        stage(tmp_path, "ingest")
 
 
 def test_a_release_is_downloaded_by_pip_and_never_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from kd_ops import gc
-from kd_ops.bridge import run_stage
 from kd_ops.plan import StagePlan, plan_document
 from kd_ops.runs import Run, list_runs
+from kd_ops.stage_run import run_stage
 from kd_ops.state import State
 from tests.miniature import STAGES, Miniature
 

@@ -23,7 +23,8 @@ from kd_ops.results import read_result
 from kd_ops.runs import Run
 from kd_ops.served import ModelProcessError, serve
 from kd_ops.settings import Settings
-from tests.code.fabricated import finished_run, labelled_rows, make_settings, new_run, real_student
+from kd_ops.tracking import track
+from tests.code.fabricated import fake_student, finished_run, labelled_rows, make_settings, new_run, real_student
 
 N = 1200
 
@@ -197,6 +198,91 @@ def test_the_same_model_again_changes_nothing(settings: Settings) -> None:
     assert read_result(second)["model"] == {"name": "kd-same", "version": "1", "aliases": ["champion"]}
     assert "judged 1 version " in read_result(second)["reasons"][-1]
     assert len(ledger.history(Storage(settings.store_uri), "kd-same")) == 1
+    assert connect(settings).get_model_version("kd-same", "1").tags["kd.verdict"] == "PROMOTE", "nothing new decided"
+    parent = read_result(second)["mlflow_run"]
+    assert connect(settings).get_run(parent).data.tags["kd.verdict"] == "HOLD"
+
+
+@pytest.mark.usefixtures("unproven")
+def test_an_old_decision_is_not_carried_out_over_a_later_one(settings: Settings) -> None:
+    name = "kd-late"
+    first = finished_run(settings, "late-1", right(0.80), overrides=named(name), test_hash="late")
+    second = finished_run(settings, "late-2", right(0.90), overrides=named(name), test_hash="late")
+    assert close(first, settings) is Verdict.PROMOTE
+    assert close(second, settings) is Verdict.PROMOTE
+    assert promote.promote(first, settings).verdict is Verdict.HOLD
+    assert "a later decision stands: the champion is version 2" in read_result(first)["reasons"][0]
+    assert champion_of(settings, name) == "2"
+    assert by_alias(connect(settings), name, "challenger") is None
+    assert connect(settings).get_model_version(name, "1").tags["kd.verdict"] == "PROMOTE"
+    promote.rollback(name, settings, to="1")
+    promote.rollback(name, settings, to="2")
+    same = finished_run(settings, "late-3", right(0.90), fake_student("late-2"), named(name), test_hash="late")
+    close(same, settings)
+    assert "identical" in read_result(same)["reasons"][0], "brought back, it does not count as rolled back any more"
+
+
+@pytest.mark.usefixtures("unproven")
+def test_a_champion_that_changes_while_it_is_judged_against_is_not_replaced(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "kd-race"
+    for run, share in (("race-1", 0.7), ("race-2", 0.8)):
+        assert close(finished_run(settings, run, right(share), overrides=named(name)), settings) is Verdict.PROMOTE
+    run = finished_run(settings, "race-3", right(0.9), overrides=named(name))
+    register.register(run, settings)
+    judge = promote.judge
+
+    def meanwhile(*words: Any) -> Any:
+        connect(settings).set_registered_model_alias(name, "champion", "1")
+        return judge(*words)
+
+    monkeypatch.setattr(promote, "judge", meanwhile)
+    with pytest.raises(TryAgainError, match="changed from version 2 to 1"):
+        promote.promote(run, settings)
+    assert champion_of(settings, name) == "1"
+    assert len(ledger.history(Storage(settings.store_uri), name)) == 2
+
+
+@pytest.mark.usefixtures("unproven")
+def test_a_champion_registered_by_hand_holds_with_a_reason(settings: Settings, tmp_path: Path) -> None:
+    client = connect(settings)
+    client.create_registered_model("kd-hand")
+    client.create_model_version("kd-hand", source=tmp_path.as_uri())
+    client.set_registered_model_alias("kd-hand", "champion", "1")
+    run = finished_run(settings, "hand", right(0.9), overrides=named("kd-hand"))
+    assert close(run, settings) is Verdict.HOLD
+    assert "version 1, the champion, was not registered by a run" in read_result(run)["reasons"][0]
+    assert champion_of(settings, "kd-hand") == "1"
+
+
+@pytest.mark.usefixtures("unproven")
+@pytest.mark.parametrize(("error", "status"), [(TryAgainError("not now"), "FAILED"), (SystemExit(143), "KILLED")])
+def test_a_run_whose_promotion_failed_is_not_finished_until_it_succeeds(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: str
+) -> None:
+    monkeypatch.setenv("KD_HOME", str(settings.home))
+    run = finished_run(settings, f"closing-{status}", right(0.8), overrides=named(f"kd-closing-{status}"))
+    register.main(["--run", run.uri])
+    parent = read_result(run)["mlflow_run"]
+
+    def said() -> str:
+        return str(connect(settings).get_run(parent).info.status)
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(promote, "judge", fail)
+        with pytest.raises(type(error)):
+            promote.main(["--run", run.uri])
+    assert said() == status
+    track(run, settings)
+    assert said() == status, "logging the run again does not hide it"
+    promote.main(["--run", run.uri])
+    assert said() == "FINISHED"
+    track(run, settings)
+    assert said() == "FINISHED"
 
 
 @pytest.mark.usefixtures("unproven")

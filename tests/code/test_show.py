@@ -17,7 +17,7 @@ from kd_ops.plan import StagePlan
 from kd_ops.runs import Run, StageRecord
 from kd_ops.settings import Settings
 from kd_ops.show import describe, find_run, print_plan, print_run
-from kd_ops.summary import cache_line, facts
+from kd_ops.summary import cache_line, facts, print_summary
 from kd_ops.terminal import LivePainter, PlainPainter, details, duration, finished_line, painter, share
 from tests.code.fabricated import done, finished_run, make_settings, new_run
 
@@ -164,6 +164,15 @@ def test_show_prints_every_model_with_interval_and_speed(settings: Settings) -> 
     assert "gap closed: 76% (early exits: 71%)" in said
     assert "HOLD" in said
     assert "underpowered: too few" in said
+
+
+@pytest.mark.parametrize(
+    ("report", "link"), [("s3://runs/one/report.html", "s3://runs"), ("/runs/one/report.html", "file:///runs")]
+)
+def test_the_report_is_linked_where_it_lies(report: str, link: str) -> None:
+    out = Console(file=io.StringIO(), width=140, force_terminal=True)
+    print_summary(out, {}, {}, report)
+    assert f";{link}/one/report.html" in text(out)
 
 
 def test_json_has_exactly_the_promised_keys(settings: Settings) -> None:

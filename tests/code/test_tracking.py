@@ -158,6 +158,19 @@ def test_no_secret_of_the_environment_is_logged(settings: Settings, monkeypatch:
         assert "pass1234" not in text
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://u:p@ss/word@host/db", "postgresql://***@host/db"),
+        ("https://to@ken@host/a", "https://***@host/a"),
+        ("s3://bucket/a@b", "s3://bucket/a@b"),
+        ('{"a": "https://u:p@h", "b": "x@y"}', '{"a": "https://***@h", "b": "x@y"}'),
+    ],
+)
+def test_credentials_in_urls_end_at_the_last_at_sign(url: str, said: str) -> None:
+    assert tracked_values.redact(url) == said
+
+
 def test_values_fit_the_server() -> None:
     logged = tracked_values.params({"a": {"labels": ["x" * 60] * 20}, "b": None, "c": True})
     assert len(logged["a.labels"]) == tracked_values.PARAM_CHARACTERS

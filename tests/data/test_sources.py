@@ -196,6 +196,12 @@ def test_a_file_a_split_and_a_folder(tmp_path: Path) -> None:
             b"text,label\ncaf\xe9 au lait, d\xe9j\xe0 vu,a\n",
             r"x.csv: not UTF-8: byte 14 \(line 2\) is 0xe9; .*save the file as UTF-8",
         ),
+        ("x.csv", "text,label,text\na,b,c\n", r"x.csv: the header names 'text' more than once"),
+        (
+            "x.jsonl",
+            '{"text": "\\ud83d\\ude00", "label": "a"}\n{"text": "\\ud800", "label": "a"}\n',
+            r"x.jsonl: line 2: 'text' holds \\ud800, half of a surrogate pair",
+        ),
         ("x.jsonl", '{"text": "x"\n', r"x.jsonl: line 1: not JSON"),
         ("x.jsonl", "[1]\n", r"x.jsonl: line 1: a JSON object is needed"),
         ("x.jsonl", "\n", r"x.jsonl: empty file"),

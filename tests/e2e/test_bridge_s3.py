@@ -12,7 +12,7 @@ import pytest
 from kd_core.runtime.storage import Storage
 from kd_ops import provenance
 from kd_ops.addresses import s3_revision
-from kd_ops.bridge import run_stage
+from kd_ops.stage_run import run_stage
 from tests.miniature import STAGES, Miniature
 from tests.s3_server import S3Server, program, s3_server
 
