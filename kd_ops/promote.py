@@ -48,7 +48,7 @@ def promote(run: Run, settings: Settings) -> Decision:
         events = ledger.history(store, name)
         own = _own(events, number, run.id)
         held = _held(events, own, before, number)
-        decision = held or (own and Decision(Verdict(own.verdict), own.reasons))
+        decision = held or (Decision(Verdict(own.verdict), own.reasons) if own else None)
         if decision is None:
             decision = judge(run, outs, client, champion, settings)
             _check_champion(client, name, before)

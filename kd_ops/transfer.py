@@ -74,8 +74,8 @@ class StageData:
                 hashes |= objects
         if failed := self._transfer(self._repo.cloud.push, hashes):
             raise TryAgainError(
-                f"{self._stage.name}: {failed} could not be uploaded to the store; DVC gave the reason above: free space "
-                "or check the store and its credentials (KD_STORE_URI), then run again"
+                f"{self._stage.name}: {failed} could not be uploaded to the store; DVC gave the reason above: free "
+                "space or check the store and its credentials (KD_STORE_URI), then run again"
             )
         fragment: Fragment = json.loads(json.dumps(to_single_stage_lockfile(self._stage)))
         return fragment

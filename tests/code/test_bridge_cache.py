@@ -110,6 +110,12 @@ def gpu(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
 
 
+def list_machine(mini: Miniature) -> None:
+    """Let `make` depend on the machine."""
+    graph, dep = mini.project / "dvc.yaml", "    - components/make.py\n"
+    graph.write_text(graph.read_text().replace(dep, f"{dep}    - machine.json\n"))
+
+
 def test_the_machine_is_asked_for_by_the_stages_that_list_it(
     mini: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,19 +125,13 @@ def test_the_machine_is_asked_for_by_the_stages_that_list_it(
     (tmp_path / "asked").unlink(missing_ok=True)
     assert compute(mini, mini.run("second"), "make@a") == [True]
     assert not (tmp_path / "asked").exists()
-    graph = mini.project / "dvc.yaml"
-    graph.write_text(
-        graph.read_text().replace("    - components/make.py\n", "    - components/make.py\n    - machine.json\n")
-    )
+    list_machine(mini)
     assert run_stage(mini.run("third"), "make@a", mini.settings()) == 75
     assert "nvidia-smi gave no answer" in capsys.readouterr().err
 
 
 def test_the_number_of_threads_is_part_of_the_machine(mini: Miniature, monkeypatch: pytest.MonkeyPatch) -> None:
-    graph = mini.project / "dvc.yaml"
-    graph.write_text(
-        graph.read_text().replace("    - components/make.py\n", "    - components/make.py\n    - machine.json\n")
-    )
+    list_machine(mini)
     for threads, cached in (("1", False), ("1", True), ("3,2", False)):
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
         assert compute(mini, mini.run(f"with-{threads[0]}-{cached}"), "make@a") == [cached]

@@ -237,13 +237,11 @@ def test_what_is_not_the_components_fault_has_a_status_of_its_own(
 
 def test_a_bug_is_not_taken_for_a_failure_outside() -> None:
     assert outside_failure(FileNotFoundError(errno.ENOENT, "No such file or directory")) is None
-    try:
-        try:
-            raise PermissionError(errno.EACCES, "Permission denied")
-        except PermissionError:
-            raise ValueError("of its own") from None
-    except ValueError as error:
-        assert outside_failure(error) is None
+    own = ValueError("of its own")
+    own.__context__ = PermissionError(errno.EACCES, "Permission denied")
+    assert outside_failure(own) is not None, "what went wrong while a failure outside was handled"
+    own.__suppress_context__ = True
+    assert outside_failure(own) is None
 
 
 def test_a_last_upload_that_fails_does_not_discard_the_stage(tmp_path: Path) -> None:

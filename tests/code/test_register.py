@@ -15,7 +15,7 @@ import pytest
 from kd_core.inference.predictor import Predictor
 from kd_core.runtime.errors import InvalidDataError, ParamsError, TryAgainError
 from kd_core.runtime.storage import Storage
-from kd_ops import ledger, promote, register
+from kd_ops import judgement, ledger, promote, register
 from kd_ops.gate import Verdict
 from kd_ops.packing import requirements
 from kd_ops.registry import by_alias, connect, versions
@@ -193,13 +193,13 @@ def test_the_same_model_again_changes_nothing(settings: Settings) -> None:
     first = finished_run(settings, "same-1", right(0.8), student, named("kd-same"), test_hash="same")
     second = finished_run(settings, "same-2", right(0.8), student, named("kd-same"), cached=True, test_hash="same")
     assert close(first, settings) is Verdict.PROMOTE
+    parent = track(second, settings)
     assert close(second, settings) is Verdict.HOLD
     assert "identical" in read_result(second)["reasons"][0]
     assert read_result(second)["model"] == {"name": "kd-same", "version": "1", "aliases": ["champion"]}
     assert "judged 1 version " in read_result(second)["reasons"][-1]
     assert len(ledger.history(Storage(settings.store_uri), "kd-same")) == 1
     assert connect(settings).get_model_version("kd-same", "1").tags["kd.verdict"] == "PROMOTE", "nothing new decided"
-    parent = read_result(second)["mlflow_run"]
     assert connect(settings).get_run(parent).data.tags["kd.verdict"] == "HOLD"
 
 
@@ -227,15 +227,14 @@ def test_a_champion_that_changes_while_it_is_judged_against_is_not_replaced(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "kd-race"
-    for run, share in (("race-1", 0.7), ("race-2", 0.8)):
-        assert close(finished_run(settings, run, right(share), overrides=named(name)), settings) is Verdict.PROMOTE
+    for earlier, share in (("race-1", 0.7), ("race-2", 0.8)):
+        assert close(finished_run(settings, earlier, right(share), overrides=named(name)), settings) is Verdict.PROMOTE
     run = finished_run(settings, "race-3", right(0.9), overrides=named(name))
     register.register(run, settings)
-    judge = promote.judge
 
     def meanwhile(*words: Any) -> Any:
         connect(settings).set_registered_model_alias(name, "champion", "1")
-        return judge(*words)
+        return judgement.judge(*words)
 
     monkeypatch.setattr(promote, "judge", meanwhile)
     with pytest.raises(TryAgainError, match="changed from version 2 to 1"):
