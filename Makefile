@@ -6,7 +6,7 @@ STAMP := $(VENV)/.stamp-$(shell sha256sum requirements.lock pyproject.toml 2>/de
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-export PIP_QUIET := 1
+export PIP_QUIET := 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint types imports check lock clean

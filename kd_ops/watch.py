@@ -22,6 +22,8 @@ from kd_ops.terminal import Painter
 POLL_S = 0.4
 GRACE_S = 90.0
 """How long a stopped run may take to write its checkpoints before it is killed."""
+IDLE_GRACE_S = 5.0
+"""The same where no stage is running: a scheduler left alone would try the stopped stage again."""
 
 
 class RunInterruptedError(KDError):
@@ -43,7 +45,7 @@ class Child:
     def __init__(self, words: Sequence[str], environment: Mapping[str, str], cwd: Path, log: Path) -> None:
         self._words, self._environment, self._cwd, self.log = list(words), dict(environment), cwd, log
         self._process: subprocess.Popen[bytes] | None = None
-        self._deadline = float("inf")
+        self._asked = self._deadline = float("inf")
         self._terminals: list[int] = []
         self.signum = 0
 
@@ -82,10 +84,15 @@ class Child:
         status = self._process.poll()
         return status if status is None or status >= 0 else 128 - status
 
+    def hurry(self) -> None:
+        """Nothing is left that has work to save: end a stopped process soon."""
+        self._deadline = min(self._deadline, self._asked + IDLE_GRACE_S)
+
     def _forward(self, signum: int, frame: FrameType | None) -> None:
         again = self.signum != 0
         self.signum = self.signum or signum
-        self._deadline = min(self._deadline, time.monotonic() + GRACE_S)
+        self._asked = min(self._asked, time.monotonic())
+        self._deadline = min(self._deadline, self._asked + GRACE_S)
         ask = signum
         if signum == signal.SIGHUP:
             ask = signal.SIGTERM
@@ -114,6 +121,8 @@ def watch(child: Child, board: Board, painter: Painter, starting: str) -> int:
         while True:
             status = child.poll()
             finished = board.poll()
+            if child.signum and not board.running():
+                child.hurry()
             painter.show(board, finished, _note(child, board, starting))
             if status is not None:
                 break
