@@ -27,6 +27,7 @@ os.environ.update(
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "TOKENIZERS_PARALLELISM": "false",
+        "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(PROJECT),
     }
 )

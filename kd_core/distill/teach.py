@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-PROBE_REGULARISATION = 0.1
-"""Inverse strength of the probe's L2 penalty, on features of unit variance on average."""
+PROBE_REGULARISATION = 10.0
+"""Inverse strength of the probe's L2 penalty, on the features as they are.
+
+Not on standardised ones: behind a saturated tanh features hardly move, and weights that make up for that would turn
+the fine-tuning's dropout into a storm."""
 
 
 def fine_tune(
@@ -62,11 +65,9 @@ def probe(teacher: Teacher, encoded: Encoded, batch_tokens: int) -> None:
     features = _inputs_of(classifier, teacher, encoded, batch_tokens)
     labelled = (encoded.targets != -100).numpy()
     features, targets = features[labelled], encoded.targets.numpy()[labelled]
-    # One scale for all: dividing each feature by its own would blow up those that a saturated tanh holds still.
-    mean, scale = features.mean(0), (features - features.mean(0)).std()
-    model = LogisticRegression(C=PROBE_REGULARISATION, max_iter=500).fit((features - mean) / scale, targets)
+    mean = features.mean(0)
+    model = LogisticRegression(C=PROBE_REGULARISATION, max_iter=500).fit(features - mean, targets)
     weights, bias = _as_softmax(model)
-    weights = weights / scale
     rows = torch.from_numpy(model.classes_)
     with torch.no_grad():
         classifier.weight[rows] = torch.from_numpy(weights).to(classifier.weight.dtype)
