@@ -50,3 +50,9 @@ def shared_data() -> Path:
     if not folder:
         pytest.skip("KD_SHARED_DATA is not set: it names the folder of the public benchmark data sets")
     return Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def _own_tracking_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`mlflow.set_tracking_uri` writes the variable; without this the next test would log into the last one's store."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
