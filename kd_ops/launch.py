@@ -114,7 +114,8 @@ def _explain_stage(view: StageView, board: Board, console: Console) -> None:
     place = f"stage {board.position(view.name)}/{len(board.stages)}"
     console.print(f"[bold red]{place} {view.name} failed with exit status {view.exit_code}[/]", highlight=False)
     lines = view.error.splitlines()
-    said = [line for line in lines if line.startswith("error: ")] or lines[-8:]
+    starts = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+    said = lines[starts[-1] :] if starts else lines[-8:]
     for line in said:
         console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"log     {board.run.uri}/logs/{view.name}.log", highlight=False, soft_wrap=True)
