@@ -23,6 +23,7 @@ def tracking_uri(settings: Settings) -> str:
 def connect(settings: Settings) -> Any:
     """An MlflowClient. The registry is the tracking server."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     os.environ.pop("MLFLOW_RUN_ID", None)
     import mlflow
