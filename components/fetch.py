@@ -147,7 +147,7 @@ def _fetch_s3(address: str, folder: Path, patterns: tuple[str, ...], revision: s
     bucket, _, prefix = address.removeprefix("s3://").partition("/")
     prefix = prefix.rstrip("/")
     try:
-        client = boto3.client("s3")
+        client = boto3.Session().client("s3")
         etags = _etags(client, bucket, prefix)
         _check_revision(address, etags, prefix, revision)
         found = 0

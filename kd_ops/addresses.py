@@ -110,7 +110,7 @@ def s3_revision(address: str) -> str:
     bucket, _, prefix = address.removeprefix("s3://").partition("/")
     prefix = prefix.rstrip("/")
     try:
-        pages = boto3.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        pages = boto3.Session().client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         found = {entry["Key"]: entry["ETag"] for page in pages for entry in page.get("Contents", [])}
     except (BotoCoreError, ClientError) as error:
         raise TryAgainError(f"{address}: {error}; check address, credentials and AWS_ENDPOINT_URL") from None
