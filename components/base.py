@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from kd_core.config.base import Section, SectionType, check_name, parse
+from kd_core.config.base import SectionType, check_name, parse
 from kd_core.runtime.errors import InvalidDataError, KDError, MissingOutputError, ParamsError, outside_failure
 from kd_core.runtime.progress import Progress
 from kd_core.runtime.storage import Storage
@@ -164,6 +164,3 @@ def run(component: Component, main: Callable[[Context], None], argv: Sequence[st
             raise
         print(f"error: {known}", file=sys.stderr)
         raise SystemExit(int(known.exit_code)) from None
-
-
-__all__ = ["QUIET", "Component", "Context", "Section", "run"]
