@@ -1,8 +1,8 @@
 """Finds and deletes what nothing needs any more: mark what kept runs use, sweep the rest of the store.
 
 Kept are the runs of registered model versions, the newest ones, and unfinished ones of the last week; with each run its
-outputs, the run-cache entries and the local inputs that lead to them. Scores, ledgers and provenance always stay. What
-is younger than a day is not touched, since a task may just be about to publish it.
+outputs, the run-cache entries, the local inputs and the code that lead to them. Scores, ledgers and provenance always
+stay. What is younger than a day is not touched, since a task may just be about to publish it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from rich.console import Console
 
 from kd_core.runtime.storage import Storage
-from kd_ops import inputs
+from kd_ops import code_snapshot, inputs
 from kd_ops.keys import out_hashes
 from kd_ops.objects import Objects, object_name
 from kd_ops.registry import connect
@@ -24,7 +24,7 @@ from kd_ops.settings import Settings
 GRACE = timedelta(days=1)
 IN_FLIGHT = timedelta(days=7)
 LAST_STAGE = "report"
-SWEPT = ("dvc/files", "dvc/runs", inputs.FOLDER, "state")
+SWEPT = ("dvc/files", "dvc/runs", inputs.FOLDER, code_snapshot.FOLDER, "state")
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,7 @@ def _needed(kept: list[Run], settings: Settings) -> set[str]:
         needed |= {f"dvc/runs/{key[:2]}/{key}" for key in keys}
         needed |= {f"state/{key}/{run.id}.json" for key in keys}
         needed |= {address.rsplit("/", 1)[0] for address in inputs.mentioned(run.params())}
+        needed |= code_snapshot.names_of(run)
         needed |= {f"dvc/{object_name(md5)}" for md5 in _objects(run, objects)}
     return needed
 

@@ -16,13 +16,14 @@ from kd_core.runtime.errors import ParamsError
 from kd_core.runtime.storage import Storage
 from kd_ops import airflow_run
 from kd_ops.board import Board, StageView
+from kd_ops.code_snapshot import stage_names
 from kd_ops.outs import Outs, read_document
 from kd_ops.results import copy_report, read_result
 from kd_ops.runs import Run
 from kd_ops.settings import Settings
 from kd_ops.summary import cache_line, print_summary
 from kd_ops.terminal import painter
-from kd_ops.watch import Child, RunInterruptedError, stage_names, watch
+from kd_ops.watch import Child, RunInterruptedError, watch
 
 Way = Literal["airflow", "repro"]
 CLOSING = ("kd_ops.tracking", "kd_ops.register", "kd_ops.promote")

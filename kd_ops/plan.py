@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kd_ops.code_snapshot import project_code
 from kd_ops.graph import Graph, Stage
 from kd_ops.keys import Fragment, code_hashes, compute, out_hashes, read_params
 from kd_ops.machine import MACHINE, write_machine
@@ -44,12 +45,12 @@ def plan(
     path = recipe_path(recipe, settings.project)
     params = merged_params(settings.project, path, overrides, revision)
     runs = [run for run in list_runs(settings) if run.info().get("recipe") == params.recipe]
-    return plan_document(resolved_document(params, settings, path), runs, settings)
+    return plan_document(resolved_document(params, settings, path, code=None), runs, settings)
 
 
 def plan_document(document: bytes, runs: Sequence[Run], settings: Settings) -> list[StagePlan]:
-    """The stages for a resolved params.yaml; `runs` are the recipe's earlier ones, newest first."""
-    with workspace(settings, document) as folder:
+    """The stages for a resolved params.yaml and the code of now; `runs` are the recipe's earlier ones, newest first."""
+    with workspace(settings, document, project_code(settings)) as folder:
         planner = _Planner(Graph.load(folder), folder, runs, settings)
         return [planner.stage(name) for name in planner.graph.stages]
 

@@ -18,6 +18,7 @@ from typing import Any
 from kd_core.runtime.errors import TryAgainError
 from kd_core.runtime.fingerprint import of_value
 from kd_core.runtime.storage import Storage
+from kd_ops.code_snapshot import code_files
 from kd_ops.documents import to_json
 from kd_ops.keys import Fragment, out_hashes
 from kd_ops.machine import machine
@@ -28,10 +29,15 @@ FOLDER = "provenance"
 
 
 def git_state(project: Path) -> dict[str, Any] | None:
-    """Commit and whether the working tree differs from it; None where the project is not a git repository."""
+    """Commit and whether the working tree differs from it; None where the project is not a git repository.
+
+    Code that git does not know runs like any other, so it counts; other untracked files do not.
+    """
     try:
         commit = _git(project, "rev-parse", "HEAD")
-        return {"sha": commit, "dirty": bool(_git(project, "status", "--porcelain", "--untracked-files=no"))}
+        changed = _git(project, "status", "--porcelain", "--untracked-files=no")
+        known = set(_git(project, "ls-files", "-z").split("\0"))
+        return {"sha": commit, "dirty": bool(changed) or not known.issuperset(code_files(project))}
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -52,7 +58,7 @@ def record_computed(run: Run, stage: str, key: str, fragment: Fragment, seconds:
         "run": run.id,
         "recipe": run.info().get("recipe"),
         "key": key,
-        "git": git_state(settings.project) or run.info().get("git"),
+        "git": run.info().get("git"),
         "image": os.environ.get("KD_IMAGE"),
         "machine": _machine(),
         "seconds": round(seconds, 3),

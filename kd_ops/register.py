@@ -15,6 +15,7 @@ from typing import Any
 
 from kd_ops import tracked_values
 from kd_ops.closing import closing_step
+from kd_ops.code_snapshot import code_of, place
 from kd_ops.entry import main_process
 from kd_ops.locks import exclusive
 from kd_ops.outs import Outs, read_document
@@ -71,7 +72,7 @@ def _create(client: Any, name: str, run: Run, outs: Outs, settings: Settings) ->
     parent = str(read_result(run).get("mlflow_run") or track(run, settings))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        packed = pack(outs, folder, settings.project)
+        packed = pack(outs, folder, place(code_of(run, settings), folder / "project"))
         prove(packed, folder)
         logged = client.create_logged_model(
             experiment_id=client.get_run(parent).info.experiment_id, name=MODEL_FOLDER, source_run_id=parent

@@ -10,18 +10,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from kd_core.runtime.errors import KDError
+from kd_ops.code_snapshot import stage_names
 from kd_ops.entry import stop_on_signals
-from kd_ops.graph import Graph
 from kd_ops.runs import Run
 from kd_ops.settings import PROJECT, Settings
 from kd_ops.stage_command import die_with_parent
-from kd_ops.workspace import workspace
-
-
-def stages(run: Run, settings: Settings | None = None) -> list[str]:
-    """Names of the run's stages in topological order."""
-    with workspace(settings or Settings(), run.params_document()) as folder:
-        return list(Graph.load(folder).stages)
 
 
 def repro(run: Run, names: Sequence[str] = (), started: Callable[[str], None] | None = None) -> int:
@@ -29,7 +22,7 @@ def repro(run: Run, names: Sequence[str] = (), started: Callable[[str], None] | 
 
     `started` is told each stage's name before it begins. A signal to this process is passed on to the stage.
     """
-    for name in names or stages(run):
+    for name in names or stage_names(run, Settings()):
         if started is not None:
             started(name)
         if status := _bridge(run, name):

@@ -2,8 +2,8 @@
 
 What the stages need to know of the outside (versions of libraries, hub commits, etags, registry versions, content of
 local files, the split ledger) is written into the run's own params.yaml under `resolved`, with exactly the keys that
-dvc.yaml lists; so nothing hits the cache by mistake, and what is the same hits it on any machine. Local files are put
-into the store and named there by their content.
+dvc.yaml lists; so nothing hits the cache by mistake, and what is the same hits it on any machine. Local files and the
+code are put into the store and named there by their content: what is edited while a run goes on is not in that run.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from kd_core.config.data import BotocoreSource, FilesSource, HuggingFaceSource
 from kd_core.config.params import Params
 from kd_core.runtime.errors import KDError, ParamsError
 from kd_ops.addresses import Addresses, hub_commit, s3_revision
+from kd_ops.code_snapshot import Code, digest, keep, project_code
 from kd_ops.documents import to_json, to_yaml
 from kd_ops.graph import Graph
 from kd_ops.merge import merged_params, recipe_path
@@ -64,15 +65,20 @@ def resolve(
         if run.info().get("request") != request:
             raise ParamsError(f"run {run.id} exists and was started with other params; choose another name")
         return run
-    document = resolved_document(params, settings, path)
-    _check_graph(document, settings)
+    code = project_code(settings)
+    document = resolved_document(params, settings, path, digest(code))
+    _check_graph(document, settings, code)
+    keep(code, settings.store_uri)
     run.storage.write("run.json", to_json(_about(run, params, request, settings)))
     run.storage.write("params.yaml", document)
     return run
 
 
-def resolved_document(params: Params, settings: Settings, recipe: Path | None = None) -> bytes:
-    """The run's params.yaml: the params with local addresses replaced by their content's, and `resolved`."""
+def resolved_document(params: Params, settings: Settings, recipe: Path | None, code: str | None) -> bytes:
+    """The run's params.yaml: the params with local addresses replaced by their content's, and `resolved`.
+
+    `code` is the digest of the run's code; None for a plan, which looks at the code as it lies in the project.
+    """
     bases = [Path.cwd(), *([recipe.resolve().parent] if recipe else []), settings.project]
     addresses = Addresses(settings, bases)
     values = params.model_dump(mode="json")
@@ -81,6 +87,7 @@ def resolved_document(params: Params, settings: Settings, recipe: Path | None = 
         "teachers": {name: _teacher(values["teachers"][name], name, addresses) for name in params.teachers},
         "student": addresses.model(params.student.base, "student.base"),
         "versions": {group: {name: _version(name) for name in names} for group, names in VERSIONS.items()},
+        "code": code,
     }
     values["student"]["base"] = _address(params.student.base, resolved["student"])
     for role in ROLES:
@@ -140,8 +147,8 @@ def _shown(recipe: Path | None, settings: Settings) -> str | None:
     return str(path.relative_to(settings.project) if path.is_relative_to(settings.project) else path)
 
 
-def _check_graph(document: bytes, settings: Settings) -> None:
-    with workspace(settings, document) as folder:
+def _check_graph(document: bytes, settings: Settings, code: Code) -> None:
+    with workspace(settings, document, code) as folder:
         Graph.load(folder)
 
 

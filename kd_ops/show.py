@@ -11,6 +11,7 @@ from rich.markup import escape
 from kd_core.runtime.errors import ParamsError
 from kd_core.runtime.storage import Storage
 from kd_ops.board import Board
+from kd_ops.code_snapshot import stage_names
 from kd_ops.outs import Outs, read_document
 from kd_ops.plan import StagePlan
 from kd_ops.results import read_result, report_path
@@ -18,7 +19,6 @@ from kd_ops.runs import Run, list_runs
 from kd_ops.settings import Settings
 from kd_ops.summary import print_summary
 from kd_ops.terminal import finished_line
-from kd_ops.watch import stage_names
 
 
 def find_run(name: str | None, settings: Settings) -> Run:

@@ -1,6 +1,6 @@
 """Runs one stage of dvc.yaml for one run, the same in every runner.
 
-A fresh workspace is filled with the code and the run's params. The stage's key is computed from the lock fragments of
+A fresh workspace is filled with the run's code and params. The stage's key is computed from the lock fragments of
 the stages upstream, which within a run are the only truth. If the shared run-cache has an entry for it whose data is
 still there, its lock fragment is published and nothing is downloaded. Otherwise the inputs are pulled by name, the
 command runs in its own process group, and its outputs are pushed: data first, then the entry by conditional put. If
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from kd_core.runtime.errors import ExitCode, KDError, outside_failure
 from kd_ops import inputs, provenance
+from kd_ops.code_snapshot import code_of
 from kd_ops.graph import Graph
 from kd_ops.keys import Fragment, StageKey, code_hashes, compute, out_hashes
 from kd_ops.machine import MACHINE, write_machine
@@ -54,7 +55,8 @@ class Bridge:
         earlier = self.run.stage(self.stage)
         self.record.tries = earlier.tries + 1 if earlier else 1
         self.run.write_stage(self.record)
-        with workspace(self.settings, self.run.params_document()) as folder:
+        code = code_of(self.run, self.settings)
+        with workspace(self.settings, self.run.params_document(), code) as folder:
             graph = Graph.load(folder)
             if MACHINE in graph[self.stage].deps:
                 write_machine(folder)

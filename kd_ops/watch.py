@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,8 +13,6 @@ from types import FrameType
 
 from kd_core.runtime.errors import KDError
 from kd_ops.board import Board
-from kd_ops.runs import Run
-from kd_ops.settings import Settings
 from kd_ops.stage_command import die_with_parent
 from kd_ops.terminal import Painter
 
@@ -130,17 +127,6 @@ def watch(child: Child, board: Board, painter: Painter, starting: str) -> int:
     if child.signum:
         raise RunInterruptedError(child.signum)
     return status
-
-
-def stage_names(run: Run, settings: Settings) -> list[str]:
-    """The stages that the run will go through, in order."""
-    from kd_ops.graph import Graph
-
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        (folder / "dvc.yaml").write_bytes((settings.project / "dvc.yaml").read_bytes())
-        (folder / "params.yaml").write_bytes(run.params_document())
-        return list(Graph.load(folder).stages)
 
 
 def _note(child: Child, board: Board, starting: str) -> str:

@@ -1,7 +1,7 @@
-"""A fresh folder in which one stage runs: the project's code with normal modes, the run's params, DVC's settings.
+"""A fresh folder in which one stage runs: the run's code with normal modes, its params, DVC's settings.
 
-What is hashed is what runs: nothing of the project is in the folder but what is copied here, and only this folder is
-on the stage's import path. Folders left behind by a killed process are swept by the next one.
+What is hashed is what runs: nothing of the project is in the folder but the code given, and only this folder is on the
+stage's import path. Folders left behind by a killed process are swept by the next one.
 """
 
 from __future__ import annotations
@@ -14,13 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pathspec import PathSpec
-
-from kd_core.runtime.errors import ParamsError, TryAgainError
+from kd_core.runtime.errors import TryAgainError
+from kd_ops.code_snapshot import Code, place
 from kd_ops.settings import Settings
-
-CODE = ("dvc.yaml", ".dvcignore", "components", "kd_core", "teachers/none")
-"""What of the project a stage may see."""
 
 _CONFIG = """\
 [core]
@@ -38,28 +34,9 @@ _CONFIG = """\
 """
 
 
-def code_files(project: Path) -> list[str]:
-    """Paths of the code below `project`, without what .dvcignore names. Raises ParamsError without a dvc.yaml."""
-    if not (project / "dvc.yaml").is_file():
-        raise ParamsError(f"{project}: no dvc.yaml here; KD_PROJECT names the project's folder")
-    ignore = project / ".dvcignore"
-    lines = ignore.read_text(encoding="utf-8").splitlines() if ignore.is_file() else []
-    spec = PathSpec.from_lines("gitwildmatch", [*lines, "__pycache__", "*.py[co]"])
-    found: list[str] = []
-    for name in CODE:
-        root = project / name
-        paths = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
-        found += [path.relative_to(project).as_posix() for path in paths]
-    return [name for name in found if not spec.match_file(name)]
-
-
-def fill(folder: Path, settings: Settings, params: bytes) -> None:
+def fill(folder: Path, settings: Settings, params: bytes, code: Code) -> None:
     """Write code, params.yaml and .dvc/config into `folder`."""
-    for name in code_files(settings.project):
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(settings.project / name, target)
-        target.chmod(0o644)
+    place(code, folder)
     (folder / "params.yaml").write_bytes(params)
     dvc = folder / ".dvc"
     (dvc / "tmp").mkdir(parents=True)
@@ -68,7 +45,7 @@ def fill(folder: Path, settings: Settings, params: bytes) -> None:
 
 
 @contextmanager
-def workspace(settings: Settings, params: bytes) -> Iterator[Path]:
+def workspace(settings: Settings, params: bytes, code: Code) -> Iterator[Path]:
     """A filled folder below KD_HOME/work, removed at the end, however it comes. Raises TryAgainError if unwritable."""
     parent = settings.home / "work"
     try:
@@ -83,7 +60,7 @@ def workspace(settings: Settings, params: bytes) -> Iterator[Path]:
     try:
         fcntl.flock(alive, fcntl.LOCK_EX)
         folder.mkdir()
-        fill(folder, settings, params)
+        fill(folder, settings, params, code)
         yield folder
     finally:
         _remove(folder)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from kd_ops.code_snapshot import digest, keep, project_code
 from kd_ops.documents import to_yaml
 from kd_ops.runs import Run
 from kd_ops.settings import PROJECT, Settings
@@ -141,14 +142,18 @@ class Miniature:
         self.store_uri = store_uri or str(folder / "store")
         self.runs_uri = runs_uri or str(folder / "runs")
         self.trace = folder / "trace"
-        for name, text in {**CODE, "dvc.yaml": DVC_YAML}.items():
-            path = self.project / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+        self.restore("dvc.yaml", *CODE)
         for name in ("components", "kd_core"):
             (self.project / name / "__init__.py").touch()
         (self.project / ".dvcignore").write_text("__pycache__\n", encoding="utf-8")
         shutil.copyfile(PROJECT / "kd_core/runtime/storage.py", self.project / "kd_core_runtime_storage.py")
+
+    def restore(self, *names: str) -> None:
+        """Write files of the project as they were."""
+        for name in names:
+            path = self.project / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(DVC_YAML if name == "dvc.yaml" else CODE[name], encoding="utf-8")
 
     def settings(self, machine: str = "one") -> Settings:
         """The settings of one machine."""
@@ -162,9 +167,10 @@ class Miniature:
         )
 
     def run(self, name: str = "first", **params: dict[str, object]) -> Run:
-        """A resolved run; `params` replaces sections."""
-        run = Run(f"{self.runs_uri}/{name}")
-        run.storage.write("params.yaml", to_yaml({**PARAMS, **params}))
+        """A resolved run of the code as it is now; `params` replaces sections."""
+        run, code = Run(f"{self.runs_uri}/{name}"), project_code(self.settings())
+        keep(code, self.store_uri)
+        run.storage.write("params.yaml", to_yaml({**PARAMS, **params, "resolved": {"code": digest(code)}}))
         run.storage.write("run.json", b'{"run": "%s", "recipe": "mini"}' % name.encode())
         return run
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kd_ops.code_snapshot import digest, keep, project_code
 from kd_ops.documents import to_json, to_yaml
 from kd_ops.merge import merged_params, recipe_path
 from kd_ops.objects import object_name
@@ -57,10 +58,10 @@ def new_run(settings: Settings, name: str, overrides: tuple[str, ...] = ()) -> R
     about = {"run": name, "recipe": "route", "created": f"2026-01-01T00:00:00+00:00 {name}", "git": None}
     about["git"] = {"sha": "0123abcd", "dirty": False}
     run.storage.write("run.json", to_json(about))
-    run.storage.write(
-        "params.yaml",
-        to_yaml({**params, "resolved": {"data": {role: {"ledger": None} for role in ("pretraining", "reference")}}}),
-    )
+    code = project_code(settings)
+    keep(code, settings.store_uri)
+    resolved = {"data": {role: {"ledger": None} for role in ("pretraining", "reference")}, "code": digest(code)}
+    run.storage.write("params.yaml", to_yaml({**params, "resolved": resolved}))
     return run
 
 

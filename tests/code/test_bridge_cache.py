@@ -13,9 +13,10 @@ import pytest
 from kd_core.config.params import Params
 from kd_core.runtime.storage import Storage
 from kd_ops import machine, provenance
+from kd_ops.code_snapshot import code_of
 from kd_ops.documents import to_yaml
-from kd_ops.objects import object_name
-from kd_ops.runs import Run
+from kd_ops.objects import Objects, object_name
+from kd_ops.runs import Run, StageRecord
 from kd_ops.stage_run import run_stage
 from kd_ops.workspace import fill
 from tests.miniature import STAGES, Miniature
@@ -64,6 +65,60 @@ def test_changed_code_in_a_listed_room_is_a_miss_and_in_an_unlisted_file_a_hit(m
     assert compute(mini, mini.run("second"), "make@a") == [True]
     (mini.project / "kd_core/numbers.py").write_text("def number(size):\n    return 'changed'\n")
     assert compute(mini, mini.run("third"), "make@a") == [False]
+
+
+def test_code_that_is_edited_during_a_run_is_the_next_runs(mini: Miniature) -> None:
+    run = mini.run("first")
+    compute(mini, run, "make@a")
+    numbers = mini.project / "kd_core/numbers.py"
+    numbers.write_text("def number(size):\n    return 'changed'\n")
+    (mini.project / "dvc.yaml").write_text("stages: {}\n")
+    shutil.rmtree(mini.project / "components")
+    compute(mini, run, "make@b")
+    assert text_of(mini, run, "make@b", "parts/b") == "222"
+    mini.restore("dvc.yaml", "components/make.py")
+    second = mini.run("second")
+    assert compute(mini, second, "make@b") == [False]
+    assert text_of(mini, second, "make@b", "parts/b") == "changed"
+
+
+def text_of(mini: Miniature, run: Run, stage: str, out: str) -> str:
+    """The number that a stage wrote."""
+    files = Objects(mini.settings()).listing((run.stage(stage) or StageRecord("")).outs[out])
+    return Objects(mini.settings()).read(files["number.txt"]).decode()
+
+
+def test_unchanged_code_is_kept_once_and_hits_the_cache(mini: Miniature, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = mini.run("first")
+    compute(mini, first, "make@a")
+    (kept,) = Path(mini.store_uri, "code").iterdir()
+    monkeypatch.setattr("kd_ops.code_snapshot.ZipFile", lambda *_: pytest.fail("packed again"))
+    second = mini.run("second")
+    monkeypatch.undo()
+    assert compute(mini, second, "make@a") == [True]
+    assert list(Path(mini.store_uri, "code").iterdir()) == [kept]
+
+
+@pytest.mark.parametrize("damage", ["lost", "other", "broken"])
+def test_code_that_the_store_has_lost_is_75(mini: Miniature, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run = mini.run("first")
+    (kept,) = Path(mini.store_uri, "code").iterdir()
+    (mini.project / "kd_core/numbers.py").write_text("other")
+    mini.run("second")
+    (other,) = set(Path(mini.store_uri, "code").iterdir()) - {kept}
+    content = {"lost": None, "other": other.read_bytes(), "broken": kept.read_bytes()[:-30]}[damage]
+    kept.unlink()
+    if content is not None:
+        kept.write_bytes(content)
+    assert run_stage(run, "make@a", mini.settings()) == 75
+    assert f"code/{kept.name}) is not in the store" in capsys.readouterr().err
+
+
+def test_a_run_that_keeps_no_code_is_refused(mini: Miniature, capsys: pytest.CaptureFixture[str]) -> None:
+    run = mini.run()
+    run.storage.write("params.yaml", to_yaml({key: value for key, value in run.params().items() if key != "resolved"}))
+    assert run_stage(run, "make@a", mini.settings()) == 64
+    assert "start a new run" in capsys.readouterr().err
 
 
 def test_bytecode_and_file_modes_are_not_part_of_a_key(mini: Miniature) -> None:
@@ -176,7 +231,7 @@ def test_plain_dvc_finds_a_finished_run_up_to_date(mini: Miniature, tmp_path: Pa
     compute(mini, run)
     folder = tmp_path / "plain"
     folder.mkdir()
-    fill(folder, mini.settings(), run.params_document())
+    fill(folder, mini.settings(), run.params_document(), code_of(run, mini.settings()))
     (folder / "dvc.lock").write_bytes(to_yaml({"schema": "2.0", "stages": run.locks()}))
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
@@ -202,6 +257,49 @@ def test_provenance_says_who_made_an_output_and_who_used_it(mini: Miniature) -> 
     assert found["params"] == {"join": {"separator": "-"}}
     assert found["inputs"]["parts"].endswith(".dir")
     assert [use["run"] for use in found["reused_by"]] == ["second"]
+
+
+def git(folder: Path, *words: str) -> None:
+    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    subprocess.run(["git", "-C", str(folder), *identity, *words], check=True, capture_output=True)
+
+
+def committed(mini: Miniature) -> None:
+    """Make the project a git repository with one commit."""
+    (mini.project / ".gitignore").write_text("__pycache__\n*_local.py\n")
+    git(mini.project, "init", "--quiet")
+    git(mini.project, "add", "--all")
+    git(mini.project, "commit", "--quiet", "--message", "all")
+
+
+def test_code_that_git_does_not_know_makes_the_tree_dirty(mini: Miniature) -> None:
+    committed(mini)
+
+    def dirty() -> bool:
+        state = provenance.git_state(mini.project)
+        assert state is not None
+        return bool(state["dirty"])
+
+    (mini.project / "notes.txt").write_text("no code")
+    (mini.project / "kd_core/__pycache__").mkdir()
+    (mini.project / "kd_core/__pycache__/numbers.cpython-311.pyc").write_bytes(b"bytecode")
+    assert not dirty()
+    for name in ("extra.py", "extra_local.py"):  # the second one git is told to ignore, and yet it would run
+        (mini.project / "kd_core" / name).write_text("")
+        assert dirty(), name
+        (mini.project / "kd_core" / name).unlink()
+    (mini.project / "dvc.yaml").write_text("stages: {}\n")
+    assert dirty()
+
+
+def test_an_output_comes_from_the_commit_that_its_run_was_started_at(mini: Miniature) -> None:
+    run = mini.run()
+    committed(mini)
+    run.storage.write("run.json", b'{"run": "first", "recipe": "mini", "git": {"sha": "abc", "dirty": false}}')
+    compute(mini, run, "make@a")
+    record = run.stage("make@a")
+    assert record is not None
+    assert provenance.read(record.outs["parts/a"], mini.settings())["git"]["sha"] == "abc"
 
 
 def test_dvc_leaves_no_param_out_of_a_key() -> None:

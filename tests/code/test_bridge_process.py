@@ -137,8 +137,9 @@ def test_a_full_disk_is_75_and_says_so(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("kd_ops.workspace.shutil.copyfile", full)
-    assert run_stage(mini.run(), "make@a", mini.settings()) == 75
+    run = mini.run()
+    monkeypatch.setattr("kd_ops.workspace.place", full)
+    assert run_stage(run, "make@a", mini.settings()) == 75
     assert "free space" in capsys.readouterr().err
 
 
@@ -197,9 +198,11 @@ run(Component("writer"), write, [])
 def test_a_store_on_a_full_or_read_only_disk_is_75(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: str, advice: str
 ) -> None:
-    with disk(tmp_path / "store", options) as folder:
+    with disk(tmp_path / "store", "size=64k") as folder:
         mini = Miniature(tmp_path / "mini", store_uri=str(folder))
-        assert run_stage(mini.run(sizes={"a": "x" * 50_000, "b": 1}), "make@a", mini.settings()) == 75
+        run = mini.run(sizes={"a": "x" * 50_000, "b": 1})
+        subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
+        assert run_stage(run, "make@a", mini.settings()) == 75
     errors = capsys.readouterr().err
     assert advice in errors
     assert "Traceback" not in errors

@@ -16,6 +16,8 @@ from kd_core.inference.predictor import Predictor
 from kd_core.runtime.errors import InvalidDataError, ParamsError, TryAgainError
 from kd_core.runtime.storage import Storage
 from kd_ops import judgement, ledger, promote, register
+from kd_ops.code_snapshot import digest, keep, project_code
+from kd_ops.documents import to_yaml
 from kd_ops.gate import Verdict
 from kd_ops.packing import requirements
 from kd_ops.registry import by_alias, connect, versions
@@ -96,6 +98,20 @@ def test_a_version_serves_without_the_project_and_holds_no_pickle(
     assert registered.name == "kd-real"
     monkeypatch.setattr(register, "prove", lambda packed, folder: None)
     assert_champion_answers_anew(settings, tmp_path)
+
+
+def test_a_version_takes_the_code_of_its_run_along(
+    settings: Settings, unproven: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that of the project, which may have changed since the student was trained."""
+    run = finished_run(settings, "own-code", right(0.8), overrides=named("kd-own-code"))
+    code = {**project_code(settings), "kd_core/own.py": b""}
+    keep(code, settings.store_uri)
+    values = run.params()
+    values["resolved"]["code"] = digest(code)
+    run.storage.write("params.yaml", to_yaml(values))
+    register.register(run, settings)
+    assert (serve("models:/kd-own-code/1", settings).code / "kd_core/own.py").is_file()
 
 
 ANSWER = """\

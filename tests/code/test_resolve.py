@@ -14,6 +14,7 @@ from kd_core.data.ledger import Ledger
 from kd_core.runtime.errors import InvalidDataError, KDError, ParamsError
 from kd_core.runtime.storage import Storage
 from kd_ops import inputs
+from kd_ops.code_snapshot import code_of
 from kd_ops.documents import from_yaml, to_yaml
 from kd_ops.graph import Graph
 from kd_ops.merge import merge
@@ -69,7 +70,7 @@ def bring(folder: Path, rows: str = ROWS) -> Path:
 def test_a_run_has_every_key_that_the_stages_list(settings: Settings) -> None:
     run = resolve("route", settings=settings)
     values = run.params()
-    with workspace(settings, run.params_document()) as folder:
+    with workspace(settings, run.params_document(), code_of(run, settings)) as folder:
         graph = Graph.load(folder)
     for stage in graph.stages.values():
         for key in stage.params:
@@ -77,7 +78,7 @@ def test_a_run_has_every_key_that_the_stages_list(settings: Settings) -> None:
             for part in key.split("."):
                 assert part in value, f"{stage.name}: {key}"
                 value = value[part]
-    assert set(values["resolved"]) == {"data", "teachers", "student", "versions"}
+    assert set(values["resolved"]) == {"data", "teachers", "student", "versions", "code"}
     teacher = values["resolved"]["teachers"]["minilm_l6"]
     assert teacher["sha256"].startswith("53aa5117")
     assert "+" not in values["resolved"]["versions"]["training"]["torch"]
@@ -185,6 +186,22 @@ def test_resolving_a_run_again_returns_it_and_other_words_are_refused(settings: 
     assert (again.uri, again.info()["created"]) == (first.uri, created)
     with pytest.raises(ParamsError, match="same"):
         resolve(recipe, ["finetune.alpha=0.4"], name="same", settings=settings)
+
+
+def test_a_run_is_resolved_once_whatever_code_the_next_machine_has(settings: Settings, tmp_path: Path) -> None:
+    """`kd run` resolves at the user's, the scheduler's first task does it again on a worker."""
+    run = resolve("route", name="same", settings=settings)
+    document = run.params_document()
+    project = tmp_path / "project"
+    for name in ("components", "kd_core", "recipes", "teachers/none"):
+        shutil.copytree(PROJECT / name, project / name)
+    for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
+        shutil.copy(PROJECT / name, project)
+    (project / "kd_core/extra.py").write_text("")
+    worker = machine(tmp_path, "worker").model_copy(update={"project": project})
+    assert resolve("route", name="same", settings=worker).params_document() == document
+    assert "kd_core/extra.py" not in code_of(run, worker)
+    assert "kd_core/extra.py" in code_of(resolve("route", name="own", settings=worker), worker)
 
 
 def test_a_recipe_by_name_by_default_and_by_file_is_one_request(settings: Settings) -> None:

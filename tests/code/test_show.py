@@ -227,7 +227,6 @@ def test_outs_are_read_by_name_whole_or_in_part(settings: Settings, tmp_path: Pa
 def test_outs_come_from_the_remote_where_this_machine_has_none(settings: Settings) -> None:
     run = finished_run(settings, "remote")
     remote = Path(settings.store_uri) / "dvc"
-    remote.parent.mkdir(parents=True)
     settings.cache_dir.rename(remote)
     assert Outs.of(run, settings).read("report/model_card.md") == b"# Card"
 
