@@ -15,7 +15,6 @@ import secrets
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +30,8 @@ from kd_ops.provenance import git_state
 from kd_ops.runs import Run
 from kd_ops.settings import Settings
 from kd_ops.split_ledgers import ROLES, data_key, starting_ledger
+from kd_ops.versions import installed_versions, release
 from kd_ops.workspace import workspace
-
-VERSIONS = {
-    "data": ("pandas", "pyarrow", "datasets", "great-expectations", "botocore"),
-    "training": ("torch", "transformers", "tokenizers", "accelerate", "safetensors", "numpy", "scikit-learn"),
-    "report": ("matplotlib", "jinja2"),
-}
-"""Libraries whose version is part of the keys of the stages that use them."""
 
 _SCHEDULER_NAMES = re.compile(r"(manual|scheduled|backfill|asset_triggered)__")
 
@@ -86,7 +79,7 @@ def resolved_document(params: Params, settings: Settings, recipe: Path | None, c
         "data": {role: _source(params, role, values, addresses) for role in ROLES},
         "teachers": {name: _teacher(values["teachers"][name], name, addresses) for name in params.teachers},
         "student": addresses.model(params.student.base, "student.base"),
-        "versions": {group: {name: _version(name) for name in names} for group, names in VERSIONS.items()},
+        "versions": installed_versions(),
         "code": code,
     }
     values["student"]["base"] = _address(params.student.base, resolved["student"])
@@ -102,7 +95,7 @@ def _source(params: Params, role: str, values: dict[str, Any], addresses: Addres
     where = f"data.{role}.source"
     if isinstance(source, BotocoreSource):
         # A release on the index is immutable: its version says it all.
-        return {"revision": _version("botocore") if source.revision == "installed" else source.revision}
+        return {"revision": release("botocore") if source.revision == "installed" else source.revision}
     if isinstance(source, HuggingFaceSource):
         if (path := addresses.local(source.name)) is None:
             return {"revision": hub_commit(source.name, source.revision, "dataset")}
@@ -132,11 +125,6 @@ def _teacher(teacher: dict[str, Any], name: str, addresses: Addresses) -> dict[s
 def _address(given: str, record: dict[str, Any]) -> str:
     """A path of this machine must not stand in a key; names that others understand too may stay."""
     return given if "://" in given or given.startswith("models:/") else str(record["address"])
-
-
-def _version(name: str) -> str:
-    """Version without the build: CPU and CUDA builds of a release share results."""
-    return version(name).partition("+")[0]
 
 
 def _shown(recipe: Path | None, settings: Settings) -> str | None:

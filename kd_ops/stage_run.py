@@ -27,6 +27,7 @@ from kd_ops.runs import Run, StageRecord
 from kd_ops.settings import Settings
 from kd_ops.stage_command import Stop, run_command
 from kd_ops.state import State
+from kd_ops.versions import check_versions
 from kd_ops.workspace import workspace
 
 ERROR_LINES = 20
@@ -86,6 +87,7 @@ class Bridge:
     def _compute(self, graph: Graph, key: StageKey, folder: Path) -> Fragment:
         from kd_ops.transfer import StageData
 
+        check_versions(key.fragment.get("params", {}).get("params.yaml", {}))
         data = StageData(folder, self.stage, self._upstream(graph))
         try:
             data.pull(graph.needs(self.stage), key)

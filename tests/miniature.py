@@ -167,10 +167,11 @@ class Miniature:
         )
 
     def run(self, name: str = "first", **params: dict[str, object]) -> Run:
-        """A resolved run of the code as it is now; `params` replaces sections."""
+        """A resolved run of the code as it is now; `params` replaces sections, `versions` goes under `resolved`."""
+        resolved = {"versions": params.pop("versions", {})}
         run, code = Run(f"{self.runs_uri}/{name}"), project_code(self.settings())
         keep(code, self.store_uri)
-        run.storage.write("params.yaml", to_yaml({**PARAMS, **params, "resolved": {"code": digest(code)}}))
+        run.storage.write("params.yaml", to_yaml({**PARAMS, **params, "resolved": resolved | {"code": digest(code)}}))
         run.storage.write("run.json", b'{"run": "%s", "recipe": "mini"}' % name.encode())
         return run
 

@@ -18,13 +18,14 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from components.base import Component, Context
 from components.base import run as run_component
-from kd_core.runtime.errors import InvalidDataError, ParamsError, outside_failure
+from kd_core.runtime.errors import InvalidDataError, ParamsError, TryAgainError, outside_failure
 from kd_ops.bridge import main
 from kd_ops.graph import check_stage_name
 from kd_ops.pulse import Pulse
 from kd_ops.runs import Run
 from kd_ops.stage_run import run_stage
 from kd_ops.state import State
+from kd_ops.versions import check_versions
 from tests.miniature import Miniature
 
 SLOW = {"slow": {"steps": 8, "seconds": 0.25}}
@@ -92,6 +93,32 @@ def test_upstream_data_lost_from_the_store_is_75(mini: Miniature, capsys: pytest
     shutil.rmtree(Path(mini.store_uri) / "dvc/files")
     assert run_stage(run, "join", mini.settings("two")) == 75
     assert "make@a" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "said"), [("0.1", "instead of 0.1"), (None, "missing instead of 1.0")])
+def test_a_worker_with_other_libraries_computes_nothing_but_may_reuse(
+    mini: Miniature, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: str | None, said: str
+) -> None:
+    """The key says what the run was started with; another version's result must not be found under it."""
+    graph, name = mini.project / "dvc.yaml", "pandas" if number else "no-such-library"
+    graph.write_text(graph.read_text().replace("    - sizes.${item.item}\n", "    - resolved.versions.data\n"))
+    wanted = number or "1.0"
+    run, other = (mini.run(each, versions={"data": {name: wanted}}) for each in ("first", "second"))
+    assert run_stage(run, "make@a", mini.settings()) == 75
+    errors = capsys.readouterr().err
+    assert f"this worker has {name}" in errors
+    assert said in errors
+    with monkeypatch.context() as upgraded:
+        upgraded.setattr("kd_ops.versions.release", lambda _: wanted)
+        assert run_stage(run, "make@a", mini.settings()) == 0
+    assert run_stage(other, "make@a", mini.settings("two")) == 0
+
+
+def test_a_build_of_a_release_is_that_release(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kd_ops.versions.version", lambda _: "2.13.0+cpu")
+    check_versions({"resolved.versions.training": {"torch": "2.13.0"}, "student": {"torch": "1"}})
+    with pytest.raises(TryAgainError, match=r"torch 2\.13\.0 instead of 2\.12\.0"):
+        check_versions({"resolved.versions.training": {"torch": "2.12.0"}})
 
 
 def test_a_missing_output_is_70(
