@@ -14,7 +14,7 @@ from typing import Any
 from kd_core.runtime.errors import InvalidDataError, KDError, ParamsError, TryAgainError
 from kd_core.runtime.fingerprint import of_file, of_folder, of_objects
 from kd_ops import inputs
-from kd_ops.registry import connect
+from kd_ops.registry import connect, is_absent
 from kd_ops.settings import Settings
 
 Record = dict[str, Any]
@@ -91,6 +91,8 @@ class Addresses:
             number = str(found.version if found else version)
             folder = Path(download_artifacts(artifact_uri=f"models:/{name}/{number}"))
         except MlflowException as error:
+            if not is_absent(error):
+                raise
             raise ParamsError(
                 f"{where}: {address}: not in the registry ({error}); correct name, alias or version"
             ) from None

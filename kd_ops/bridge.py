@@ -24,17 +24,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(uri: str, name: str, stop: Stop) -> int:
-    from kd_core.runtime.errors import KDError
+    from kd_ops.entry import ended
     from kd_ops.graph import check_stage_name
     from kd_ops.runs import Run
     from kd_ops.stage_run import run_stage
 
-    try:
-        stage = check_stage_name(name)
-    except KDError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return int(error.exit_code)
-    return run_stage(Run(uri), stage, stop=stop)
+    return ended(lambda: run_stage(Run(uri), check_stage_name(name), stop=stop))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from kd_core.runtime.errors import KDError
-from kd_ops.entry import stop_on_signals
+from kd_ops.entry import ended, stop_on_signals
 from kd_ops.settings import Settings
 
 app = typer.Typer(
@@ -125,19 +124,13 @@ def gc(
 def main() -> None:
     """Entry point: an expected failure is one line on stderr and its exit status; a bug keeps its traceback."""
     stop_on_signals()
-    try:
-        app()
-    except KDError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {_plain(error)}", highlight=False, soft_wrap=True)
-        sys.exit(int(getattr(error, "status", error.exit_code)))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(ended(app, _tell))
 
 
-def _plain(error: KDError) -> str:
+def _tell(said: str) -> None:
     from rich.markup import escape
 
-    return escape(str(error))
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(said)}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

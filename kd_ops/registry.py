@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +63,14 @@ def versions(client: Any, name: str) -> list[Any]:
 
 
 def version(client: Any, name: str, number: str) -> Any:
-    """One version with its tags and aliases. Raises ParamsError if there is none."""
+    """One version with its tags and aliases. Raises ParamsError if there is none, TryAgainError without an answer."""
     from mlflow.exceptions import MlflowException
 
     try:
         return client.get_model_version(name, str(number))
     except MlflowException as error:
+        if not is_absent(error):
+            raise _silent(f"{name} version {number}", error) from None
         raise ParamsError(f"no version {number} of the registered model {name}: {error.message}") from None
 
 
@@ -81,16 +84,28 @@ def by_alias(client: Any, name: str, alias: str) -> Any | None:
     try:
         return client.get_model_version_by_alias(name, alias)
     except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise TryAgainError(f"the model registry does not answer for {name}@{alias}: {error.message}") from None
+        if not is_absent(error):
+            raise _silent(f"{name}@{alias}", error) from None
         return None
 
 
+def is_absent(error: Any) -> bool:
+    """Whether an MlflowException says that there is no such thing, rather than that nobody could look."""
+    return error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+
+
+def _silent(wanted: str, error: Any) -> TryAgainError:
+    return TryAgainError(f"the model registry does not answer for {wanted}: {error.message}")
+
+
 def mlflow_unavailable(error: BaseException) -> bool:
-    """Whether `error` says that MLflow's server does not answer or cannot do its work just now."""
+    """Whether `error` says that MLflow's server or database does not answer or cannot do its work just now."""
+    if "mlflow" not in sys.modules:  # then it cannot be MLflow's, whose import is slow
+        return False
     from mlflow.exceptions import MlflowException
     from requests.exceptions import ConnectionError, Timeout
+    from sqlalchemy.exc import InterfaceError, OperationalError
 
     if isinstance(error, MlflowException):
         return error.error_code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
-    return isinstance(error, ConnectionError | Timeout)
+    return isinstance(error, ConnectionError | Timeout | InterfaceError | OperationalError)

@@ -9,9 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from kd_core.runtime.errors import KDError
 from kd_ops.code_snapshot import stage_names
-from kd_ops.entry import stop_on_signals
+from kd_ops.entry import ended, stop_on_signals
 from kd_ops.runs import Run
 from kd_ops.settings import PROJECT, Settings
 from kd_ops.stage_command import die_with_parent
@@ -52,13 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     stop_on_signals()
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
         signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
-    try:
-        return repro(Run(options.run), started=lambda name: print(f"── {name}", file=sys.stderr, flush=True))
-    except KDError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return int(error.exit_code)
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    return ended(lambda: repro(Run(options.run), started=lambda name: print(f"── {name}", file=sys.stderr, flush=True)))
 
 
 if __name__ == "__main__":

@@ -20,10 +20,11 @@ from typing import Any
 
 from kd_core.config.data import BotocoreSource, FilesSource, HuggingFaceSource
 from kd_core.config.params import Params
-from kd_core.runtime.errors import KDError, ParamsError
+from kd_core.runtime.errors import ParamsError
 from kd_ops.addresses import Addresses, hub_commit, s3_revision
 from kd_ops.code_snapshot import Code, digest, keep, project_code
 from kd_ops.documents import to_json, to_yaml
+from kd_ops.entry import ended, stop_on_signals
 from kd_ops.graph import Graph
 from kd_ops.merge import merged_params, recipe_path
 from kd_ops.provenance import git_state
@@ -181,14 +182,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--revision", help="of the data sets; as the recipe says by default")
     parser.add_argument("--run", help="the run's name; a new one by default")
     options = parser.parse_args(argv)
-    try:
-        run = resolve(options.recipe, options.overrides, options.revision, options.run)
-    except KDError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return int(error.exit_code)
-    print(json.dumps(answer(run)))
-    return 0
+
+    def start() -> None:
+        print(json.dumps(answer(resolve(options.recipe, options.overrides, options.revision, options.run))))
+
+    return ended(start)
 
 
 if __name__ == "__main__":
+    stop_on_signals()
     sys.exit(main())

@@ -87,11 +87,15 @@ def print_plan(console: Console, stages: Sequence[StagePlan]) -> None:
 
 
 def _model(run: Run, settings: Settings) -> dict[str, Any] | None:
-    """The registered version with the aliases that it has now."""
-    from kd_ops.registry import connect
+    """The registered version with the aliases that it has now; `deleted` if the registry has it no more."""
+    from kd_ops.registry import connect, version
 
     model = read_result(run).get("model")
     if not model:
         return None
-    aliases = list(connect(settings).get_model_version(model["name"], str(model["version"])).aliases)
-    return {"name": model["name"], "version": str(model["version"]), "aliases": aliases}
+    name, number = str(model["name"]), str(model["version"])
+    try:
+        aliases = list(version(connect(settings), name, number).aliases)
+    except ParamsError:
+        return {"name": name, "version": number, "aliases": [], "deleted": True}
+    return {"name": name, "version": number, "aliases": aliases}

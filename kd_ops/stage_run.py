@@ -18,6 +18,7 @@ from pathlib import Path
 from kd_core.runtime.errors import ExitCode, KDError, outside_failure
 from kd_ops import inputs, provenance
 from kd_ops.code_snapshot import code_of
+from kd_ops.entry import expected
 from kd_ops.graph import Graph
 from kd_ops.keys import Fragment, StageKey, code_hashes, compute, out_hashes
 from kd_ops.machine import MACHINE, write_machine
@@ -182,18 +183,15 @@ def _status(error: BaseException) -> int:
         return error.status
     if isinstance(error, (SystemExit, KeyboardInterrupt)):
         return int(ExitCode.TERMINATED)
-    known = error if isinstance(error, KDError) else outside_failure(error)
+    known = expected(error)
     return int(known.exit_code) if known else int(ExitCode.BUG)
 
 
 def _message(error: BaseException) -> str:
-    if isinstance(error, KDError):
-        return str(error)
     if isinstance(error, (SystemExit, KeyboardInterrupt)):
         return "stopped by a signal; the next try continues from the last checkpoint"
-    if known := outside_failure(error):
-        places = " (places: KD_HOME, KD_CACHE_DIR, KD_STORE_URI, KD_RUNS_URI)"
-        return f"{known}{places if known.exit_code == ExitCode.TRY_AGAIN else ''}"
+    if known := expected(error):
+        return str(known)
     return "".join(traceback.format_exception(error)).strip()
 
 

@@ -79,7 +79,8 @@ def registration(result: dict[str, Any]) -> list[str]:
     model = result.get("model") or {}
     if model:
         aliases = ", ".join(model.get("aliases") or []) or "no alias"
-        lines.append(f"registered  [bold]{escape(model['name'])}[/] version {model['version']} ({escape(aliases)})")
+        state = "deleted from the registry since" if model.get("deleted") else aliases
+        lines.append(f"registered  [bold]{escape(model['name'])}[/] version {model['version']} ({escape(state)})")
     verdict = result.get("verdict")
     if verdict:
         lines.append(f"gate        [{VERDICT_STYLE.get(verdict, 'bold')}]{verdict}[/]")

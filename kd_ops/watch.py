@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from kd_core.runtime.errors import KDError
-from kd_ops.board import Board
+from kd_core.runtime.errors import KDError, outside_failure
+from kd_ops.board import Board, StageView
 from kd_ops.stage_command import die_with_parent
 from kd_ops.terminal import Painter
 
@@ -117,7 +117,7 @@ def watch(child: Child, board: Board, painter: Painter, starting: str) -> int:
     with child.running(), painter:
         while True:
             status = child.poll()
-            finished = board.poll()
+            finished = _news(board)
             if child.signum and not board.running():
                 child.hurry()
             painter.show(board, finished, _note(child, board, starting))
@@ -127,6 +127,16 @@ def watch(child: Child, board: Board, painter: Painter, starting: str) -> int:
     if child.signum:
         raise RunInterruptedError(child.signum)
     return status
+
+
+def _news(board: Board) -> list[StageView]:
+    """The stages that ended; none while the runs' place does not answer: drawing must not end a run that goes on."""
+    try:
+        return board.poll()
+    except Exception as error:
+        if outside_failure(error) is None:
+            raise
+        return []
 
 
 def _note(child: Child, board: Board, starting: str) -> str:
