@@ -116,7 +116,7 @@ def test_params_have_a_schema(dags: dict[str, Any], params: dict[str, Any], acce
 
 
 @pytest.mark.parametrize(
-    ("status", "retried"), [(1, False), (64, False), (65, False), (70, False), (75, True), (137, True), (143, True)]
+    ("status", "retried"), [(1, False), (64, False), (65, False), (70, False), (75, True), (137, False), (143, True)]
 )
 def test_exit_statuses_decide_retries(status: int, retried: bool) -> None:
     from airflow.sdk import RetryAction
