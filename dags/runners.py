@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,8 @@ class ProcessOperator(BaseOperator):
         self.module = module
         self._process: subprocess.Popen[str] | None = None
 
-    def run_process(self, arguments: Sequence[str]) -> str:
-        """Run the module with these words, copy its output to the log, and return the last line that is not empty.
+    def run_process(self, arguments: Sequence[str]) -> None:
+        """Run the module with these words and copy its output to the log.
 
         No shell sees the words. Raises the failure class of an exit status other than 0.
         """
@@ -49,15 +50,12 @@ class ProcessOperator(BaseOperator):
         self._process = subprocess.Popen(
             command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         )
-        last = ""
         for line in self._process.stdout or ():
-            last = line.rstrip() or last
             self.log.info("%s", line.rstrip())
         status = self._process.wait()
         status = 128 - status if status < 0 else status
         if status:
             raise failure(status, " ".join(command[1:]))
-        return last
 
     def on_kill(self) -> None:
         """Pass the stop on and wait for the checkpoint that follows it."""
@@ -84,7 +82,11 @@ class ResolveOperator(ProcessOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """The records."""
-        answer = json.loads(self.run_process(self._request(context)))
+        with tempfile.TemporaryDirectory(prefix="kd-resolve-") as folder:
+            path = Path(folder, "answer.json")  # what libraries print, to whichever stream, is no part of it
+            self.run_process([*self._request(context), "--answer", str(path)])
+            answer = json.loads(path.read_text(encoding="utf-8"))
+        self.log.info("run %s", answer["run_uri"])
         context["ti"].xcom_push(key="run_uri", value=answer["run_uri"])
         return [
             {

@@ -175,16 +175,21 @@ def answer(run: Run) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; the last line of standard output is the answer as JSON. Returns the exit status."""
+    """Command line; the answer goes as JSON to the file that is named, or to standard output. The exit status."""
     parser = argparse.ArgumentParser(prog="python -m kd_ops.resolve", description="Start a run.")
     parser.add_argument("--recipe", help="a name in recipes/ or a file")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--revision", help="of the data sets; as the recipe says by default")
     parser.add_argument("--run", help="the run's name; a new one by default")
+    parser.add_argument("--answer", type=Path, help="a file for the answer; what is printed may be mixed with it")
     options = parser.parse_args(argv)
 
     def start() -> None:
-        print(json.dumps(answer(resolve(options.recipe, options.overrides, options.revision, options.run))))
+        said = json.dumps(answer(resolve(options.recipe, options.overrides, options.revision, options.run)))
+        if options.answer is None:
+            print(said)
+        else:
+            options.answer.write_text(said + "\n", encoding="utf-8")
 
     return ended(start)
 

@@ -217,12 +217,16 @@ def test_a_schedulers_run_name_is_made_harmless_and_told_apart_by_recipe(setting
     assert run.id == "own-scheduled__2026-01-01T00-00-00-00-00"
 
 
-def test_the_answer_is_the_last_line(
+def test_the_answer_is_printed_or_written_to_a_file(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("KD_HOME", str(settings.home))
-    assert main(["--recipe", str(bring(tmp_path / "own")), "--run", "answered"]) == 0
-    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    words = ["--recipe", str(bring(tmp_path / "own")), "--run", "answered"]
+    assert main(words) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert main([*words, "--answer", str(tmp_path / "answer.json")]) == 0
+    assert json.loads((tmp_path / "answer.json").read_text()) == answer
+    assert capsys.readouterr().out == ""
     assert answer["run_uri"] == str(settings.home / "runs/answered")
     assert answer["teachers"] == answer["pretraining_teachers"] == answer["reference_teachers"] == ["mine"]
 

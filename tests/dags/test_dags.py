@@ -127,13 +127,40 @@ def test_exit_statuses_decide_retries(status: int, retried: bool) -> None:
     assert decision.action is (RetryAction.RETRY if retried else RetryAction.FAIL)
 
 
-def test_a_process_status_becomes_its_exception() -> None:
+def test_a_process_status_becomes_its_exception(capsys: pytest.CaptureFixture[str]) -> None:
     from dags.failures import InvalidData, Terminated
     from dags.runners import ProcessOperator
 
     operator = ProcessOperator(task_id="x", module="tests.dags.ends")
-    assert operator.run_process(["0"]) == "a line for the log"
+    operator.run_process(["0"])
+    assert "a line for the log" in capsys.readouterr().out
     with pytest.raises(InvalidData, match="65"):
         operator.run_process(["65"])
     with pytest.raises(Terminated):
         operator.run_process(["-15"])
+
+
+class TaskInstance:
+    """What a task of Airflow gives its results to."""
+
+    def __init__(self) -> None:
+        self.pushed: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.pushed[key] = value
+
+
+def test_what_a_process_prints_is_no_part_of_resolves_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries warn on both streams when the interpreter ends, after everything else."""
+    from dags.runners import ResolveOperator
+
+    task = TaskInstance()
+    operator = ResolveOperator(task_id="resolve", recipe="route")
+    operator.module = "tests.dags.answers"
+    params = {"revision": None, "overrides": ["a.b=1"], "run": "weekly"}
+    records = operator.execute({"params": params, "run_id": "manual__1", "ti": task})
+    assert records == [
+        {"teacher": "deep", "pretraining": True, "reference": False},
+        {"teacher": "shallow", "pretraining": True, "reference": True},
+    ]
+    assert task.pushed == {"run_uri": "/runs/weekly"}
