@@ -18,7 +18,7 @@ from typing import Any
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowSkipException
 
-from dags.failures import RETRIES, RETRY_POLICY, failure
+from dags.failures import RETRIES, RETRY_POLICY, WrongParams, failure
 
 PROJECT = Path(__file__).resolve().parent.parent
 GRACE_SECONDS = 60.0
@@ -28,6 +28,11 @@ TASK_DEFAULTS: dict[str, Any] = {
     "retries": RETRIES,
     "retry_policy": RETRY_POLICY,
 }
+
+
+def interpreter() -> str:
+    """The Python that has requirements.lock: KD_PYTHON names it where Airflow's own does not."""
+    return os.environ.get("KD_PYTHON") or sys.executable
 
 
 class ProcessOperator(BaseOperator):
@@ -44,12 +49,15 @@ class ProcessOperator(BaseOperator):
     def run_process(self, arguments: Sequence[str]) -> None:
         """Run the module with these words and copy its output to the log.
 
-        No shell sees the words. Raises the failure class of an exit status other than 0.
+        No shell sees the words. Raises the failure class of an exit status other than 0, WrongParams without a Python.
         """
-        command = [sys.executable, "-m", self.module, *arguments]
-        self._process = subprocess.Popen(
-            command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-        )
+        command = [interpreter(), "-m", self.module, *arguments]
+        try:
+            self._process = subprocess.Popen(
+                command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+            )
+        except OSError as error:
+            raise WrongParams(f"{command[0]} (KD_PYTHON) cannot be started: {error.strerror}") from None
         for line in self._process.stdout or ():
             self.log.info("%s", line.rstrip())
         status = self._process.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -138,6 +139,25 @@ def test_a_process_status_becomes_its_exception(capsys: pytest.CaptureFixture[st
         operator.run_process(["65"])
     with pytest.raises(Terminated):
         operator.run_process(["-15"])
+
+
+def test_tasks_run_in_the_python_that_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that Airflow's own environment needs nothing of what the stages do."""
+    from dags.failures import WrongParams
+    from dags.runners import ProcessOperator
+
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$PWD" "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setenv("KD_PYTHON", str(python))
+    operator = ProcessOperator(task_id="x", module="kd_ops.bridge")
+    operator.run_process(["--run", "a run"])
+    assert f"{PROJECT} -m kd_ops.bridge --run a run" in capsys.readouterr().out
+    python.chmod(0o644)
+    with pytest.raises(WrongParams, match="KD_PYTHON"):
+        operator.run_process([])
 
 
 class TaskInstance:
