@@ -54,7 +54,7 @@ RETRY_POLICY = ExceptionRetryPolicy(
         RetryRule(WrongParams, RetryAction.FAIL, reason="the same parameters would fail again"),
         RetryRule(InvalidData, RetryAction.FAIL, reason="the same data would fail again"),
         RetryRule(MissingOutput, RetryAction.FAIL, reason="the same code would fail again"),
-        RetryRule(TryAgain, RetryAction.RETRY, retry_delay=timedelta(seconds=30), reason="wait for the outside"),
+        RetryRule(TryAgain, RetryAction.RETRY, retry_delay=timedelta(seconds=60), reason="wait for the outside"),
         RetryRule(OutOfMemory, RetryAction.FAIL, reason="the same machine would not have more memory"),
         RetryRule(Terminated, RetryAction.RETRY, retry_delay=timedelta(seconds=5), reason="resumes at its checkpoint"),
         RetryRule(ProcessFailed, RetryAction.FAIL, match_subclasses=False, reason="a bug: see the task's log"),

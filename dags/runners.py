@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -22,6 +23,9 @@ from dags.failures import RETRIES, RETRY_POLICY, WrongParams, failure
 
 PROJECT = Path(__file__).resolve().parent.parent
 GRACE_SECONDS = 60.0
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 TASK_DEFAULTS: dict[str, Any] = {
     "owner": "kd-pipelines",
@@ -54,7 +58,13 @@ class ProcessOperator(BaseOperator):
         command = [interpreter(), "-m", self.module, *arguments]
         try:
             self._process = subprocess.Popen(
-                command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+                command,
+                cwd=PROJECT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                preexec_fn=_stop_with_parent,
             )
         except OSError as error:
             raise WrongParams(f"{command[0]} (KD_PYTHON) cannot be started: {error.strerror}") from None
@@ -110,6 +120,15 @@ class ResolveOperator(ProcessOperator):
         revision = ["--revision", params["revision"]] if params["revision"] else []
         overrides = [word for override in params["overrides"] for word in ("--set", override)]
         return ["--recipe", self.recipe, "--run", params["run"] or context["run_id"], *revision, *overrides]
+
+
+def _stop_with_parent() -> None:
+    """Have the kernel stop this process when the task's ends, even if that is killed: a retry must be alone.
+
+    SIGTERM, so that a checkpoint is written. (kd_ops has the like for its own children; no DAG file may import it.)
+    """
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class RunOperator(ProcessOperator):

@@ -93,24 +93,21 @@ class Bridge:
         try:
             data.pull(graph.needs(self.stage), key)
             inputs.lay_out(inputs.mentioned(key.fragment.get("params")), self.settings.store_uri, folder)
-            self._command(graph[self.stage].cmd, folder)
-            return data.push()
+            with self._state.held() as found, Pulse(self.run, self.stage, folder, self._state) as pulse:
+                if found:
+                    print(f"{self.stage}: continues the work that {found} left", file=sys.stderr)
+                self._command(graph[self.stage].cmd, folder, pulse)
+                return data.push()
         finally:
             data.close()
 
-    def _command(self, cmd: str, folder: Path) -> None:
-        state = self._state
-        if found := state.open():
-            print(f"{self.stage}: continues the work that {found} left", file=sys.stderr)
-        with Pulse(self.run, self.stage, folder, state) as pulse:
-            status = run_command(cmd, folder, self._environment(folder, state, pulse.progress), pulse.log, self.stop)
-            if status:
-                self.record.error = _last_lines(pulse.log)
+    def _command(self, cmd: str, folder: Path, pulse: Pulse) -> None:
+        status = run_command(cmd, folder, self._environment(folder, pulse.progress), pulse.log, self.stop)
         if status:
-            state.release()
+            self.record.error = _last_lines(pulse.log)
             raise CommandError(status)
 
-    def _environment(self, folder: Path, state: State, progress: Path) -> dict[str, str]:
+    def _environment(self, folder: Path, progress: Path) -> dict[str, str]:
         """The stage's environment: only the workspace to import from, and this interpreter as `python`."""
         own = {
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
@@ -118,7 +115,7 @@ class Bridge:
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONHASHSEED": "0",
             "PYTHONUNBUFFERED": "1",
-            "KD_STATE": state.url,
+            "KD_STATE": self._state.url,
             "KD_PROGRESS": str(progress),
             "KD_RUN": self.run.uri,
             "KD_STORE_URI": self.settings.store_uri,

@@ -5,6 +5,9 @@ that a second `kd run` after a kill resumes too, each owner registers under the 
 `STORE_URI/state/KEY/RUN.json`. Whoever starts on the key with an empty folder copies that of an owner who gave up or
 is dead: on the same machine and PID namespace its process is asked for, elsewhere it is dead after BEAT_LIMIT_S
 without a sign of life. An owner taken for dead by mistake loses nothing: its folder was only read.
+
+A second try of the same run's stage would write into the same folder. It is refused while the first one lives, which
+a scheduler may have lost sight of.
 """
 
 from __future__ import annotations
@@ -12,13 +15,17 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kd_core.runtime.errors import TryAgainError
 from kd_core.runtime.storage import Storage
 from kd_ops.runs import Run
 
 BEAT_LIMIT_S = 90.0
+"""Shorter than a scheduler's retries take together: after a kill elsewhere one of them finds the owner dead."""
 
 
 class State:
@@ -30,8 +37,22 @@ class State:
         self._owners = Storage(f"{store_uri}/state/{key}")
         self._name = f"{run.id}.json"
 
+    @contextmanager
+    def held(self) -> Iterator[str | None]:
+        """Own the work, given whose it was; left by an exception, it may be taken over at once."""
+        found = self.open()
+        try:
+            yield found
+        except BaseException:
+            self.release()
+            raise
+
     def open(self) -> str | None:
-        """Register, and take over a dead owner's work if there is none of our own; whose it was."""
+        """Register, and take over a dead owner's work if there is none of our own; whose it was.
+
+        Raises TryAgainError while another process of this run is at work here.
+        """
+        self._check_alone()
         found = None if self._folder.list() else self._abandoned()
         for name in found.list() if found else []:
             self._folder.write(name, found.read(name))  # type: ignore[union-attr]
@@ -55,6 +76,16 @@ class State:
         self._folder.delete()
         self._owners.delete(self._name)
 
+    def _check_alone(self) -> None:
+        owner = dict(self._all_owners()).get(self._name)
+        if owner is None or _is_dead(owner) or _is_this_process(owner):
+            return
+        here = owner.get("place") == _place()
+        who = f"process {owner['pid']}" if here else f"another machine ({time.time() - owner['time']:.0f} s ago)"
+        raise TryAgainError(
+            f"another try of this run's stage is still at work: {who}; wait for its end or stop it, then run again"
+        )
+
     def _all_owners(self) -> list[tuple[str, dict[str, Any]]]:
         owners = []
         for name in self._owners.list():
@@ -75,6 +106,10 @@ def _is_dead(owner: dict[str, Any]) -> bool:
     if here["place"] is not None and owner.get("place") == here["place"]:
         return bool(_started(int(owner["pid"])) != owner["started"])
     return time.time() - float(owner["time"]) > BEAT_LIMIT_S
+
+
+def _is_this_process(owner: dict[str, Any]) -> bool:
+    return owner.get("place") is not None and _process().items() <= owner.items()
 
 
 def _process() -> dict[str, Any]:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,12 +20,14 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from components.base import Component, Context
 from components.base import run as run_component
 from kd_core.runtime.errors import InvalidDataError, ParamsError, TryAgainError, outside_failure
+from kd_ops import state
 from kd_ops.bridge import main
 from kd_ops.graph import check_stage_name
 from kd_ops.pulse import Pulse
 from kd_ops.runs import Run
 from kd_ops.stage_run import run_stage
 from kd_ops.state import State
+from kd_ops.transfer import StageData
 from kd_ops.versions import check_versions
 from tests.miniature import Miniature
 
@@ -379,6 +382,50 @@ def test_a_killed_bridge_takes_its_command_along_and_another_run_takes_over(mini
     record = second.stage("slow")
     assert record is not None
     assert not list((Path(mini.store_uri) / "state").rglob("*.json")), "nothing unfinished is left behind"
+
+
+def test_a_second_try_leaves_the_living_first_one_alone(mini: Miniature, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a scheduler starts it that has lost sight of the first: one checkpoint, one log, one writer."""
+    run = prepared(mini)
+    process = mini.start(run, "slow")
+    wait_for(lambda: "step 1" in log(run))
+    assert run_stage(run, "slow", mini.settings("two")) == 75
+    assert f"still at work: process {process.pid};" in capsys.readouterr().err
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert_counted_once(run, mini)
+
+
+def test_a_first_try_elsewhere_is_waited_for_until_it_gives_no_more_signs(
+    mini: Miniature, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(state, "_place", lambda: "another machine")
+        State(mini.run(), mini.store_uri, "key").open()
+    second = State(mini.run(), mini.store_uri, "key")
+    with pytest.raises(TryAgainError, match="another machine"):
+        second.open()
+    monkeypatch.setattr(state, "BEAT_LIMIT_S", 0.0)
+    second.open()
+    second.open()
+
+
+def test_work_that_fails_may_be_taken_over_at_once(mini: Miniature, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the command ended well and its outputs could not be brought away; till then signs of life go on."""
+    beating: list[bool] = []
+
+    def fail(self: StageData) -> None:
+        beating.append(any(isinstance(thread, Pulse) for thread in threading.enumerate()))
+        raise TryAgainError("the store is full")
+
+    run = prepared(mini)
+    with monkeypatch.context() as full:
+        full.setattr(StageData, "push", fail)
+        assert run_stage(run, "slow", mini.settings()) == 75
+    assert beating == [True]
+    monkeypatch.setattr(state, "_place", lambda: "another machine")
+    assert run_stage(run, "slow", mini.settings("two")) == 0
+    assert_counted_once(run, mini)
 
 
 def test_a_living_owners_work_is_left_alone(mini: Miniature) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -139,6 +141,37 @@ def test_a_process_status_becomes_its_exception(capsys: pytest.CaptureFixture[st
         operator.run_process(["65"])
     with pytest.raises(Terminated):
         operator.run_process(["-15"])
+
+
+def test_retries_outlast_the_signs_of_life_of_a_killed_try() -> None:
+    """The first retry may come at once and be refused; the last one must find the killed try taken for dead."""
+    from dags.failures import RETRIES, RETRY_POLICY, failure
+    from kd_ops.state import BEAT_LIMIT_S
+
+    delay = RETRY_POLICY.evaluate(failure(75, ""), try_number=1, max_tries=RETRIES).retry_delay
+    assert delay is not None
+    assert delay.total_seconds() * (RETRIES - 1) > BEAT_LIMIT_S
+
+
+WORKER = """\
+import sys
+from dags.runners import ProcessOperator
+ProcessOperator(task_id="x", module="tests.dags.lingers").run_process([sys.argv[1]])
+"""
+
+
+def test_a_killed_worker_takes_its_process_along(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    with subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path)], env=environment) as worker:
+        while not pid.is_file() or not pid.read_text():
+            assert worker.poll() is None
+            time.sleep(0.05)
+        worker.kill()
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "checkpoint").exists():
+        assert time.monotonic() < deadline, "an orphan goes on working"
+        time.sleep(0.05)
 
 
 def test_tasks_run_in_the_python_that_is_named(
