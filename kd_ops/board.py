@@ -101,12 +101,16 @@ class Board:
 
 
 def last_event(run: Run, stage: str) -> dict[str, Any]:
-    """The newest whole line of a stage's progress file; a line still being written is passed over."""
+    """The newest event of a stage's progress file; empty before the first."""
     try:
-        lines = run.storage.read(f"progress/{stage}.jsonl").splitlines()
+        return newest_event(run.storage.read(f"progress/{stage}.jsonl"))
     except FileNotFoundError:
         return {}
-    for line in reversed(lines[-5:]):
+
+
+def newest_event(progress: bytes) -> dict[str, Any]:
+    """The last whole line of a progress file; a line still being written is passed over."""
+    for line in reversed(progress.splitlines()[-5:]):
         try:
             event = json.loads(line)
         except ValueError:

@@ -1,18 +1,27 @@
-"""What happens beside a running stage: signs of life, and its log and progress brought to a run that lies elsewhere."""
+"""What happens beside a running stage: signs of life, a line on its progress now and then for the scheduler's log, and
+its log and progress brought to a run that lies elsewhere.
+"""
 
 from __future__ import annotations
 
+import itertools
 import logging
+import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
 from kd_core.runtime.errors import outside_failure
+from kd_ops.board import newest_event
 from kd_ops.runs import Run
 from kd_ops.state import State
+from kd_ops.terminal import duration, progress_line
 
 INTERVAL_S = 10.0
+BEATS_A_LINE = 3
+"""A line on progress every 30 s."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -22,7 +31,8 @@ class Pulse(threading.Thread):
 
     def __init__(self, run: Run, stage: str, folder: Path, state: State) -> None:
         super().__init__(daemon=True)
-        self._run, self._state = run, state
+        self._run, self._stage, self._state = run, stage, state
+        self._began = time.monotonic()
         self._end = threading.Event()
         self._uploads: dict[str, Path] = {}
         self.log = self._file(f"logs/{stage}.log", folder)
@@ -39,9 +49,19 @@ class Pulse(threading.Thread):
 
     def run(self) -> None:
         """Beat until the end."""
-        while not self._end.wait(INTERVAL_S):
+        for beat in itertools.count(1):
+            if self._end.wait(INTERVAL_S):
+                return
             self._tried(self._state.beat)
             self._tried(self._upload)
+            if beat % BEATS_A_LINE == 0:
+                self._say()
+
+    def _say(self) -> None:
+        """How far the stage is, on standard error, beside what its command says."""
+        event = newest_event(self.progress.read_bytes()) if self.progress.is_file() else {}
+        head = f"{self._stage}: at work for {duration(time.monotonic() - self._began)}"
+        print(progress_line(head, event), file=sys.stderr, flush=True)
 
     def _tried(self, action: Callable[[], None]) -> None:
         """What goes wrong outside is said and no more: it must not cost a stage that does its work, or has done it."""

@@ -107,8 +107,7 @@ class PlainPainter:
             return
         for view in board.running():
             head = f"  stage {board.position(view.name)}/{len(board.stages)} {view.name}"
-            parts = [head, str(view.event.get("phase", "")), share(view.event), details(view.event)]
-            self._print(escape("  ".join(part for part in parts if part)))
+            self._print(escape(progress_line(head, view.event)))
 
     def _print(self, line: str) -> None:
         self._last = time.monotonic()
@@ -129,6 +128,12 @@ def finished_line(view: StageView) -> str:
         source = f", computed in run {escape(view.source)}" if view.source else ", taken from the cache"
         return f"[blue]=[/] {name} [dim]unchanged{source}[/]"
     return f"[green]✓[/] {name} {duration(view.seconds):>8}"
+
+
+def progress_line(head: str, event: dict[str, object]) -> str:
+    """One line on how far something is."""
+    parts = [head, str(event.get("phase", "")), share(event), details(event)]
+    return "  ".join(part for part in parts if part)
 
 
 def share(event: dict[str, object]) -> str:
