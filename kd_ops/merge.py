@@ -36,9 +36,9 @@ def merged_params(project: Path, recipe: Path | None, overrides: Sequence[str], 
     """
     values = _read(project / "params.yaml")
     if recipe is not None:
-        values = merge(values, _read(recipe))
+        values = merge(values, _recipe(recipe))
     for override in overrides:
-        values = merge(values, _override(override))
+        values = merge(values, _checked(_override(override)))
     if "resolved" in values:
         raise ParamsError("resolved: written at the start of a run, never by hand; remove it")
     if revision is not None:
@@ -46,6 +46,28 @@ def merged_params(project: Path, recipe: Path | None, overrides: Sequence[str], 
     params = parse(Params, values, "")
     named = _named_teachers(params)
     return params.model_copy(update={"teachers": {n: t for n, t in params.teachers.items() if n in named}})
+
+
+def _recipe(path: Path) -> dict[str, Any]:
+    """A recipe's values. Ledgers, runs and the registered model go by its name, so a copy must not keep the old one."""
+    values = _read(path)
+    if values.setdefault("recipe", path.stem) != path.stem:
+        raise ParamsError(
+            f"{path}: says recipe: {values['recipe']}, but a recipe is called as its file; write recipe: {path.stem}, "
+            "or rename the file"
+        )
+    return values
+
+
+def _checked(override: dict[str, Any]) -> dict[str, Any]:
+    """Raises ParamsError for what a single run may not change."""
+    if "gate" in override:
+        raise ParamsError(
+            "gate: what a model must prove is not overridden for a single run; change it in the recipe or params.yaml"
+        )
+    if "recipe" in override:
+        raise ParamsError("recipe: a recipe is called as its file; copy the file to start another one")
+    return override
 
 
 def _named_teachers(params: Params) -> set[str]:

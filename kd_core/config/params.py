@@ -47,6 +47,14 @@ class Params(Section):
     resolved: dict[str, Any] = {}
     """Immutable ids that `resolve` found; written by it, never by hand."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _registered_under_its_own_name(cls, values: Any) -> Any:
+        """A recipe that names no registered model has one of its own: a copied recipe touches nobody's champion."""
+        if not isinstance(values, dict) or not isinstance(values.get("registry") or {}, dict):
+            return values
+        return {**values, "registry": {"name": f"kd-{values.get('recipe')}", **(values.get("registry") or {})}}
+
     @model_validator(mode="after")
     def _teachers_are_declared(self) -> Params:
         if self.data.reference.task is None:

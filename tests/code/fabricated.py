@@ -21,6 +21,8 @@ from kd_ops.settings import PROJECT, Settings
 
 LABELS = ("red", "green", "blue")
 TEST = "data/checked/reference/test.parquet"
+GATE = {"min_accuracy": 0.6, "min_share_of_best_teacher": 0.6}
+"""Floors that planted models of every quality can be compared above."""
 
 
 def make_settings(folder: Path) -> Settings:
@@ -55,6 +57,7 @@ def new_run(settings: Settings, name: str, overrides: tuple[str, ...] = ()) -> R
     """A resolved run of recipe `route` without stages."""
     run = Run.named(name, settings)
     params = merged_params(PROJECT, recipe_path("route", PROJECT), list(overrides), None).model_dump(mode="json")
+    params["gate"] |= GATE
     about = {"run": name, "recipe": "route", "created": f"2026-01-01T00:00:00+00:00 {name}", "git": None}
     about["git"] = {"sha": "0123abcd", "dirty": False}
     run.storage.write("run.json", to_json(about))

@@ -48,7 +48,7 @@ def right(share: float, shift: int = 0) -> np.ndarray:
 
 
 def named(name: str) -> tuple[str, ...]:
-    return (f"registry.name={name}", "gate.min_accuracy=0.6", "gate.min_share_of_best_teacher=0.6")
+    return (f"registry.name={name}",)
 
 
 def champion_of(settings: Settings, name: str) -> str | None:
@@ -177,6 +177,8 @@ def test_the_story_of_an_alias(settings: Settings) -> None:
 
     tags = connect(settings).get_model_version(name, "3").tags
     assert tags["kd.verdict"] == "PROMOTE"
+    limits = {key: tags[f"kd.gate.{key}"] for key in ("min_accuracy", "margin", "confidence", "max_latency_ms")}
+    assert limits == {"min_accuracy": "0.6", "margin": "0.02", "confidence": "0.95", "max_latency_ms": "None"}
     parent = read_result(better)["mlflow_run"]
     assert connect(settings).get_run(parent).data.tags["kd.verdict"] == "PROMOTE"
     assert connect(settings).get_run(parent).info.status == "FINISHED"

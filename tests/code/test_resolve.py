@@ -17,7 +17,7 @@ from kd_ops import inputs
 from kd_ops.code_snapshot import code_of
 from kd_ops.documents import from_yaml, to_yaml
 from kd_ops.graph import Graph
-from kd_ops.merge import merge
+from kd_ops.merge import merge, merged_params, recipe_path
 from kd_ops.objects import file_md5, listing_md5, object_name
 from kd_ops.resolve import main, resolve
 from kd_ops.runs import Run
@@ -110,11 +110,54 @@ def test_another_kind_of_source_replaces_the_former_whole() -> None:
         ("resolved.teachers=1", "never by hand"),
         ("pretrain.teachers=[nobody]", "nobody"),
         ("student.base=./nowhere/at/all", "student.base"),
+        ("gate.min_accuracy=0.01", "gate: .* not overridden for a single run"),
+        ("gate={margin: 0.05}", "gate: .* not overridden for a single run"),
+        ("recipe=match", "recipe: .* called as its file"),
     ],
 )
 def test_wrong_params_are_named(settings: Settings, override: str, said: str) -> None:
     with pytest.raises(ParamsError, match=said.replace("[", r"\[")):
         resolve("route", [override], settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("min_accuracy", 0),
+        ("min_share_of_best_teacher", 0.1),
+        ("margin", 0.99),
+        ("confidence", 0),
+        ("confidence", 0.5),
+        ("confidence", 1),
+        ("resamples", 1),
+        ("max_slowdown", 100),
+    ],
+)
+def test_no_recipe_switches_the_gate_off(settings: Settings, tmp_path: Path, key: str, value: float) -> None:
+    recipe = bring(tmp_path / "own")
+    recipe.write_text(yaml.safe_dump({**yaml.safe_load(recipe.read_text()), "gate": {key: value}}))
+    with pytest.raises(ParamsError, match=rf"gate\.{key}"):
+        resolve(recipe, settings=settings)
+
+
+def test_a_copied_recipe_does_not_pass_for_the_one_it_was_copied_from(settings: Settings, tmp_path: Path) -> None:
+    copied = bring(tmp_path / "own").rename(tmp_path / "own/tickets.yaml")
+    with pytest.raises(ParamsError, match=r"tickets\.yaml: says recipe: own, .* write recipe: tickets"):
+        resolve(copied, settings=settings)
+    values = {key: value for key, value in yaml.safe_load(copied.read_text()).items() if key not in RECIPE_S_OWN}
+    copied.write_text(yaml.safe_dump(values))
+    params = resolve(copied, settings=settings).params()
+    assert (params["recipe"], params["registry"]) == ("tickets", {"name": "kd-tickets"})
+
+
+RECIPE_S_OWN = ("recipe", "registry")
+
+
+@pytest.mark.parametrize("recipe", ["route", "match"])
+def test_each_recipe_registers_under_its_own_name(settings: Settings, recipe: str) -> None:
+    path = recipe_path(recipe, PROJECT)
+    assert merged_params(PROJECT, path, [], None).registry.name == f"kd-{recipe}"
+    assert merged_params(PROJECT, path, ["registry.name=kd-other"], None).registry.name == "kd-other"
 
 
 HOSTILE = ["a; echo x", "../x", "Upper", "a b", "$(x)", "a\nb"]
