@@ -141,7 +141,7 @@ def _compare(gate: GateParams, correct: Booleans, groups: Groups, champion: Cham
         correct, champion.correct, groups, confidence=2 * gate.confidence - 1, resamples=gate.resamples, seed=gate.seed
     )
     counts = disagreement(correct, champion.correct)
-    detectable = counts.smallest_detectable
+    detectable = counts.smallest_detectable(gate.confidence)
     numbers = {"difference": difference, "low": low, "high": high, "discordance": counts.discordance}
     numbers["detectable"] = detectable
     seen = (

@@ -155,7 +155,7 @@ def _crown(client: Any, name: str, number: str) -> None:
 
 
 def _note(client: Any, run: Run, name: str, number: str, decision: Decision, uses: int, tag_version: bool) -> None:
-    """Write the verdict to result.json and to the tags of the MLflow run.
+    """Write the verdict to result.json, and with the limits that it was reached by to the tags of the MLflow run.
 
     :param tag_version: also to those of the version; not where the run decided nothing about it
     """
@@ -171,6 +171,7 @@ def _note(client: Any, run: Run, name: str, number: str, decision: Decision, use
         test_uses=uses,
     )
     tags = {"kd.verdict": str(decision.verdict), "kd.reasons": json.dumps(reasons), "kd.test_uses": str(uses)}
+    tags |= {f"kd.gate.{key}": str(value) for key, value in run.params()["gate"].items()}
     for key, value in tags.items():
         if tag_version:
             client.set_model_version_tag(name, number, key, value)

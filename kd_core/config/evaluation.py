@@ -47,21 +47,23 @@ class MeasureParams(Section):
 
 
 class GateParams(Section):
-    """What a model must prove before it becomes champion."""
+    """What a model must prove before it becomes champion. The bounds keep the gate a gate, whatever a recipe says."""
 
-    min_accuracy: Fraction
+    min_accuracy: Annotated[float, Field(gt=0, le=1)]
     """Absolute floor, for the first version too."""
-    min_share_of_best_teacher: Fraction
+    min_share_of_best_teacher: Annotated[float, Field(ge=0.5, le=1)]
     """Accuracy of the student ÷ accuracy of the best teacher, at least."""
     min_speedup: Positive = 1.0
     """Throughput of the student ÷ that of the slowest teacher at the largest measured batch, at least."""
     max_latency_ms: Positive | None = None
     """Median latency at batch 1, at most."""
-    margin: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    margin: Annotated[float, Field(gt=0, le=0.1)] = 0.01
     """Accuracy that a challenger may be worse than the champion (non-inferiority)."""
-    confidence: Fraction = 0.95
-    resamples: Count = 5000
-    max_slowdown: Positive = 1.25
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """Of the one-sided bounds of the difference; at 0.5 and below the lower bound would lie above the upper one."""
+    resamples: Annotated[int, Field(ge=1000)] = 5000
+    """Bootstrap resamples; fewer make the bounds a matter of luck."""
+    max_slowdown: Annotated[float, Field(gt=0, le=5)] = 1.25
     """Challenger's latency ÷ champion's, at most."""
     seed: int = 0
 
@@ -70,4 +72,4 @@ class RegistryParams(Section):
     """Where the model goes."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
-    """Registered model name in MLflow."""
+    """Registered model name in MLflow; `kd-<recipe>` unless the recipe gives another."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +19,6 @@ Booleans = npt.NDArray[np.bool_]
 
 MINIMUM_SLICE_ROWS = 100
 """Slices with fewer rows say too little to judge a model by."""
-
-NORMAL_QUANTILE_95 = 1.645
-"""One-sided 95 % quantile of the normal distribution."""
 
 
 def paired_difference(
@@ -56,10 +54,12 @@ class Disagreement:
         """Share of rows on which exactly one is right."""
         return (self.only_challenger + self.only_champion) / self.rows
 
-    @property
-    def smallest_detectable(self) -> float:
-        """Difference in accuracy that so many rows can tell from none: 1.645 · √(discordance / n)."""
-        return NORMAL_QUANTILE_95 * math.sqrt(self.discordance / self.rows)
+    def smallest_detectable(self, confidence: float) -> float:
+        """Difference in accuracy that so many rows can tell from none: z · √(discordance / n).
+
+        :param confidence: one-sided, in (0.5, 1); z is the normal distribution's quantile there, 1.645 for 0.95
+        """
+        return NormalDist().inv_cdf(confidence) * math.sqrt(self.discordance / self.rows)
 
 
 def disagreement(challenger: npt.ArrayLike, champion: npt.ArrayLike) -> Disagreement:

@@ -88,7 +88,8 @@ def test_intervals_cover_the_truth() -> None:
 def test_disagreement_and_smallest_difference() -> None:
     counts = disagreement([True, True, False, False], [True, False, True, False])
     assert (counts.only_challenger, counts.only_champion, counts.discordance) == (1, 1, 0.5)
-    assert counts.smallest_detectable == pytest.approx(1.645 * (0.5 / 4) ** 0.5)
+    for confidence, quantile in ((0.95, 1.644854), (0.99, 2.326348), (0.8, 0.841621)):
+        assert counts.smallest_detectable(confidence) == pytest.approx(quantile * (0.5 / 4) ** 0.5, rel=1e-6)
 
 
 def test_holm() -> None:

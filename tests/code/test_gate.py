@@ -90,7 +90,19 @@ def test_too_few_rows_hold_as_underpowered() -> None:
     decision = decide(GATE, measured(new), new, GROUPS[:80], champion(old))
     assert decision.verdict is Verdict.HOLD
     assert "underpowered" in decision.reasons[0]
-    assert decision.numbers["detectable"] == pytest.approx(1.645 * np.sqrt(20 / 80 / 80))
+    assert decision.numbers["detectable"] == pytest.approx(1.644854 * np.sqrt(20 / 80 / 80))
+
+
+def test_more_confidence_asks_for_more_rows() -> None:
+    """The same answers have power enough at 95 %, and too little at 99.9 %: the quantile goes with the confidence."""
+    old, new = answers(30), answers(30, first=3)
+    usual = GATE.model_copy(update={"margin": 0.004})
+    powered = decide(usual, measured(new), new, GROUPS, champion(old))
+    held = decide(usual.model_copy(update={"confidence": 0.999}), measured(new), new, GROUPS, champion(old))
+    assert powered.verdict is Verdict.PROMOTE
+    assert held.verdict is Verdict.HOLD
+    assert "underpowered" in held.reasons[0]
+    assert held.numbers["detectable"] == pytest.approx(3.090232 * np.sqrt(60 / N / N), rel=1e-6)
 
 
 @pytest.mark.parametrize(
