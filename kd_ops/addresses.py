@@ -14,7 +14,8 @@ from typing import Any
 from kd_core.runtime.errors import InvalidDataError, KDError, ParamsError, TryAgainError
 from kd_core.runtime.fingerprint import of_file, of_folder, of_objects
 from kd_ops import inputs
-from kd_ops.registry import connect, is_absent
+from kd_ops.registered_weights import registered_weights
+from kd_ops.registry import by_alias, connect, version
 from kd_ops.settings import Settings
 
 Record = dict[str, Any]
@@ -80,28 +81,15 @@ class Addresses:
         return inputs.snapshot(path, self._settings.store_uri)[0]
 
     def _registered(self, address: str, where: str) -> Record:
-        """A registered model: the folder in it that holds Hugging Face weights."""
-        from mlflow.artifacts import download_artifacts
-        from mlflow.exceptions import MlflowException
-
-        name, alias, version = _registry_parts(address, where)
+        """A registered model: its weights and tokenizer, copied into the store."""
+        name, alias, number = _registry_parts(address, where)
         client = connect(self._settings)
-        try:
-            found = client.get_model_version_by_alias(name, alias) if alias else None
-            number = str(found.version if found else version)
-            folder = Path(download_artifacts(artifact_uri=f"models:/{name}/{number}"))
-        except MlflowException as error:
-            if not is_absent(error):
-                raise
-            raise ParamsError(
-                f"{where}: {address}: not in the registry ({error}); correct name, alias or version"
-            ) from None
-        models = sorted(path.parent for path in folder.rglob("config.json") if any(path.parent.glob("*.safetensors")))
-        if len(models) != 1:
-            raise InvalidDataError(
-                f"{where}: {address}: version {number} holds {len(models)} folders with weights, not 1"
-            )
-        return {"address": self._snapshot(models[0]), "revision": f"{name}/{number}", **_hashes(models[0])}
+        found = by_alias(client, name, alias) if alias else version(client, name, str(number))
+        if found is None:
+            raise ParamsError(f"{where}: {address}: no version of {name!r} has the alias {alias!r}; correct it")
+        pinned = f"{name}/{found.version}"
+        with registered_weights(pinned) as folder:
+            return {"address": self._snapshot(folder), "revision": pinned, **_hashes(folder)}
 
 
 def s3_revision(address: str) -> str:

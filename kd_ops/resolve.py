@@ -124,8 +124,10 @@ def _teacher(teacher: dict[str, Any], name: str, addresses: Addresses) -> dict[s
 
 
 def _address(given: str, record: dict[str, Any]) -> str:
-    """A path of this machine must not stand in a key; names that others understand too may stay."""
-    return given if "://" in given or given.startswith("models:/") else str(record["address"])
+    """A path of this machine must not stand in a key; names that others understand too may stay, an alias may not."""
+    if given.startswith("models:/"):
+        return f"models:/{record['revision']}"
+    return given if "://" in given else str(record["address"])
 
 
 def _shown(recipe: Path | None, settings: Settings) -> str | None:

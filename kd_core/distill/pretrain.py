@@ -66,7 +66,7 @@ def pretrain(
         loss = multi_teacher_loss(list(scores), params.distillation)
         if live is not None:
             check_same_tokenizer(live, tokenizer)
-            distiller = stack.enter_context(AttentionDistiller(live.model, model.encoder, params.attention))
+            distiller = stack.enter_context(AttentionDistiller(live.model.base_model, model.encoder, params.attention))
             loss = with_attention(loss, live, distiller, params)
         return train(model, loss, batches, params.optimisation, progress, state, validation)
 

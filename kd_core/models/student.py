@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from kd_core.config.student import Combine, Pooling, StudentParams
@@ -88,10 +88,12 @@ class StudentModel(PreTrainedModel):  # type: ignore[misc]
     def from_pretrained(cls, folder: str | os.PathLike[str], **kwargs: Any) -> StudentModel:
         """The model saved in a local folder, every weight read from its safetensors files, in eval mode.
 
-        Raises InvalidDataError naming the file if one is damaged, or the weights that are missing or left over.
+        `AutoModelForSequenceClassification` and `transformers.pipeline` come here too, with their defaults. Raises
+        InvalidDataError naming the file if one is damaged, or the weights that are missing or left over.
         """
-        if kwargs:
-            raise TypeError(f"StudentModel.from_pretrained takes a local folder only, not {', '.join(kwargs)}")
+        wishes = {key for key, value in kwargs.items() if value not in (None, False, "auto")}
+        if wishes - {"config", "local_files_only"}:  # the folder's own config it is, and nothing is downloaded
+            raise TypeError(f"StudentModel.from_pretrained takes a local folder only, not {', '.join(sorted(wishes))}")
         path = Path(folder)
         if not (path / "config.json").is_file():
             raise InvalidDataError(f"{path / 'config.json'}: missing; the folder holds no student")
@@ -255,3 +257,4 @@ def _set_known(config: PreTrainedConfig, value: float, *names: str) -> None:
 
 
 AutoConfig.register(StudentConfig.model_type, StudentConfig)
+AutoModelForSequenceClassification.register(StudentConfig, StudentModel)

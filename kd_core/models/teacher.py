@@ -15,10 +15,12 @@ from transformers import PreTrainedModel
 from kd_core.config.data import Role, TaskParams
 from kd_core.config.teachers import TeacherParams
 from kd_core.config.training import Precision
+from kd_core.models import classifier
 from kd_core.models.layers import keep_layers
-from kd_core.models.loading import load_classifier, load_tokenizer
+from kd_core.models.loading import load_tokenizer
+from kd_core.models.student import StudentModel
 from kd_core.runtime import fingerprint as fingerprints
-from kd_core.runtime.errors import InvalidDataError
+from kd_core.runtime.errors import InvalidDataError, ParamsError
 
 RECORD = "teacher.json"
 _MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json")
@@ -53,7 +55,7 @@ class Teacher:
         Raises InvalidDataError if a file is missing, damaged, or not the one that the record was written for.
         """
         record = read_record(folder)
-        model, tokenizer = load_classifier(folder), load_tokenizer(folder)
+        model, tokenizer = classifier.load(folder), load_tokenizer(folder)
         if fingerprint(folder) != record["fingerprint"]:
             raise InvalidDataError(f"{folder}: files differ from those that {RECORD} describes; run teach again")
         arithmetic: Precision = precision or record["precision"]
@@ -92,15 +94,17 @@ def prepare(
     InvalidDataError naming the teacher if its labels cannot be matched with the task's.
     """
     fresh = params.fine_tune is not None
-    model = load_classifier(folder, fresh_labels=len(task.labels) if fresh else None)
+    model = classifier.load(folder, fresh_labels=task.labels if fresh else None)
     if params.layers is not None:
+        if isinstance(model, StudentModel):
+            raise ParamsError(f"teachers.{name}.layers: {params.weights} is a distilled student; it keeps its layers")
         keep_layers(model, params.layers)
     if fresh:
-        _name_outputs(model, task.labels)
+        classifier.name_outputs(model, task.labels)
         order: tuple[int, ...] = tuple(range(len(task.labels)))
     else:
         order = label_order(name, model.config.id2label, params.labels, task.labels)
-        _name_outputs(model, [task.labels[order.index(output)] for output in range(len(order))])
+        classifier.name_outputs(model, [task.labels[order.index(output)] for output in range(len(order))])
     return Teacher(
         name=name,
         model=model,
@@ -139,17 +143,12 @@ def label_order(
     return tuple(means[label] for label in ours)
 
 
-def _name_outputs(model: PreTrainedModel, labels: Sequence[str]) -> None:
-    model.config.id2label = dict(enumerate(labels))
-    model.config.label2id = {label: index for index, label in enumerate(labels)}
-    model.config.problem_type = "single_label_classification"
-
-
 def save_teacher(teacher: Teacher, folder: Path, contract: Mapping[str, Any]) -> dict[str, Any]:
     """Write `folder` so that AutoModelForSequenceClassification and transformers.pipeline load it; weights in fp32.
 
-    Its config names the outputs with our labels. Fills the teacher's fingerprint and returns its record, which stands
-    in teacher.json together with what the contract check found.
+    (A distilled student's folder once kd_core.models.student is imported.) Its config names the outputs with our
+    labels. Fills the teacher's fingerprint and returns its record, which stands in teacher.json together with what the
+    contract check found.
     """
     folder.mkdir(parents=True, exist_ok=True)
     teacher.model.float().save_pretrained(folder)

@@ -1,0 +1,64 @@
+"""The classifier in a teacher's folder: one of Hugging Face's, or a student that this project distilled.
+
+So last week's champion can teach this week's student: as it is, or fine-tuned again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from kd_core.models.loading import load_classifier
+from kd_core.models.student import StudentConfig, StudentModel
+from kd_core.runtime.errors import InvalidDataError
+from kd_core.tasks.decode import GOLD
+
+
+def load(folder: Path, fresh_labels: Sequence[str] | None = None) -> PreTrainedModel:
+    """The classifier in `folder`, fp32, in eval mode.
+
+    With `fresh_labels` a new classifier of these outputs, random (torch's global generator), is put on the encoder,
+    whatever the folder has; without, one must be there. A student answers with all of its layers: `.logits` are the
+    logarithms of its combined answer. Raises InvalidDataError naming files or weights that are missing or damaged.
+    """
+    if not _is_student(folder):
+        return load_classifier(folder, None if fresh_labels is None else len(fresh_labels))
+    student = StudentModel.from_pretrained(folder)
+    if fresh_labels is None:
+        _drop_what_has_no_say(student)
+    else:
+        seed = int(torch.randint(1 << 31, ()))
+        student.replace_decoders({GOLD: fresh_labels}, fresh_labels, combine="gold", seed=seed)
+    return student
+
+
+def name_outputs(model: PreTrainedModel, labels: Sequence[str]) -> None:
+    """Write our labels into the config, in the order of the model's outputs."""
+    config = model.config
+    if isinstance(config, StudentConfig):
+        config.decoders = {name: list(labels) for name in config.decoders or {}}
+        config.labels = list(labels)
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: index for index, label in enumerate(labels)}
+    config.problem_type = "single_label_classification"
+
+
+def _is_student(folder: Path) -> bool:
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise InvalidDataError(f"{folder}: no readable config.json: {error}") from None
+    return bool(config.get("model_type") == StudentConfig.model_type)
+
+
+def _drop_what_has_no_say(student: StudentModel) -> None:
+    """Branches, and decoders over other labels than the task's, are no part of the full model's answer."""
+    config = student.config
+    asked = {name: owned for name, owned in (config.decoders or {}).items() if owned == config.labels}
+    for name in set(student.decoders) - set(asked):
+        del student.decoders[name]
+    config.decoders, config.branches, student.branches = asked, None, nn.ModuleDict()
