@@ -35,11 +35,12 @@ def print_summary(console: Console, summary: dict[str, Any], result: dict[str, A
 
 
 def model_table(summary: dict[str, Any]) -> Table:
-    """One row a model: accuracy with its interval, size, throughput, speed-up over the slowest teacher."""
+    """One row a model: accuracy with its interval, size, throughput, speed-up over the slowest teacher, latency."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("model")
     interval = f"{summary['confidence']:.0%} interval"
-    for name in ("accuracy", interval, "size", f"samples/s at batch {summary['batch']}", "speed-up"):
+    speed = (f"samples/s at batch {summary['batch']}", "speed-up", f"ms at batch {summary.get('latency_batch', 1)}")
+    for name in ("accuracy", interval, "size", *speed):
         table.add_column(name, justify="right")
     for row in summary.get("rows", []):
         style = "bold green" if row["model"] == "adaptive" else ""
@@ -51,13 +52,14 @@ def model_table(summary: dict[str, Any]) -> Table:
             _number(row.get("size_mb"), "{:.1f} MB"),
             _number(row.get("samples_per_second"), "{:,.0f}"),
             _number(row.get("speedup"), "{:.1f}×"),
+            _number(row.get("latency_ms"), "{:.1f}"),
             style=style,
         )
     return table
 
 
 def facts(summary: dict[str, Any]) -> list[str]:
-    """Gap closed, threshold and exits, as far as the summary has them."""
+    """Gap closed, threshold and exits, and what these cost and gain, as far as the summary has them."""
     lines = []
     gap = summary.get("gap_closed")
     if gap:
@@ -70,6 +72,8 @@ def facts(summary: dict[str, Any]) -> list[str]:
         threshold = summary.get("threshold")
         at = f" at threshold {threshold:.3g}" if isinstance(threshold, int | float) else ""
         lines.append(f"answers leave{at}: {shares}")
+    if conclusion := summary.get("exits_conclusion"):
+        lines.append(escape(conclusion))
     return lines
 
 

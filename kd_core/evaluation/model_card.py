@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 def render(findings: Findings, summary: Mapping[str, Any]) -> str:
     """The whole card."""
-    parts = [_title(findings), _use(findings), _training(findings), _results(findings, summary), _exits(findings)]
-    return "\n\n".join([*parts, _limits(findings), _loading(findings)]) + "\n"
+    parts = [_title(findings), _use(findings), _training(findings), _results(findings, summary)]
+    return "\n\n".join([*parts, _exits(findings, summary), _limits(findings), _loading(findings)]) + "\n"
 
 
 def _title(findings: Findings) -> str:
@@ -91,7 +91,7 @@ def _results(findings: Findings, summary: Mapping[str, Any]) -> str:
     )
 
 
-def _exits(findings: Findings) -> str:
+def _exits(findings: Findings, summary: Mapping[str, Any]) -> str:
     valid, metrics = findings.inference["valid"], findings.metrics
     used = ", ".join(f"{share:.0%} after layer {layer}" for layer, share in metrics["exits"].items())
     return (
@@ -99,7 +99,8 @@ def _exits(findings: Findings) -> str:
         f"A text is answered at the first exit whose normalised entropy is below {metrics['threshold']:g}: the largest "
         f"threshold that costs at most {findings.inference['max_accuracy_loss'] * 100:g} points of accuracy on the "
         f"{valid['rows']:,} validation rows. Test texts are answered {used}. Threshold 0 is the full model. ECE, the "
-        f"mean gap between confidence and accuracy, is {metrics['models']['adaptive']['ece']:.3f}."
+        f"mean gap between confidence and accuracy, is {metrics['models']['adaptive']['ece']:.3f}.\n\n"
+        f"{summary['exits_conclusion']}"
     )
 
 

@@ -20,17 +20,26 @@ def largest_batch(measured: Mapping[str, Any]) -> int:
     return max(int(row["batch"]) for row in measured["rows"])
 
 
+def smallest_batch(measured: Mapping[str, Any]) -> int:
+    """The batch size at which latencies are compared: what one caller waits for."""
+    return min(int(row["batch"]) for row in measured["rows"])
+
+
 def summarise(metrics: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Any]:
     """summary.json: one row for each teacher, the student in full and with exits, and the baselines.
 
-    Sizes and speeds (at the largest batch) are null for what was not timed.
+    Sizes, speeds (at the largest batch) and latencies (median, at the smallest) are null for what was not timed.
     """
-    batch = largest_batch(measured)
-    speed = speeds(measured, batch)
+    batch, single = largest_batch(measured), smallest_batch(measured)
+    speed, latency = speeds(measured, batch), speeds(measured, single)
     teachers = sorted(name for name in metrics["models"] if name.startswith("teacher:"))
     return {
-        "rows": [_row(name, metrics["models"][name], speed.get(name, {})) for name in (*teachers, *SHOWN)],
+        "rows": [
+            _row(name, metrics["models"][name], speed.get(name, {}), latency.get(name, {}))
+            for name in (*teachers, *SHOWN)
+        ],
         "batch": batch,
+        "latency_batch": single,
         "confidence": metrics["confidence"],
         "best_teacher": metrics["best_teacher"],
         "gap_closed": metrics["gap_closed"],
@@ -38,10 +47,11 @@ def summarise(metrics: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[s
         "threshold": metrics["threshold"],
         "exits": metrics["exits"],
         "conclusion": conclusion(metrics, speed),
+        "exits_conclusion": exits_conclusion(metrics, measured),
     }
 
 
-def _row(name: str, quality: Mapping[str, Any], speed: Mapping[str, Any]) -> dict[str, Any]:
+def _row(name: str, quality: Mapping[str, Any], speed: Mapping[str, Any], latency: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "model": name,
         "name": display_name(name),
@@ -52,6 +62,7 @@ def _row(name: str, quality: Mapping[str, Any], speed: Mapping[str, Any]) -> dic
         "parameters": speed.get("parameters"),
         "samples_per_second": speed.get("samples_per_second"),
         "speedup": speed.get("speedup"),
+        "latency_ms": latency.get("latency_ms", {}).get("p50"),
     }
 
 
@@ -74,6 +85,38 @@ def conclusion(metrics: Mapping[str, Any], speed: Mapping[str, Mapping[str, Any]
         f"{metrics['confidence']:.0%} interval {difference['low'] * 100:+.1f} to {difference['high'] * 100:+.1f})."
     )
     return " ".join(sentences)
+
+
+def exits_conclusion(metrics: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
+    """What early exits cost and gain against all layers at each measured batch size; empty if they were not timed."""
+    batches = sorted({int(row["batch"]) for row in measured["rows"]})
+    timed = {batch: found for batch in batches if {"trunk", "adaptive"} <= set(found := speeds(measured, batch))}
+    if not timed:
+        return ""
+    calls = [
+        f"at batch {batch} a call takes {_ms(found, 'adaptive', 'p50')} ms, with all layers "
+        f"{_ms(found, 'trunk', 'p50')} ms (99th percentile {_ms(found, 'adaptive', 'p99')} and "
+        f"{_ms(found, 'trunk', 'p99')} ms)"
+        for batch, found in timed.items()
+    ]
+    lost = metrics["differences"]["adaptive_minus_trunk"]
+    cost = (
+        f"accuracy changes by {lost['value'] * 100:+.1f} points ({metrics['confidence']:.0%} interval "
+        f"{lost['low'] * 100:+.1f} to {lost['high'] * 100:+.1f})"
+    )
+    idle = [
+        str(batch)
+        for batch, found in timed.items()
+        if found["adaptive"]["latency_ms"]["p50"] >= found["trunk"]["latency_ms"]["p50"]
+    ]
+    said = f"Early exits: {'; '.join(calls)}; {cost}."
+    if not idle:
+        return said
+    return f"{said} They save no time at batch {' or '.join(idle)} here: threshold 0 serves all layers."
+
+
+def _ms(speed: Mapping[str, Mapping[str, Any]], model: str, quantile: str) -> str:
+    return f"{speed[model]['latency_ms'][quantile]:.2f}"
 
 
 def _direction(low: float, high: float) -> str:

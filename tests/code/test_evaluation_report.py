@@ -16,7 +16,7 @@ from components import evaluate, measure, report
 from components.base import Context
 from kd_core.config.evaluation import EvaluateParams, MeasureParams
 from kd_core.evaluation import plots
-from kd_core.evaluation.summary import summarise
+from kd_core.evaluation.summary import exits_conclusion, summarise
 from kd_core.runtime.errors import InvalidDataError
 from tests.code.tiny_exits import TASK
 from tests.code.tiny_run import CHECKED, tiny_run
@@ -157,6 +157,35 @@ def test_the_conclusion_claims_no_more_than_the_interval(low: float, high: float
     differences = {"adaptive_minus_alone": {"value": 0.01, "low": low, "high": high}}
     summary = summarise(example(differences=differences), {"rows": [{"model": "other", "batch": 1}]})
     assert claim in summary["conclusion"]
+
+
+def timed(model: str, batch: int, p50: float, p99: float) -> dict[str, Any]:
+    return {"model": model, "batch": batch, "samples_per_second": 1.0, "latency_ms": {"p50": p50, "p99": p99}}
+
+
+@pytest.mark.parametrize(("early", "idle"), [(2.0, False), (2.38, True), (2.45, True)])
+def test_exits_that_save_no_time_are_said_to(early: float, idle: bool) -> None:
+    lost = {"adaptive_minus_trunk": {"value": -0.0125, "low": -0.02, "high": -0.005}}
+    rows = [timed("trunk", 1, 2.38, 4.6), timed("adaptive", 1, early, 8.2)]
+    rows += [timed("trunk", 32, 21.0, 57.0), timed("adaptive", 32, 19.0, 28.0)]
+    said = exits_conclusion(example(differences=lost), {"rows": rows})
+    assert f"at batch 1 a call takes {early:.2f} ms, with all layers 2.38 ms (99th percentile 8.20 and 4.60 ms)" in said
+    assert "at batch 32 a call takes 19.00 ms, with all layers 21.00 ms" in said
+    assert "-1.2 points (95% interval -2.0 to -0.5)" in said
+    assert ("They save no time at batch 1 here: threshold 0 serves all layers." in said) == idle
+    assert exits_conclusion(example(), {"rows": [{"model": "other", "batch": 1}]}) == ""
+
+
+def test_page_and_card_tell_what_exits_cost(root: Path) -> None:
+    summary = json.loads((root / "report/summary.json").read_text())
+    assert "at batch 1 a call takes" in summary["exits_conclusion"]
+    assert "at batch 4 a call takes" in summary["exits_conclusion"]
+    assert summary["exits_conclusion"] in Reader((root / "report/report.html").read_text(encoding="utf-8")).text
+    assert summary["exits_conclusion"] in (root / "report/model_card.md").read_text(encoding="utf-8")
+    assert summary["latency_batch"] == 1
+    measured = json.loads((root / "measure/metrics.json").read_text())["rows"]
+    single = {row["model"]: row["latency_ms"]["p50"] for row in measured if row["batch"] == 1}
+    assert [row["latency_ms"] for row in summary["rows"]] == [single.get(row["model"]) for row in summary["rows"]]
 
 
 def test_pictures_stand_little_data() -> None:

@@ -161,6 +161,9 @@ def test_show_prints_every_model_with_interval_and_speed(settings: Settings) -> 
         assert words in said
     assert "82.3% – 86.3%" in said
     assert "16.8×" in said
+    assert "ms at batch 1" in said
+    assert "10.3" in said, "the latency of the slowest teacher"
+    assert "Early exits: at batch 1 …" in said
     assert "gap closed: 76% (early exits: 71%)" in said
     assert "HOLD" in said
     assert "underpowered: too few" in said
