@@ -36,6 +36,7 @@ def main(context: Context) -> None:
 
     from kd_core.models.teacher import Teacher
     from kd_core.rows import read_rows
+    from kd_core.scoring.precision import bf16_difference
     from kd_core.scoring.score import score, spec_of
     from kd_core.scoring.store import ScoreStore
     from kd_core.scoring.table import write_scores
@@ -46,12 +47,14 @@ def main(context: Context) -> None:
     splits = [split for split in COMPONENTS[role].inputs if split != "teacher"]
     frames = {split: read_rows(context.input(split)) for split in splits}
     teacher = Teacher.load(context.input("teacher"))
-    teacher.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    teacher.model.to(device)
     store = ScoreStore(f"{context.store_url}/scores")
     rows = pd.concat(list(frames.values()), ignore_index=True)
     progress = Progress.from_environment(f"score_{role}@{name}")
     logits = score(teacher, rows, store, progress)
-    write_scores(context.output("scores"), teacher.name, spec_of(teacher), frames, logits)
+    cost = bf16_difference(context.input("teacher"), rows, device) if teacher.precision == "bf16" else None
+    write_scores(context.output("scores"), teacher.name, spec_of(teacher), frames, logits, cost)
 
 
 if __name__ == "__main__":

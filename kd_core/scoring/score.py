@@ -63,6 +63,15 @@ def score(teacher: Teacher, rows: pd.DataFrame, store: ScoreStore, progress: Pro
     return store.lookup(spec, keys)[1] if len(todo) else logits
 
 
+def logits_of(teacher: Teacher, rows: pd.DataFrame) -> torch.Tensor:
+    """The teacher's logits [N, C] in fp32 for each row, past any store. Raises InvalidDataError as `score` does."""
+    parts = [(positions, torch.from_numpy(values)) for positions, values in _shards(teacher, rows)]
+    logits = torch.zeros(len(rows), len(teacher.labels))
+    for positions, values in parts:
+        logits[positions] = values
+    return logits
+
+
 def _shards(teacher: Teacher, rows: pd.DataFrame) -> Iterator[tuple[list[int], Logits]]:
     """Row positions and their logits, a few seconds' worth at a time."""
     device = teacher.model.device

@@ -33,11 +33,16 @@ _COMPARED = {
 
 
 def write_scores(
-    folder: Path, teacher: str, spec: ScoreSpec, frames: Mapping[str, pd.DataFrame], logits: NDArray[np.float32]
+    folder: Path,
+    teacher: str,
+    spec: ScoreSpec,
+    frames: Mapping[str, pd.DataFrame],
+    logits: NDArray[np.float32],
+    bf16_difference: Mapping[str, Any] | None = None,
 ) -> None:
     """Write scores.parquet (id, split, key of the text, logits [C] per row) and scores.json to `folder`.
 
-    `frames` are the splits' rows in the order of `logits` [N, C].
+    `frames` are the splits' rows in the order of `logits` [N, C]; `bf16_difference` is what faster arithmetic cost.
     """
     folder.mkdir(parents=True, exist_ok=True)
     keys = [key for frame in frames.values() for key in row_keys(frame, spec.pair)]
@@ -60,6 +65,7 @@ def write_scores(
         "scorer_version": spec.scorer_version,
         "text_hash": text_hash(keys),
         "rows": len(keys),
+        "bf16_difference": bf16_difference,
     }
     (folder / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

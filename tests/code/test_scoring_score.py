@@ -19,6 +19,7 @@ from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_core.runtime.progress import Progress
 from kd_core.scoring import read_scores, write_scores
 from kd_core.scoring import score as scoring
+from kd_core.scoring.precision import bf16_difference
 from kd_core.scoring.store import ScoreStore
 from kd_core.tasks.encode import collate, encode
 from tests.code.tiny import SPECIAL, tiny_rows, tiny_teacher
@@ -248,3 +249,13 @@ def test_an_unknown_role_is_refused(tmp_path: Path) -> None:
     component = components.score.COMPONENTS["reference"]
     with pytest.raises(ParamsError, match="calibration"):
         components.score.main(Context(component, {"role": "calibration", "teacher": "tiny"}, tmp_path))
+
+
+def test_the_cost_of_bf16_is_measured_against_the_same_weights_in_fp32(folder: Path) -> None:
+    rows = distinct_rows(40)
+    found = bf16_difference(folder, rows)
+    exact, fast = (Teacher.load(folder, precision=kind) for kind in ("fp32", "bf16"))
+    expected = (scoring.logits_of(exact, rows).softmax(-1) - scoring.logits_of(fast, rows).softmax(-1)).abs()
+    assert found["rows"] == 40
+    assert found["largest"] == pytest.approx(float(expected.max()), abs=1e-6)
+    assert 0 < found["largest"] < 0.1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -83,3 +84,13 @@ def test_epochs_differ_repeat_by_seed_and_waste_little_padding() -> None:
     assert first == token_batches(lengths, 1024, torch.Generator().manual_seed(1))
     padded = sum(len(batch) * max(lengths[index] for index in batch) for batch in first)
     assert padded <= 1.2 * sum(lengths)
+
+
+def test_batches_by_length_waste_at_most_a_twentieth_on_padding() -> None:
+    """Lengths as short texts have them: many of a dozen tokens, few long ones."""
+    draws = np.random.default_rng(0).lognormal(2.8, 0.5, 4000)
+    lengths = [max(4, min(64, int(length))) for length in draws]
+    for budget in (512, 2048):
+        batches = token_batches(lengths, budget, torch.Generator().manual_seed(1))
+        padded = sum(max(lengths[index] for index in batch) * len(batch) for batch in batches)
+        assert 1 - sum(lengths) / padded <= 0.05, budget

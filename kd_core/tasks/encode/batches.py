@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_NOISE = 0.15
-"""Lengths are stretched by up to this share before sorting, so that each epoch meets other batches."""
+_NOISE = 0.05
+"""Lengths are stretched by up to this share before sorting, so that each epoch meets other batches.
+
+Rows of one length, of which there are many, mix anyway; 15 % would pad 5 – 7 % of the tokens of short texts."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,59 @@
+"""Timings that hold on a shared machine: ways take turns in every repeat, and ratios are paired within a repeat."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+_SIDE = 1024
+"""Rows and columns of the matrices that the peak is measured with: large enough to fill every core's vector units."""
+_PRODUCTS = 20
+_RESAMPLES = 2000
+
+PEAK_FLOPS = _PRODUCTS * 2 * _SIDE**3
+"""Floating-point operations of one `matmul_peak` call."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times faster one way is than another: the median over repeats and its 95 % bootstrap interval."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f}× ({self.low:.2f} – {self.high:.2f})"
+
+
+def interleaved(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Way → seconds of each repeat. All ways run once unmeasured; each repeat starts with another way."""
+    for run in ways.values():
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    names = list(ways)
+    for repeat in range(repeats):
+        start = repeat % len(names)
+        for name in [*names[start:], *names[:start]]:
+            began = time.perf_counter()
+            ways[name]()
+            seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def speedup(seconds: Mapping[str, list[float]], way: str, reference: str) -> Ratio:
+    """`reference`'s seconds ÷ `way`'s, paired by repeat."""
+    ratios = np.array(seconds[reference]) / np.array(seconds[way])
+    draws = np.random.default_rng(0).choice(ratios, (_RESAMPLES, len(ratios)))
+    low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
+    return Ratio(float(np.median(ratios)), float(low), float(high))
+
+
+def matmul_peak(dtype: torch.dtype) -> Callable[[], object]:
+    """One product of two large square matrices, to run among the ways; see `PEAK_FLOPS`."""
+    left, right = (torch.randn(_SIDE, _SIDE).to(dtype) for _ in range(2))
+    return lambda: [left @ right for _ in range(_PRODUCTS)]
