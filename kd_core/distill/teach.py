@@ -43,6 +43,7 @@ def fine_tune(
     most of the epochs on finding its direction, and bend the encoder meanwhile.
     """
     encoded = encode(rows, teacher.tokenizer, teacher.task)
+    pass_features_on(teacher.model)
     probe(teacher, encoded, optimisation.batch_tokens)
     batches = batches_of(encoded, teacher.tokenizer, optimisation.batch_tokens, {"targets": encoded.targets})
 
@@ -55,6 +56,21 @@ def fine_tune(
     checked = encode(valid, teacher.tokenizer, teacher.task)
     validation = accuracy_on(teacher.model, logits, checked, teacher.tokenizer, optimisation.batch_tokens)
     return train(teacher.model, loss, batches, optimisation, progress, state, validation)
+
+
+def pass_features_on(model: nn.Module) -> None:
+    """Make the square layers between encoder and classifier (a pooler, a head's first layer) the identity.
+
+    Such a layer is random, or was trained for something else: behind the pooler of sentence-embedding weights, which
+    no classifier ever trained, texts hardly differ. With the identity the probe sees what the encoder gives.
+    """
+    stacks = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    inner = {id(module) for stack in stacks for module in stack.modules()}
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear) and layer.in_features == layer.out_features and id(layer) not in inner:
+            nn.init.eye_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def probe(teacher: Teacher, encoded: Encoded, batch_tokens: int) -> None:
