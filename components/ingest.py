@@ -82,11 +82,11 @@ def _read(params: DataParams, role: Role, resolved: Mapping[str, Any]) -> Read:
     source, task = params.source, params.task
     if isinstance(source, BotocoreSource):
         return _read_botocore(source, resolved)
-    labelled, pair = task is not None, task is not None and task.pair
+    labelled = task is not None
     if isinstance(source, FilesSource):
-        return _read_files(source, resolved, role, pair or "text_pair" in source.columns, labelled)
+        return _read_files(source, resolved, role, params.has_pairs, labelled)
     revision = str(resolved.get("revision") or source.revision)
-    return _read_hub(source, revision, role, pair or "text_pair" in source.columns, labelled)
+    return _read_hub(source, revision, role, params.has_pairs, labelled)
 
 
 def _read_botocore(source: BotocoreSource, resolved: Mapping[str, Any]) -> Read:

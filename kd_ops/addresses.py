@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kd_core.runtime.errors import InvalidDataError, KDError, ParamsError, TryAgainError
 from kd_core.runtime.fingerprint import of_file, of_folder, of_objects
+from kd_core.runtime.storage import Storage
 from kd_ops import inputs
 from kd_ops.registered_weights import registered_weights
 from kd_ops.registry import by_alias, connect, version
@@ -68,6 +70,23 @@ class Addresses:
             raise ParamsError(f"{where}: {address}: no such folder, and not a hub id; correct the address")
         return {"address": address, "revision": hub_commit(address, "main", "model"), "sha256": None, "files": None}
 
+    def read(self, record: Mapping[str, Any], name: str) -> bytes | None:
+        """A small file of a resolved model, wherever it lies; None if it has none of that name."""
+        address = str(record["address"])
+        if match := _PACKAGE.fullmatch(address):
+            path = _package_folder(match[1], match[2], address) / name
+            return path.read_bytes() if path.is_file() else None
+        if address.startswith(f"{inputs.FOLDER}/"):
+            store = Storage(f"{self._settings.store_uri}/{address}")
+        elif address.startswith("s3://"):
+            store = Storage(address)
+        else:
+            return hub_file(address, str(record["revision"]), name)
+        try:
+            return store.read(name)
+        except FileNotFoundError:
+            return None
+
     def data(self, address: str, where: str) -> str:
         """Where a stage reads a data file: `s3://` as it is, a local one as it is named in the store."""
         if address.startswith("s3://"):
@@ -122,6 +141,19 @@ def hub_commit(name: str, revision: str, kind: str) -> str:
     except Exception as error:
         raise _unreachable(name, error) from error
     return str(info.sha)
+
+
+def hub_file(name: str, commit: str, file: str) -> bytes | None:
+    """A small file of a hub repository at a commit; None if it has none of that name."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(name, file, revision=commit)).read_bytes()
+    except EntryNotFoundError:
+        return None
+    except Exception as error:
+        raise _unreachable(name, error) from error
 
 
 def _unreachable(name: str, error: Exception) -> KDError:

@@ -26,6 +26,7 @@ from kd_ops.code_snapshot import Code, digest, keep, project_code
 from kd_ops.documents import to_json, to_yaml
 from kd_ops.entry import ended, stop_on_signals
 from kd_ops.graph import Graph
+from kd_ops.live_teacher import check_live_teacher
 from kd_ops.merge import merged_params, recipe_path
 from kd_ops.provenance import git_state
 from kd_ops.runs import Run
@@ -83,6 +84,7 @@ def resolved_document(params: Params, settings: Settings, recipe: Path | None, c
         "versions": installed_versions(),
         "code": code,
     }
+    check_live_teacher(params, resolved, addresses.read)
     values["student"]["base"] = _address(params.student.base, resolved["student"])
     for role in ROLES:
         source = resolved["data"][role]

@@ -54,7 +54,10 @@ def _explain(error: ValidationError, model: type[Section], where: str) -> str:
         elif problem["type"] == "missing":
             lines.append(f"{key}: missing; add it to params.yaml or the recipe")
         else:
-            lines.append(f"{key}: {problem['msg']} (got {problem.get('input')!r})")
+            given = problem.get("input")  # of a whole section it would fill the screen
+            shown = "" if isinstance(given, dict) else f" (got {given!r})"
+            said = problem["msg"].removeprefix("Value error, ")
+            lines.append(": ".join([part for part in (key, said) if part]) + shown)
     return "params: " + "; ".join(lines)
 
 

@@ -105,3 +105,10 @@ class DataParams(Section):
     """None: texts only, everything unlabelled."""
     split: SplitParams = SplitParams()
     validation: ValidationParams = ValidationParams()
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether rows come with a second text. Without a task nothing says so but the mapping of the column."""
+        if isinstance(self.source, BotocoreSource):
+            return self.source.dataset == "pairs"
+        return "text_pair" in self.source.columns or (self.task is not None and self.task.pair)

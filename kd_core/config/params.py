@@ -20,6 +20,9 @@ from kd_core.config.student import StudentParams
 from kd_core.config.teachers import TeacherParams
 from kd_core.config.training import FinetuneParams, PretrainParams, SelfDistillParams
 
+RESERVED_NAMES = {"none": "no live teacher", "gold": "the decoder of the gold labels"}
+"""Names that no teacher may have, and what they stand for."""
+
 
 class DataSets(Section):
     """Stage one's and stage two's data."""
@@ -70,8 +73,25 @@ class Params(Section):
             if self.teachers[name].data != "reference":
                 raise ValueError(f"finetune.teachers: {name!r} belongs to the pre-training data set")
         for name, teacher in self.teachers.items():
-            if name == "none":
-                raise ValueError("teachers.none: 'none' is reserved")
+            if name in RESERVED_NAMES:
+                raise ValueError(
+                    f"teachers.{name}: {name!r} is reserved for {RESERVED_NAMES[name]}; rename the teacher"
+                )
             if teacher.data == "pretraining" and self.data.pretraining.task is None:
                 raise ValueError(f"teachers.{name}.data: the pre-training data set has no task")
+        return self
+
+    @model_validator(mode="after")
+    def _second_texts_are_there(self) -> Params:
+        """Stage one's texts are pairs if its own task says so, without one if stage two's does."""
+        data = self.data
+        for role, own in (("reference", data.reference), ("pretraining", data.pretraining)):
+            task = own.task or data.reference.task
+            if task is not None and task.pair and not own.has_pairs:
+                how = (
+                    "take dataset: pairs"
+                    if own.source.kind == "botocore"
+                    else f"name the column of the second texts in data.{role}.source.columns.text_pair"
+                )
+                raise ValueError(f"data.{role}.source: the task is one of pairs; {how}")
         return self

@@ -27,7 +27,7 @@ class AttentionDistiller:
 
     def __init__(self, teacher: nn.Module, student: nn.Module, params: AttentionDistillation) -> None:
         """`teacher` and `student`: encoders, or models with a head over one. Raises ParamsError if heads do not fit."""
-        self._heads = _relation_heads(teacher, student, params.relation_heads)
+        self._heads = params.common_heads(_shape(teacher), _shape(student))
         self._teacher, self._student = _Capture(teacher), _Capture(student)
 
     def __enter__(self) -> AttentionDistiller:
@@ -75,24 +75,6 @@ def relation_divergence(teacher: Tensor, student: Tensor, attention_mask: Tensor
 def _split(projection: Tensor, heads: int) -> Tensor:
     rows, length, width = projection.shape
     return projection.float().view(rows, length, heads, width // heads).transpose(1, 2)
-
-
-def _relation_heads(teacher: nn.Module, student: nn.Module, wanted: int | None) -> int:
-    """R: as asked for, or the head count that both have."""
-    shapes = {name: _shape(model) for name, model in (("teacher", teacher), ("student", student))}
-    if wanted is None:
-        if shapes["teacher"][1] != shapes["student"][1]:
-            raise ParamsError(
-                f"pretrain.attention.relation_heads: needed, since the live teacher has {shapes['teacher'][1]} heads "
-                f"and the student {shapes['student'][1]}"
-            )
-        return shapes["teacher"][1]
-    for name, (hidden, _) in shapes.items():
-        if hidden % wanted:
-            raise ParamsError(
-                f"pretrain.attention.relation_heads: {wanted} does not divide the {name}'s {hidden} units"
-            )
-    return wanted
 
 
 def _shape(model: nn.Module) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from kd_core.config.data import Role, TaskParams
@@ -91,8 +91,11 @@ def prepare(
     """The teacher `name` from the weights in `folder`: as it is, or with a new classifier if it will be fine-tuned.
 
     The new classifier has the task's labels in their order and random weights (torch's global generator). Raises
-    InvalidDataError naming the teacher if its labels cannot be matched with the task's.
+    InvalidDataError naming the teacher if its labels cannot be matched with the task's, ParamsError if its name or its
+    layers cannot be.
     """
+    if hasattr(nn.ModuleDict(), name):
+        raise ParamsError(f"teachers.{name}: no decoder can have this name; rename the teacher")
     fresh = params.fine_tune is not None
     model = classifier.load(folder, fresh_labels=task.labels if fresh else None)
     if params.layers is not None:

@@ -109,6 +109,12 @@ def test_a_teacher_without_a_classifier_must_be_fine_tuned(base: Path) -> None:
         prepare("t", as_it_is(base), TaskParams(kind="classification", labels=("a", "b")), base)
 
 
+@pytest.mark.parametrize("name", ["update", "type", "training"])
+def test_a_name_that_no_decoder_can_have_is_refused_before_training(name: str, base: Path) -> None:
+    with pytest.raises(ParamsError, match=f"teachers.{name}: no decoder can have this name"):
+        prepare(name, as_it_is(base, fine_tune=FINE_TUNE), tiny_task(), base)
+
+
 def test_labels_are_matched_by_name_or_by_map() -> None:
     theirs = {0: "B", 1: "C", 2: "A"}
     assert label_order("t", theirs, None, ("A", "B", "C")) == (2, 0, 1)

