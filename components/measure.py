@@ -9,7 +9,7 @@ from kd_core.config.evaluation import MeasureParams
 
 COMPONENT = Component(
     stage="measure",
-    params=("measure", "data.reference.task"),
+    params=("measure", "evaluate.thresholds", "data.reference.task"),
     inputs={
         "machine": "machine.json",
         "student": "models/student",
@@ -31,6 +31,7 @@ def main(context: Context) -> None:
         machine=json.loads(context.input("machine").read_text(encoding="utf-8")),
         params=context.section("measure", MeasureParams),
         progress=context.progress,
+        thresholds=context.value("evaluate.thresholds"),
     )
     path = context.output("metrics")
     path.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

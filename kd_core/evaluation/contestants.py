@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from kd_core.evaluation.names import ADAPTIVE, TRUNK, exits_name
 from kd_core.evaluation.reference import reference_teachers
 from kd_core.inference.adaptive import answer_batch
 from kd_core.inference.predictor import Predictor
@@ -61,8 +62,19 @@ def _students(folder: Path, device: torch.device) -> list[Contestant]:
     full, early = (partial(_answer_student, predictor, limit) for limit in (0.0, predictor.record.threshold))
     size = _weights_mb(folder)
     return [
-        Contestant("trunk", full, trunk, size),
-        Contestant("adaptive", early, _count(predictor.model), size),
+        Contestant(TRUNK, full, trunk, size),
+        Contestant(ADAPTIVE, early, _count(predictor.model), size),
+    ]
+
+
+def at_thresholds(folder: Path, thresholds: Sequence[float], device: torch.device) -> list[Contestant]:
+    """The student in full, and with early exits at each threshold, named as the evaluation names them."""
+    predictor = Predictor.load(folder)
+    predictor.model.to(device)
+    limits = {TRUNK: 0.0} | {exits_name(threshold): threshold for threshold in thresholds}
+    parameters, size = _count(predictor.model), _weights_mb(folder)
+    return [
+        Contestant(name, partial(_answer_student, predictor, limit), parameters, size) for name, limit in limits.items()
     ]
 
 

@@ -14,7 +14,8 @@ from kd_core.config.data import TaskParams
 from kd_core.config.evaluation import EvaluateParams
 from kd_core.evaluation import answers as answered
 from kd_core.evaluation import details, quality, slices
-from kd_core.evaluation.quality import ADAPTIVE, ALONE, TEACHER, TFIDF, TRUNK, Answers
+from kd_core.evaluation.names import ADAPTIVE, TRUNK, exits_name
+from kd_core.evaluation.quality import ALONE, TEACHER, TFIDF, Answers
 from kd_core.evaluation.reference import reference_teachers
 from kd_core.inference.exits import Exits, Predictions, shares
 from kd_core.inference.predictor import Predictor
@@ -101,7 +102,7 @@ def _answers(
     found[TRUNK] = exits.only(exits.layers[-1])
     found |= {f"branch:{layer}": exits.only(layer) for layer in exits.layers[:-1]}
     found[ADAPTIVE] = student.adaptive.probabilities
-    found |= {f"{ADAPTIVE}@{value:g}": exits.simulate(value).probabilities for value in params.thresholds}
+    found |= {exits_name(value): exits.simulate(value).probabilities for value in params.thresholds}
     alone = answered.of_student(models.alone, rows, task)
     found[ALONE] = alone.only(alone.layers[-1])
     found[TFIDF] = answered.of_tfidf(models.tfidf, rows, task)

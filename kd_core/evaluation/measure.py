@@ -16,7 +16,8 @@ import pandas as pd
 import torch
 
 from kd_core.config.evaluation import MeasureParams
-from kd_core.evaluation.contestants import Contestant, all_contestants
+from kd_core.evaluation.contestants import Contestant, all_contestants, at_thresholds
+from kd_core.evaluation.names import TRUNK
 from kd_core.inference.record import InferenceRecord, text_columns
 from kd_core.rows import read_rows
 from kd_core.runtime.errors import InvalidDataError
@@ -28,11 +29,20 @@ MOST_CALLS = 32
 MOST_SECONDS = 90.0
 """No further repeat is begun after this time, so that a busy machine does not hold up the run."""
 
+CURVE_REPEATS = 3
+"""Repeats of the curve over exit thresholds: its ratios are within one model, and the student is fast."""
+
 _SEED = 0
 
 
 def measure(
-    student: Path, teachers: Path, texts: Path, machine: Mapping[str, Any], params: MeasureParams, progress: Progress
+    student: Path,
+    teachers: Path,
+    texts: Path,
+    machine: Mapping[str, Any],
+    params: MeasureParams,
+    progress: Progress,
+    thresholds: Sequence[float] = (),
 ) -> dict[str, Any]:
     """Time every reference teacher and the student in full and with early exits, tokenisation included.
 
@@ -40,9 +50,11 @@ def measure(
 
     :param texts: rows to answer, of the calibration split
     :param machine: what this machine is; recorded with the threads in use
+    :param thresholds: exit thresholds of the curve
     :returns: machine, device, threads, texts, repeats (made), reference (slowest teacher at the largest batch), rows,
         one a model and batch: samples_per_second (median of the repeats), latency_ms a batch {p50, p99}, size_mb
-        (weights on disk, 10⁶ bytes), parameters, speedup (throughput ÷ that of the slowest teacher at the same batch)
+        (weights on disk, 10⁶ bytes), parameters, speedup (throughput ÷ that of the slowest teacher at the same batch);
+        curve, one a threshold above 0: model, batch (the largest), speedup
     :raises InvalidDataError: no text to time, or no teacher
     """
     if params.threads is not None:
@@ -57,6 +69,7 @@ def measure(
         for contestant in contestants
     ]
     reference = _add_speedups(results)
+    full = next(row for row in results if row["model"] == TRUNK and row["batch"] == max(params.batches))
     return {
         "machine": dict(machine),
         "device": device.type,
@@ -65,7 +78,25 @@ def measure(
         "repeats": len(next(iter(seconds.values()))),
         "reference": reference,
         "rows": results,
+        "curve": _curve(at_thresholds(student, [t for t in thresholds if t > 0], device), rows, full, progress),
     }
+
+
+def _curve(
+    contestants: Sequence[Contestant], rows: pd.DataFrame, full: Mapping[str, Any], progress: Progress
+) -> list[dict[str, Any]]:
+    """The student's speed at the exit thresholds: model, batch, speedup.
+
+    They take turns with the full model, the first contestant; its speed-up over the slowest teacher, in the row `full`,
+    × theirs over it is what they are said to have.
+    """
+    batch = int(full["batch"])
+    seconds = time_all(contestants, rows, (batch,), CURVE_REPEATS, progress, "measure curve")
+    took = {name: float(np.median([sum(repeat) for repeat in repeats])) for (name, _), repeats in seconds.items()}
+    return [
+        {"model": each.name, "batch": batch, "speedup": round(full["speedup"] * took[TRUNK] / took[each.name], 3)}
+        for each in contestants[1:]
+    ]
 
 
 def _sample(path: Path, record: InferenceRecord, count: int) -> pd.DataFrame:
@@ -76,7 +107,12 @@ def _sample(path: Path, record: InferenceRecord, count: int) -> pd.DataFrame:
 
 
 def time_all(
-    contestants: Sequence[Contestant], rows: pd.DataFrame, batches: Sequence[int], repeats: int, progress: Progress
+    contestants: Sequence[Contestant],
+    rows: pd.DataFrame,
+    batches: Sequence[int],
+    repeats: int,
+    progress: Progress,
+    phase: str = "measure",
 ) -> dict[tuple[str, int], list[list[float]]]:
     """(model, batch size) → per repeat the seconds of each call.
 
@@ -88,7 +124,7 @@ def time_all(
     for contestant in contestants:  # what is only slow the first time does not count
         for batch in batches:
             contestant.answer(parts[batch][0])
-    for repeat in progress.track(range(repeats), "measure", repeats, "repeats"):
+    for repeat in progress.track(range(repeats), phase, repeats, "repeats"):
         start = repeat % len(contestants)
         for batch in batches:
             for contestant in [*contestants[start:], *contestants[:start]]:

@@ -1,13 +1,21 @@
-"""What a person calls the models of metrics.json."""
+"""What metrics.json calls the models, and what a person does."""
 
 from __future__ import annotations
 
+TRUNK, ADAPTIVE = "trunk", "adaptive"
+"""The student with all its layers, and with early exits at the chosen threshold."""
+
 _NAMES = {
-    "trunk": "Student, all layers",
-    "adaptive": "Student, early exits",
+    TRUNK: "Student, all layers",
+    ADAPTIVE: "Student, early exits",
     "alone": "Student fine-tuned alone",
     "tfidf": "TF-IDF + logistic regression",
 }
+
+
+def exits_name(threshold: float) -> str:
+    """The student with early exits at this threshold."""
+    return f"{ADAPTIVE}@{threshold:g}"
 
 
 def display_name(model: str) -> str:

@@ -16,19 +16,17 @@ _LOOKS = {"trunk": (BLUE, "s"), "adaptive": (GREEN, "D"), "alone": (PURPLE, "v")
 _TEACHER_COLOURS = (RED, ORANGE, SKY)
 
 
-def tradeoff(metrics: Mapping[str, Any], curve: Mapping[str, Any], speedups: Mapping[str, float], batch: int) -> str:
-    """Accuracy against speed-up over the slowest teacher at `batch`.
+def tradeoff(
+    metrics: Mapping[str, Any], timed: Sequence[Mapping[str, Any]], speedups: Mapping[str, float], batch: int
+) -> str:
+    """Accuracy against speed-up over the slowest teacher at `batch`; every mark was timed.
 
-    Speeds of points are measured. The curve over thresholds takes the full student's measured speed × layers ÷ mean
-    layers, so it is counted, and said to be; the student alone has the full student's structure and so its speed.
+    `timed`: speed-ups of the student at further exit thresholds. The student alone has the full student's structure
+    and so its speed.
     """
     with drawing("tradeoff", 1, 1, (7.4, 4.6)) as (figure, axes):
         axis = axes[0][0]
-        if "trunk" in speedups:
-            layers = curve["layers"][-1]
-            points = [(speedups["trunk"] * layers / p["mean_layers"], p["accuracy"]) for p in curve["points"]]
-            label = "Early exits over all thresholds (layers counted)"
-            axis.plot(*zip(*points, strict=True), color=GREEN, linestyle="--", linewidth=1.4, label=label, zorder=1)
+        _timed_exits(axis, metrics, timed)
         teachers = sorted(name for name in metrics["models"] if name.startswith("teacher:"))
         for index, name in enumerate(teachers):
             _point(axis, metrics, name, speedups.get(name), (_TEACHER_COLOURS[index % 3], "o"))
@@ -42,6 +40,19 @@ def tradeoff(metrics: Mapping[str, Any], curve: Mapping[str, Any], speedups: Map
         percent(axis)
         figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
         return to_svg(figure, "Accuracy against speed-up of teachers, student and baselines")
+
+
+def _timed_exits(axis: Axes, metrics: Mapping[str, Any], timed: Sequence[Mapping[str, Any]]) -> None:
+    """A mark for each threshold, with its number where it stands apart from those already named."""
+    named: list[tuple[float, float]] = []
+    room = 0.04 * max((row["speedup"] for row in timed), default=0.0)
+    for index, row in enumerate(timed):
+        x, y = row["speedup"], metrics["models"][row["model"]]["accuracy"]
+        label = "Student, early exits at other thresholds" if index == 0 else None
+        axis.plot(x, y, color=GREEN, marker="D", markersize=3.5, alpha=0.7, linestyle="none", label=label, zorder=1)
+        if not any(abs(x - other[0]) < room and abs(y - other[1]) < 0.01 for other in named):
+            named.append((x, y))
+            axis.annotate(row["model"].partition("@")[2], (x, y), (4, -9), textcoords="offset points", fontsize=7)
 
 
 def _point(

@@ -11,13 +11,14 @@ import numpy.typing as npt
 
 from kd_core.config.evaluation import EvaluateParams
 from kd_core.evaluation.intervals import Interval, around, mean_interval, resample_means
+from kd_core.evaluation.names import ADAPTIVE, TRUNK
 from kd_core.tasks.metrics import quality
 
 Probabilities = npt.NDArray[np.floating]
 Booleans = npt.NDArray[np.bool_]
 
 TEACHER = "teacher:"
-TRUNK, ADAPTIVE, ALONE, TFIDF = "trunk", "adaptive", "alone", "tfidf"
+ALONE, TFIDF = "alone", "tfidf"
 
 
 @dataclass(frozen=True)

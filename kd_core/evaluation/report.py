@@ -15,7 +15,7 @@ from kd_core.evaluation.summary import largest_batch, speeds, summarise
 from kd_core.runtime.errors import InvalidDataError
 
 TEMPLATES = Path(__file__).parent / "templates"
-TABLES = ("curve", "exits", "reliability", "confusion")
+TABLES = ("exits", "reliability", "confusion")
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def _pictures(findings: Findings) -> dict[str, str]:
     metrics, tables, batch = findings.metrics, findings.tables, largest_batch(findings.measured)
     speedups = {name: row["speedup"] for name, row in speeds(findings.measured, batch).items()}
     return {
-        "tradeoff": plots.tradeoff(metrics, tables["curve"], speedups, batch),
+        "tradeoff": plots.tradeoff(metrics, findings.measured["curve"], speedups, batch),
         "exits": plots.exits(tables["exits"], metrics["threshold"]),
         "reliability": plots.reliability(tables["reliability"], metrics),
         "confusion": plots.confusion(tables["confusion"]),

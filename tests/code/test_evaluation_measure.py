@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from components import measure as component
 from components.base import Context
 from kd_core.config.evaluation import MeasureParams
 from kd_core.evaluation import measure
-from kd_core.evaluation.contestants import Contestant, all_contestants
+from kd_core.evaluation.contestants import Contestant, all_contestants, at_thresholds
+from kd_core.evaluation.names import TRUNK
+from kd_core.inference.predictor import Predictor
 from kd_core.rows import write_rows
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.runtime.progress import Progress
@@ -29,6 +32,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tiny_run(tmp_path_factory.mktemp("run"), tmp_path_factory.mktemp("scratch"), test_rows=10)
     params = MeasureParams(batches=(1, 4), texts=10, repeats=2, threads=1)
     values = {"measure": params.model_dump(mode="json"), "data": {"reference": {"task": TASK.model_dump(mode="json")}}}
+    values["evaluate"] = {"thresholds": [0.0, 0.3, 1.0]}
     (root / "params.yaml").write_text(yaml.safe_dump(values))
     component.main(Context(component.COMPONENT, {}, root))
     return root
@@ -75,6 +79,40 @@ def test_models_take_turns() -> None:
     }
 
 
+def test_every_threshold_of_the_curve_is_timed(root: Path) -> None:
+    """At the largest batch; 0 is the full model, which stands among the rows."""
+    found = json.loads((root / "measure/metrics.json").read_text())
+    assert [(point["model"], point["batch"]) for point in found["curve"]] == [("adaptive@0.3", 4), ("adaptive@1", 4)]
+    assert all(point["speedup"] > 0 for point in found["curve"])
+
+
+def test_the_curve_s_speed_is_relative_to_the_full_model_in_the_same_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [TRUNK, "adaptive@0.3", "adaptive@1"]
+    contestants = [Contestant(name, lambda rows: None, 1, 1.0) for name in names]
+    asked: list[object] = []
+
+    def timed(those: list[Contestant], rows: object, batches: tuple[int], *more: object) -> object:
+        asked.append(([each.name for each in those], batches))
+        repeats = {TRUNK: [[3.0, 1.0], [9.0, 9.0], [4.0]], "adaptive@0.3": [[2.0]] * 3, "adaptive@1": [[0.5, 0.5]] * 3}
+        return {(name, 32): repeats[name] for name in names}
+
+    monkeypatch.setattr(measure, "time_all", timed)
+    full = {"model": TRUNK, "batch": 32, "speedup": 8.0}
+    points = measure._curve(contestants, pd.DataFrame(), full, Progress("measure"))
+    assert asked == [(names, (32,))]
+    assert [point["speedup"] for point in points] == [16.0, 32.0], "medians: 4 s against 2 s and 1 s"
+
+
+def test_thresholds_of_the_curve_are_obeyed(root: Path) -> None:
+    contestants = at_thresholds(root / "models/student", [0.3, 1.0], torch.device("cpu"))
+    predictor = Predictor.load(root / "models/student")
+    rows = tiny_rows(8)[["text"]]
+    for contestant, threshold in zip(contestants, (0.0, 0.3, 1.0), strict=True):
+        expected = torch.from_numpy(predictor.predict_rows(rows, threshold).probabilities)
+        torch.testing.assert_close(contestant.answer(rows), expected)
+    assert [contestant.name for contestant in contestants] == [TRUNK, "adaptive@0.3", "adaptive@1"]
+
+
 def test_a_busy_machine_makes_fewer_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "MOST_SECONDS", 0.0)
     contestant = Contestant("a", lambda rows: None, 1, 1.0)
@@ -89,8 +127,6 @@ def test_small_batches_are_timed_on_fewer_texts() -> None:
 
 
 def test_contestants_answer_the_same_texts(root: Path) -> None:
-    import torch
-
     rows = tiny_rows(6)[["text"]]
     for contestant in all_contestants(root / "models/student", root / "teachers", torch.device("cpu")):
         assert len(contestant.answer(rows)) == 6, contestant.name  # type: ignore[arg-type]

@@ -124,11 +124,30 @@ def test_reporting_twice_writes_the_same_bytes(root: Path, tmp_path: Path) -> No
         assert (root / "report" / name).read_bytes() == (again / "report" / name).read_bytes()
 
 
+def test_the_curve_holds_timed_points_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mark for each threshold that was timed, at its own accuracy; nothing is drawn between them."""
+    from matplotlib.axes import Axes
+
+    drawn: list[tuple[Any, ...]] = []
+    plot = Axes.plot
+
+    def spy(axis: Axes, *where: Any, **how: Any) -> Any:
+        drawn.append((*where, how["linestyle"]))
+        return plot(axis, *where, **how)
+
+    monkeypatch.setattr(Axes, "plot", spy)
+    names = ("adaptive@0.1", "adaptive@0.5")
+    models = example()["models"] | {name: {"accuracy": (7 + n) / 10} for n, name in enumerate(names)}
+    timed = [{"model": name, "batch": 32, "speedup": 9.0 + n} for n, name in enumerate(names)]
+    plots.tradeoff(example(models=models), timed, {"trunk": 8.0, "adaptive": 9.5}, 32)
+    assert drawn == [(9.0, 0.7, "none"), (10.0, 0.8, "none")]
+
+
 def test_a_broken_file_is_named(root: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(root, broken)
-    (broken / "evaluation/details/curve.json").write_text("{")
-    with pytest.raises(InvalidDataError, match=r"curve\.json"):
+    (broken / "evaluation/details/exits.json").write_text("{")
+    with pytest.raises(InvalidDataError, match=r"exits\.json"):
         report.main(Context(report.COMPONENT, {}, broken))
 
 
@@ -192,9 +211,8 @@ def test_pictures_stand_little_data() -> None:
     """One label mistaken never, one layer, no history, no measured student: still pictures, no exception."""
     bins = {"trunk": {"rows": [0.0, 0.0], "confidence": [0.0, 0.0], "accuracy": [0.0, 0.0]}}
     table = {"labels": ["a", "b"], "matrix": [[3, 0], [0, 0]], "classes": [{"label": "a", "rows": 3, "recall": 1.0}]}
-    point = {"threshold": 0.0, "accuracy": 1.0, "mean_layers": 1.0}
     drawn = [
-        plots.tradeoff(example(), {"layers": [1], "points": [point]}, {}, 32),
+        plots.tradeoff(example(), [], {}, 32),
         plots.exits({"0": {"1": 1.0}}, 0.0),
         plots.reliability(bins, example()),
         plots.confusion({**table, "mistakes": []}),
