@@ -34,16 +34,21 @@ def main(context: Context) -> None:
     params = context.section("finetune", FinetuneParams)
     task = context.section("data.reference.task", TaskParams)
     rows, valid = (read_rows(context.input(split)) for split in ("train", "valid"))
-    scores = {}
+    scores, valid_scores = {}, {}
     if params.teachers:  # without them an unlabelled row teaches nothing
         rows = pd.concat([rows, read_rows(context.input("unlabelled"))]).drop_duplicates("id")
         rows = rows.sort_values("id", ignore_index=True)
         expected = {"task_labels": task.labels, "pair": task.pair}
         folders = {name: context.input("scores") / name for name in params.teachers}
-        scores = {name: read_scores(folder, {"name": name, **expected}, rows) for name, folder in folders.items()}
+        scores, valid_scores = (
+            {name: read_scores(folder, {"name": name, **expected}, each) for name, folder in folders.items()}
+            for each in (rows, valid)
+        )
     folder = context.input("model")
     model, tokenizer = StudentModel.from_pretrained(folder), load_tokenizer(folder)
-    curves = finetune(model, tokenizer, rows, scores, valid, task, params, context.progress, context.state)
+    curves = finetune(
+        model, tokenizer, rows, scores, valid, task, params, context.progress, context.state, valid_scores
+    )
     labelled = int(rows["label"].notna().sum())
     save_student(context.output("model"), model, tokenizer, curves, rows=len(rows), labelled=labelled)
 

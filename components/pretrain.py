@@ -1,8 +1,11 @@
-"""Stage one: a new student learns from the pre-training teachers' scores, one initial decoder a teacher."""
+"""Stage one: a new student learns from the pre-training teachers' scores, one initial decoder a teacher.
+
+Without teachers and without a live teacher there is no stage one: the new student is written as it was made.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from components.base import Component, Context, run
 from components.training import save_student
@@ -12,7 +15,9 @@ from kd_core.config.student import StudentParams
 from kd_core.config.training import PretrainParams
 
 if TYPE_CHECKING:
+    from kd_core.models.student import StudentModel
     from kd_core.models.teacher import Teacher
+    from kd_core.training.checkpoint import Curves
 
 COMPONENT = Component(
     stage="pretrain",
@@ -29,26 +34,41 @@ COMPONENT = Component(
 
 def main(context: Context) -> None:
     """Write models/pretrain."""
-    import pandas as pd
-
-    from kd_core.distill.pretrain import pretrain
     from kd_core.models.loading import load_tokenizer
     from kd_core.models.student import new_student
-    from kd_core.rows import read_rows
-    from kd_core.scoring.table import read_score_record, read_scores
+    from kd_core.scoring.table import read_score_record
+    from kd_core.tasks.decode import GOLD
 
     params, student = context.section("pretrain", PretrainParams), context.section("student", StudentParams)
     task = context.section("data.reference.task", TaskParams)
-    rows = pd.concat([read_rows(context.input(split)) for split in ("train", "unlabelled")], ignore_index=True)
-    rows = rows.drop_duplicates("id").sort_values("id", ignore_index=True)
-    folders = {name: context.input("scores") / name for name in params.teachers}
-    scores = {name: read_scores(folder, {"name": name}, rows) for name, folder in folders.items()}
-    decoders = {name: read_score_record(folder)["labels"] for name, folder in folders.items()}
+    records = {name: read_score_record(context.input("scores") / name) for name in params.teachers}
+    # A student has a decoder; where no teacher asks for one it is that for gold labels, which `update` replaces.
+    decoders = {name: record["labels"] for name, record in records.items()} or {GOLD: task.labels}
     base = base_folder(context, student.base)
     model, tokenizer = new_student(student, decoders, task.labels, base), load_tokenizer(base)
+    curves: Curves = {}
+    rows = 0
+    if params.teachers or params.live_teacher != "none":
+        curves, rows = _train(context, params, task, model, tokenizer)
+    save_student(context.output("model"), model, tokenizer, curves, rows=rows)
+
+
+def _train(
+    context: Context, params: PretrainParams, task: TaskParams, model: StudentModel, tokenizer: Any
+) -> tuple[Curves, int]:
+    """Train `model` in place; its curves and the number of texts."""
+    import pandas as pd
+
+    from kd_core.distill.pretrain import pretrain
+    from kd_core.rows import read_rows
+    from kd_core.scoring.table import read_scores
+
+    rows = pd.concat([read_rows(context.input(split)) for split in ("train", "unlabelled")], ignore_index=True)
+    rows = rows.drop_duplicates("id").sort_values("id", ignore_index=True)
+    folder = context.input("scores")
+    scores = {name: read_scores(folder / name, {"name": name}, rows) for name in params.teachers}
     live = _live_teacher(context, params)
-    curves = pretrain(model, tokenizer, rows, scores, task, params, live, context.progress, context.state)
-    save_student(context.output("model"), model, tokenizer, curves, rows=len(rows))
+    return pretrain(model, tokenizer, rows, scores, task, params, live, context.progress, context.state), len(rows)
 
 
 def _live_teacher(context: Context, params: PretrainParams) -> Teacher | None:

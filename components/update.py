@@ -8,7 +8,7 @@ from kd_core.config.data import TaskParams
 
 COMPONENT = Component(
     stage="update",
-    params=("student.combine", "finetune.teachers", "data.reference.task"),
+    params=("student.combine", "finetune.decoders", "finetune.teachers", "data.reference.task"),
     inputs={"model": "models/pretrain"},
     outputs={"model": "models/update"},
 )
@@ -23,7 +23,8 @@ def main(context: Context) -> None:
     folder = context.input("model")
     model, tokenizer = StudentModel.from_pretrained(folder), load_tokenizer(folder)
     task = context.section("data.reference.task", TaskParams)
-    update(model, context.value("finetune.teachers"), task.labels, context.value("student.combine"))
+    second = [] if context.value("finetune.decoders") == "one" else context.value("finetune.teachers")
+    update(model, second, task.labels, context.value("student.combine"))
     save_student(context.output("model"), model, tokenizer, {})
 
 

@@ -62,6 +62,8 @@ class Params(Section):
     def _teachers_are_declared(self) -> Params:
         if self.data.reference.task is None:
             raise ValueError("data.reference.task: the reference data set needs a task")
+        if not self.teachers:
+            raise ValueError("teachers: declare at least one; the evaluation compares the student with it")
         named = {"pretrain.teachers": self.pretrain.teachers, "finetune.teachers": self.finetune.teachers}
         if self.pretrain.live_teacher != "none":
             named["pretrain.live_teacher"] = (self.pretrain.live_teacher,)
@@ -94,4 +96,10 @@ class Params(Section):
                     else f"name the column of the second texts in data.{role}.source.columns.text_pair"
                 )
                 raise ValueError(f"data.{role}.source: the task is one of pairs; {how}")
+        return self
+
+    @model_validator(mode="after")
+    def _fitted_weights_are_used(self) -> Params:
+        if self.student.combine == "gold" and self.finetune.decoder_weights == "fitted":
+            raise ValueError("finetune.decoder_weights: fitted, but student.combine: gold asks one decoder alone")
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kd_core.config.base import Count, Fraction, Name, Positive, Section
 from kd_core.config.student import Pooling
@@ -68,24 +68,42 @@ class AttentionDistillation(Section):
 
 
 class PretrainParams(Section):
-    """Stage one: one initial decoder per pre-training teacher."""
+    """Stage one: one initial decoder per pre-training teacher. Without teachers there is no stage one."""
 
-    teachers: tuple[Name, ...] = Field(min_length=1)
+    teachers: tuple[Name, ...]
+    """Empty: only the live teacher's self-attention is distilled; without one the student stays as it was made."""
     optimisation: Optimisation
     distillation: Distillation = Distillation()
+    teacher_weights: Literal["uniform", "learned"] = "uniform"
+    """Weights of the teachers' losses (docs/methods.md §1); no gold labels here that could tell teachers apart."""
     live_teacher: Name = "none"
     """Teacher whose self-attention is distilled; `none` switches it off."""
     attention: AttentionDistillation = AttentionDistillation()
 
 
 class FinetuneParams(Section):
-    """Stage two: one gold decoder and one per reference teacher."""
+    """Stage two: one gold decoder and one per reference teacher. Without teachers: gold labels alone."""
 
     teachers: tuple[Name, ...]
+    decoders: Literal["per_teacher", "one"] = "per_teacher"
+    """one: a single decoder learns the gold labels and the weighted average of the teachers' distributions."""
     optimisation: Optimisation
     distillation: Distillation = Distillation()
     alpha: Fraction = 0.5
     """Share of the teachers' losses beside the gold labels' cross-entropy."""
+    teacher_weights: Literal["uniform", "validation_loss", "learned"] = "uniform"
+    """Weights of the teachers: equal, by log-loss on the validation split, or by how well they are followed."""
+    decoder_weights: Literal["uniform", "fitted"] = "uniform"
+    """Weights of the decoders in the combined answer; fitted: least log-loss on the validation split."""
+
+    @model_validator(mode="after")
+    def _learned_weights_need_a_loss_a_teacher(self) -> FinetuneParams:
+        if self.decoders == "one" and self.teacher_weights == "learned":
+            raise ValueError(
+                "teacher_weights: learned needs a decoder a teacher, whose losses it compares; "
+                "with decoders: one take uniform or validation_loss"
+            )
+        return self
 
 
 class SelfDistillParams(Section):

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kd_core.config.data import TaskParams
 from kd_core.config.training import Distillation, PretrainParams
+from kd_core.distill import teacher_weights
 from kd_core.distill.attention import AttentionDistiller
-from kd_core.distill.soft_targets import score_columns, teacher_losses
+from kd_core.distill.soft_targets import score_columns, side_by_side, teacher_losses
+from kd_core.distill.teacher_weights import TeacherWeights
 from kd_core.models.student import StudentModel
 from kd_core.models.teacher import Teacher
 from kd_core.runtime.errors import ParamsError
@@ -48,7 +50,8 @@ def pretrain(
 ) -> Curves:
     """Train all of `model`, whose decoders are named after their teachers, on `scores` (teacher → logits [N, C_t]).
 
-    Raises ParamsError if the live teacher's tokenizer is not the student's, or their heads do not fit.
+    Without scores only the live teacher's self-attention is distilled. Raises ParamsError if the live teacher's
+    tokenizer is not the student's, or their heads do not fit.
     """
     held = held_out(rows["id"].tolist())
     kept = {part: torch.nonzero(chosen).squeeze(1) for part, chosen in (("train", ~held), ("held", held))}
@@ -57,28 +60,33 @@ def pretrain(
     batches = batches_of(encoded["train"], tokenizer, params.optimisation.batch_tokens, columns)
 
     def agreement() -> dict[str, float]:
-        answer = _side_by_side(model, list(scores))
+        answer = side_by_side(model, list(scores))
         answers = outputs_of(model, answer, encoded["held"], tokenizer, params.optimisation.batch_tokens)
         return _agreement(answers, {name: logits[kept["held"]] for name, logits in scores.items()})
 
-    validation = Validation(agreement, "agreement") if held.any() else None
+    validation = Validation(agreement, "agreement") if held.any() and scores else None
+    weigh = teacher_weights.learned if params.teacher_weights == "learned" else teacher_weights.uniform
+    weights = weigh(len(scores))
     with ExitStack() as stack:
-        loss = multi_teacher_loss(list(scores), params.distillation)
+        loss = multi_teacher_loss(list(scores), params.distillation, weights)
         if live is not None:
             check_same_tokenizer(live, tokenizer)
             distiller = stack.enter_context(AttentionDistiller(live.model.base_model, model.encoder, params.attention))
             loss = with_attention(loss, live, distiller, params)
-        return train(model, loss, batches, params.optimisation, progress, state, validation)
+        trained = nn.ModuleDict({"student": model, "teacher_weights": weights})
+        objective: Loss = lambda parts, batch: loss(parts["student"], batch)  # noqa: E731
+        return train(trained, objective, batches, params.optimisation, progress, state, validation)
 
 
-def multi_teacher_loss(teachers: list[str], distillation: Distillation) -> Loss:
-    """L = Σ_t w_t · D(p_teacher_t, p_decoder_t), w uniform."""
+def multi_teacher_loss(teachers: list[str], distillation: Distillation, weights: TeacherWeights | None = None) -> Loss:
+    """L = Σ_t w_t · D(p_teacher_t, p_decoder_t); no `weights`: uniform. 0 without teachers."""
+    shares = weights or teacher_weights.uniform(len(teachers))
 
     def loss(model: StudentModel, batch: Batch) -> dict[str, Tensor]:
         logits = model.decode(model.hidden_states(batch)[-1], batch["attention_mask"])
         losses = teacher_losses(logits, batch, teachers, distillation)
         parts = {f"loss_{name}": value for name, value in zip(teachers, losses, strict=True)}
-        return {"loss": torch.stack(losses).mean()} | parts
+        return {"loss": shares.total(losses)} | parts
 
     return loss
 
@@ -118,16 +126,6 @@ def held_out(ids: list[str]) -> Tensor:
     """[N] whether a row is held out, by a stable hash of its id."""
     digests = [hashlib.sha256(each.encode()).digest() for each in ids]
     return torch.tensor([int.from_bytes(digest[:8], "big") % 100 < HELD_OUT_PERCENT for digest in digests])
-
-
-def _side_by_side(model: StudentModel, decoders: list[str]) -> Callable[[Batch], Tensor]:
-    """Batch → logits of the decoders in this order, [B, Σ C_t]."""
-
-    def answer(batch: Batch) -> Tensor:
-        logits = model.decode(model.hidden_states(batch)[-1], batch["attention_mask"])
-        return torch.cat([logits[name] for name in decoders], dim=1)
-
-    return answer
 
 
 def _agreement(answers: Tensor, scores: Mapping[str, Tensor]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from kd_core.tasks.decode.classification import GOLD
 
 
 def update(model: StudentModel, teachers: Sequence[str], labels: Sequence[str], combine: Combine) -> None:
-    """Give `model`, in place, a first target decoder for gold labels and a second one per reference teacher.
+    """Give `model`, in place, a first target decoder for gold labels and a second one for each of `teachers`.
 
     No weight of the encoder changes. Raises ParamsError if a teacher has the gold decoder's name.
     """

@@ -20,8 +20,9 @@ from transformers import AutoModelForSequenceClassification
 
 from components import baseline, finetune, pretrain, score, self_distill, teach, update
 from components.base import Component, Context
+from kd_core.config.student import StudentParams
 from kd_core.evaluation import tfidf
-from kd_core.models.student import StudentModel
+from kd_core.models.student import StudentModel, new_student
 from kd_core.rows import write_rows
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.training.loop import CHECKPOINT
@@ -41,7 +42,8 @@ def params(base: Path) -> dict[str, Any]:
         "student": {"base": str(base), "layers": 2, "hidden": 16, "heads": 2, "combine": "probabilities"},
         "pretrain": {"teachers": ["deep", "shallow"], "live_teacher": "deep", "optimisation": training(4),
                      "attention": {"relation_heads": 2}},
-        "finetune": {"teachers": ["deep"], "alpha": 0.5, "optimisation": training(3, patience=2)},
+        "finetune": {"teachers": ["deep"], "decoders": "per_teacher", "alpha": 0.5,
+                     "optimisation": training(3, patience=2)},
         "self_distill": {"width": 8, "optimisation": training()},
         "baseline": {"optimisation": training(3, patience=2)},
     }  # fmt: skip
@@ -162,6 +164,53 @@ def test_killed_and_run_again_it_writes_the_same_bytes(
     stage(module, root, **dict(zip(module.COMPONENT.items, words, strict=True)))
     for name in ("model.safetensors", "history.json", "config.json"):
         assert (root / output / name).read_bytes() == (workspace / output / name).read_bytes(), name
+
+
+def changed(workspace: Path, target: Path, **sections: dict[str, Any]) -> Path:
+    """A copy with other params and without the student's models."""
+    root = copied(workspace, target, "models")
+    values = yaml.safe_load((root / "params.yaml").read_text())
+    for name, section in sections.items():
+        values[name] |= section
+    (root / "params.yaml").write_text(yaml.safe_dump(values))
+    return root
+
+
+def test_without_a_pretraining_stage_the_student_is_as_it_was_made(workspace: Path, tmp_path: Path) -> None:
+    """MKD and the baselines without stage one: the same stages, no teacher in the first."""
+    root = changed(workspace, tmp_path / "again", pretrain={"teachers": [], "live_teacher": "none"})
+    shutil.rmtree(root / "scores" / "pretraining")
+    (root / "scores" / "pretraining").mkdir()
+    for module in (pretrain, update, finetune):
+        stage(module, root)
+    made = new_student(StudentParams.model_validate(params(root)["student"] | {"base": str(workspace / "base")}),
+                       {"gold": LABELS}, LABELS, workspace / "base").state_dict()  # fmt: skip
+    written = weights(root, "pretrain", "encoder.")
+    assert written
+    assert all(torch.equal(tensor, made[key]) for key, tensor in written.items())
+    assert history(root / "models" / "pretrain") == {"curves": {}, "rows": 0}
+    assert sorted(StudentModel.from_pretrained(root / "models" / "finetune").decoders) == ["deep", "gold"]
+
+
+def test_without_any_teacher_gold_labels_alone_train_the_gold_decoder(workspace: Path, tmp_path: Path) -> None:
+    none: dict[str, Any] = {"teachers": []}
+    root = changed(workspace, tmp_path / "again", pretrain=none | {"live_teacher": "none"}, finetune=none)
+    shutil.rmtree(root / "scores" / "reference")
+    (root / "scores" / "reference").mkdir()
+    for module in (pretrain, update, finetune, self_distill):
+        stage(module, root)
+    assert list(StudentModel.from_pretrained(root / "models" / "self_distill").decoders) == ["gold"]
+    assert history(root / "models" / "finetune")["rows"] == 90
+
+
+def test_one_decoder_for_all_teachers_and_their_validation_loss(workspace: Path, tmp_path: Path) -> None:
+    several = {"teachers": ["deep", "shallow"], "decoders": "one", "teacher_weights": "validation_loss"}
+    root = changed(workspace, tmp_path / "again", finetune=several)
+    shutil.copytree(workspace / "models" / "pretrain", root / "models" / "pretrain")
+    for module in (update, finetune):
+        stage(module, root)
+    assert list(StudentModel.from_pretrained(root / "models" / "finetune").decoders) == ["gold"]
+    assert history(root / "models" / "finetune")["rows"] == 180
 
 
 def test_scores_of_other_texts_are_refused_before_training(workspace: Path, tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 """How far predictions are from gold labels (hard) and from a teacher's distribution (soft)."""
 
-from kd_core.tasks.loss.classification import hard_loss, soft_loss
+from kd_core.tasks.loss.classification import average, hard_loss, soft_loss
 
-__all__ = ["hard_loss", "soft_loss"]
+__all__ = ["average", "hard_loss", "soft_loss"]

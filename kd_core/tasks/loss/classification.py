@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
@@ -33,3 +36,14 @@ def soft_loss(student_logits: Tensor, teacher_logits: Tensor, params: Distillati
         log_target=True,
     )
     return divergence * temperature**2
+
+
+def average(teacher_logits: Sequence[Tensor], weights: Tensor, params: Distillation) -> Tensor:
+    """Logits [B, C] that give `soft_loss` the weighted average of the teachers' distributions (docs/methods.md §1).
+
+    The average is one of probabilities, each teacher's logits [B, C] divided by τ before: Σ_t w_t · softmax(z_t / τ).
+    weights [T], summing to 1. For mse τ is 1.
+    """
+    temperature = params.temperature if params.divergence == "kl" else 1.0
+    logs = torch.stack([F.log_softmax(logits.float() / temperature, dim=-1) for logits in teacher_logits])
+    return temperature * torch.logsumexp(logs + weights.log()[:, None, None], dim=0)
