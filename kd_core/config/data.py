@@ -81,6 +81,8 @@ class SplitParams(Section):
     valid: Annotated[float, Field(ge=0)] = 0.1
     calibration: Annotated[float, Field(ge=0)] = 0.1
     test: Annotated[float, Field(ge=0)] = 0.2
+    train_per_class: Count | None = None
+    """At most this many training rows a class keep their label; the others become unlabelled text. None: all do."""
     seed: int = 0
 
 

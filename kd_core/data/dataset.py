@@ -15,6 +15,7 @@ from kd_core.config.data import SPLITS, DataParams, Role, SplitParams
 from kd_core.data.groups import Cluster, find_clusters
 from kd_core.data.ledger import Ledger
 from kd_core.data.splits import FILL_ORDER, TRAINING_FIRST, Group, assign
+from kd_core.data.words import stable_order
 from kd_core.rows import nulls_as_none, read_rows, rows_hash, write_rows
 from kd_core.runtime import fingerprint
 from kd_core.runtime.errors import InvalidDataError, ParamsError
@@ -85,8 +86,12 @@ def _plan(rows: pd.DataFrame, clusters: Sequence[Cluster], params: DataParams, r
     given = nulls_as_none(rows["split"]) if "split" in rows.columns else [None] * len(rows)
     labels = nulls_as_none(rows["label"])
     if set(given) <= {None, "train"}:
-        return _carve(clusters, labels, params.split)
-    return _respect(clusters, labels, [split or "train" for split in given], params.split)
+        plan = _carve(clusters, labels, params.split)
+    else:
+        plan = _respect(clusters, labels, [split or "train" for split in given], params.split)
+    if params.split.train_per_class is not None:
+        _limit_labels(clusters, labels, params.split.train_per_class, params.split.seed, plan)
+    return plan
 
 
 def _carve(clusters: Sequence[Cluster], labels: Sequence[str | None], params: SplitParams) -> Plan:
@@ -158,6 +163,22 @@ def _carve_missing(
                 plan.splits[row] = split
             elif split not in TRAINING_SIDE:
                 plan.splits[row] = None
+
+
+def _limit_labels(clusters: Sequence[Cluster], labels: Sequence[str | None], most: int, seed: int, plan: Plan) -> None:
+    """Training rows past `most` a class become unlabelled text; a larger number keeps all rows of a smaller one."""
+    taken: Counter[str | None] = Counter()
+    dropped = 0
+    for position in stable_order(seed, [cluster.name for cluster in clusters]):
+        for row in clusters[position].rows:
+            if plan.splits[row] != "train":
+                continue
+            if taken[labels[row]] < most:
+                taken[labels[row]] += 1
+            else:
+                plan.splits[row] = "unlabelled"
+                dropped += 1
+    plan.notes.append(f"{dropped} training rows became unlabelled text: at most {most} labels a class")
 
 
 def _labels(rows: Sequence[int], labels: Sequence[str | None]) -> tuple[str, ...]:

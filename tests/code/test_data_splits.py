@@ -177,6 +177,31 @@ def test_raising_and_lowering_the_label_budget_keeps_the_test_set() -> None:
     assert len({tuple(d.splits["test"]["id"]) for d in (first, more, less)}) == 1
 
 
+def test_labels_a_class_are_limited_and_a_larger_limit_keeps_those_of_a_smaller() -> None:
+    chosen = {}
+    for limit in (5, 20):
+        dataset = build(rows_of(range(600)), train_per_class=limit)
+        assert Counter(dataset.splits["train"]["label"]) == {"a": limit, "b": limit, "c": limit}
+        assert dataset.splits["unlabelled"]["label"].isna().all()
+        assert len(dataset.splits["unlabelled"]) == 360 - 3 * limit
+        assert any(f"{360 - 3 * limit} training rows became unlabelled" in note for note in dataset.notes)
+        chosen[limit] = set(dataset.splits["train"]["id"])
+    assert chosen[5] < chosen[20]
+    whole = build(rows_of(range(600)))
+    for name in ("valid", "calibration", "test"):
+        assert whole.splits[name]["id"].tolist() == dataset.splits[name]["id"].tolist()
+    assert chosen[20] < set(whole.splits["train"]["id"])
+
+
+def test_labels_a_class_are_limited_in_a_given_training_file_too() -> None:
+    rows = pd.concat([rows_of(range(300), "train"), rows_of(range(300, 390), "test")], ignore_index=True)
+    dataset = build(rows, train_per_class=7, valid=30, calibration=30)
+    assert Counter(dataset.splits["train"]["label"]) == {"a": 7, "b": 7, "c": 7}
+    assert {name: len(frame) for name, frame in dataset.splits.items()} == {
+        "train": 21, "valid": 30, "calibration": 30, "test": 90, "unlabelled": 219,
+    }  # fmt: skip
+
+
 def test_given_splits_stay_and_their_near_duplicates_leave_training() -> None:
     train, test = rows_of(range(100), "train"), rows_of(range(200, 230), "test")
     copy = test.head(2).assign(id=["copy-1", "copy-2"], split=["train", "unlabelled"])
