@@ -21,6 +21,13 @@ SCHEDULES = Path(__file__).with_name("schedules.yaml")
 RUN_URI = "{{ ti.xcom_pull(task_ids='resolve', key='run_uri') or '' }}"
 
 PARAMS = {
+    "variants": Param(
+        [],
+        type="array",
+        items={"type": "string", "pattern": r"^[a-z0-9_]+$"},
+        title="Variants",
+        description="Files in recipes/variants/, laid over the recipe in this order, as in `kd run --variant`.",
+    ),
     "overrides": Param(
         [],
         type="array",

@@ -118,8 +118,10 @@ class ResolveOperator(ProcessOperator):
     def _request(self, context: Context) -> list[str]:
         params = context["params"]
         revision = ["--revision", params["revision"]] if params["revision"] else []
+        variants = [word for variant in params["variants"] for word in ("--variant", variant)]
         overrides = [word for override in params["overrides"] for word in ("--set", override)]
-        return ["--recipe", self.recipe, "--run", params["run"] or context["run_id"], *revision, *overrides]
+        run = params["run"] or context["run_id"]
+        return ["--recipe", self.recipe, "--run", run, *revision, *variants, *overrides]
 
 
 def _stop_with_parent() -> None:

@@ -59,7 +59,14 @@ def migrate(settings: Settings) -> None:
         stamp.write_text(version, encoding="utf-8")
 
 
-def command(recipe: str, overrides: Sequence[str], revision: str | None, run: str) -> list[str]:
+def command(
+    recipe: str, overrides: Sequence[str], revision: str | None, run: str, variants: Sequence[str] = ()
+) -> list[str]:
     """The words that run a recipe's DAG once, in the foreground; exit status 1 if a task failed."""
-    conf: dict[str, Any] = {"overrides": list(overrides), "revision": revision, "run": run}
+    conf: dict[str, Any] = {
+        "variants": list(variants),
+        "overrides": list(overrides),
+        "revision": revision,
+        "run": run,
+    }
     return [sys.executable, "-m", "airflow", "dags", "test", f"distill__{recipe}", "--conf", json.dumps(conf)]

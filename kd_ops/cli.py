@@ -23,6 +23,10 @@ app = typer.Typer(
 Recipe = Annotated[
     str | None, typer.Option("--recipe", "-r", help="A file in recipes/, without its ending; default: params.yaml's.")
 ]
+Variants = Annotated[
+    list[str] | None,
+    typer.Option("--variant", help="A file in recipes/variants/, laid over the recipe, e.g. mkd; may be repeated."),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", "-S", metavar="KEY=VALUE", help="Override a parameter, e.g. -S finetune.alpha=0.5."),
@@ -31,28 +35,34 @@ Revision = Annotated[str | None, typer.Option(help="Revision of the data sets; d
 
 
 @app.command()
-def run(recipe: Recipe = None, overrides: Overrides = None, revision: Revision = None) -> None:
+def run(
+    recipe: Recipe = None, variants: Variants = None, overrides: Overrides = None, revision: Revision = None
+) -> None:
     """Run the pipeline through Airflow: from raw data to a registered, judged student."""
     from kd_ops.launch import launch
 
-    raise typer.Exit(launch("airflow", recipe, overrides or [], revision, Console(), Settings()))
+    raise typer.Exit(launch("airflow", recipe, overrides or [], revision, Console(), Settings(), variants or []))
 
 
 @app.command()
-def repro(recipe: Recipe = None, overrides: Overrides = None, revision: Revision = None) -> None:
+def repro(
+    recipe: Recipe = None, variants: Variants = None, overrides: Overrides = None, revision: Revision = None
+) -> None:
     """Run the same stages through plain DVC, without Airflow; the cache is the same."""
     from kd_ops.launch import launch
 
-    raise typer.Exit(launch("repro", recipe, overrides or [], revision, Console(), Settings()))
+    raise typer.Exit(launch("repro", recipe, overrides or [], revision, Console(), Settings(), variants or []))
 
 
 @app.command()
-def plan(recipe: Recipe = None, overrides: Overrides = None, revision: Revision = None) -> None:
+def plan(
+    recipe: Recipe = None, variants: Variants = None, overrides: Overrides = None, revision: Revision = None
+) -> None:
     """Say for each stage whether it would be computed, and why."""
     from kd_ops.plan import plan as make_plan
     from kd_ops.show import print_plan
 
-    print_plan(Console(), make_plan(recipe, overrides or [], revision, Settings()))
+    print_plan(Console(), make_plan(recipe, overrides or [], revision, Settings(), variants or []))
 
 
 @app.command()

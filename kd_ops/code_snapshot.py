@@ -23,8 +23,16 @@ from kd_ops.runs import Run
 from kd_ops.settings import Settings
 
 FOLDER = "code"
-CODE = ("dvc.yaml", ".dvcignore", "components", "kd_core", "teachers/none")
-"""What of the project a stage may see."""
+CODE = (
+    "dvc.yaml",
+    ".dvcignore",
+    "components",
+    "kd_core",
+    "teachers/none",
+    "scores/pretraining/.gitkeep",
+    "scores/reference/.gitkeep",
+)
+"""What of the project a stage may see. The last three stand in for teachers and scores that a run does without."""
 
 Code = Mapping[str, bytes]
 """Path below the project → content."""

@@ -37,7 +37,13 @@ _STATUS = re.compile(r"-m (kd_ops\.\w+) .*ended with status (\d+)")
 
 
 def launch(
-    way: Way, recipe: str | None, overrides: Sequence[str], revision: str | None, console: Console, settings: Settings
+    way: Way,
+    recipe: str | None,
+    overrides: Sequence[str],
+    revision: str | None,
+    console: Console,
+    settings: Settings,
+    variants: Sequence[str] = (),
 ) -> int:
     """Run the recipe once; the exit status: that of the stage that failed, 130 or 143 after a signal, else 0.
 
@@ -50,13 +56,15 @@ def launch(
     if way == "airflow" and recipe is not None and recipe.endswith((".yaml", ".yml")):
         raise ParamsError(f"--recipe {recipe}: Airflow has a DAG for each file in recipes/; `kd repro` runs any file")
     with console.status("resolving"):
-        run = resolve(recipe, overrides, revision, settings=settings)
+        run = resolve(recipe, overrides, revision, settings=settings, variants=variants)
         board = Board(run, stage_names(run, settings), Storage(settings.store_uri))
     name = str(run.info()["recipe"])
-    console.print(f"[bold]kd-pipelines[/]  recipe [bold]{name}[/]  run {run.id}", highlight=False)
+    shown = " + ".join([name, *variants])
+    console.print(f"[bold]kd-pipelines[/]  recipe [bold]{shown}[/]  run {run.id}", highlight=False)
     log = run.local_path(f"logs/{way}.log") or settings.home / "logs" / f"{run.id}.{way}.log"
     try:
-        status = _work(way, recipe or name, overrides, revision, board, log, console, settings)
+        command = airflow_run.command(recipe or name, overrides, revision, run.id, variants)
+        status = _work(way, command, board, log, console, settings)
     except RunInterruptedError as stop:
         return _interrupted(stop, run, console, settings)
     if status:
@@ -67,21 +75,15 @@ def launch(
     return 0
 
 
-def _work(
-    way: Way,
-    recipe: str,
-    overrides: Sequence[str],
-    revision: str | None,
-    board: Board,
-    log: Path,
-    console: Console,
-    settings: Settings,
-) -> int:
-    """Start the processes one after another and draw; the exit status of the first that fails, else 0."""
+def _work(way: Way, airflow: Sequence[str], board: Board, log: Path, console: Console, settings: Settings) -> int:
+    """Start the processes one after another and draw; the exit status of the first that fails, else 0.
+
+    `airflow`: the words that run the recipe's DAG.
+    """
     if way == "airflow":
         with console.status("preparing Airflow's database"):
             airflow_run.migrate(settings)
-        steps = [airflow_run.command(recipe, overrides, revision, board.run.id)]
+        steps = [list(airflow)]
         starting = "starting Airflow"
     else:
         modules = ("kd_ops.repro", *CLOSING)

@@ -1,4 +1,9 @@
-"""params.yaml + recipe + overrides → validated params. Nothing is written here."""
+"""params.yaml + recipe + variants + overrides → validated params. Nothing is written here.
+
+A variant (recipes/variants/NAME.yaml) is laid over any recipe: the baselines that distillation is compared with, by
+other params of the same stages. It may say `teachers: 2` for the first two of the recipe's list, and
+`live_teacher: first` for the first pre-training teacher.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,9 @@ from kd_core.config.base import check_name, parse
 from kd_core.config.params import Params
 from kd_core.runtime.errors import ParamsError
 
+FIRST = "first"
+"""Stands for the first pre-training teacher; therefore no teacher's name."""
+
 
 def recipe_path(recipe: str | Path | None, project: Path) -> Path | None:
     """File of a recipe: a path, or a name in recipes/; None takes the one that params.yaml names, if there is one."""
@@ -22,30 +30,60 @@ def recipe_path(recipe: str | Path | None, project: Path) -> Path | None:
     if str(recipe).endswith((".yaml", ".yml")):
         return Path(recipe).expanduser()
     check_name(str(recipe), "recipe")
-    path = project / "recipes" / f"{recipe}.yaml"
+    return _named_file(project / "recipes", recipe, "recipe")
+
+
+def variant_path(variant: str, project: Path) -> Path:
+    """File of a variant. Raises ParamsError listing those that there are."""
+    check_name(variant, "variant")
+    return _named_file(project / "recipes" / "variants", variant, "variant")
+
+
+def _named_file(folder: Path, name: str | Path, what: str) -> Path:
+    path = folder / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
-        raise ParamsError(f"recipe {recipe!r}: there is no {path}; there are {known}")
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
+        raise ParamsError(f"{what} {name!r}: there is no {path}; there are {known}")
     return path
 
 
-def merged_params(project: Path, recipe: Path | None, overrides: Sequence[str], revision: str | None) -> Params:
+def merged_params(
+    project: Path,
+    recipe: Path | None,
+    overrides: Sequence[str],
+    revision: str | None,
+    variants: Sequence[str] = (),
+) -> Params:
     """The whole params, defaults filled in. Raises ParamsError naming every wrong key.
 
-    Teachers that no stage names are left out: a recipe with teachers of its own does not train the default ones.
+    Teachers that no stage names are left out: a recipe with teachers of its own does not train the default ones. A
+    variant leaves none out: its student may learn from fewer, and is compared with all that the recipe has. Where no
+    stage names any, all that are declared are what the student is compared with.
     """
+    params = _params(project, recipe, overrides, revision, variants)
+    named = _named_teachers(params)
+    if variants:
+        named |= _named_teachers(_params(project, recipe, overrides, revision, ()))
+    kept = {name: teacher for name, teacher in params.teachers.items() if name in named}
+    return params.model_copy(update={"teachers": kept or params.teachers})
+
+
+def _params(
+    project: Path, recipe: Path | None, overrides: Sequence[str], revision: str | None, variants: Sequence[str]
+) -> Params:
     values = _read(project / "params.yaml")
     if recipe is not None:
         values = merge(values, _recipe(recipe))
+    for name in variants:
+        values = merge(values, _read(variant_path(name, project)))
     for override in overrides:
         values = merge(values, _checked(_override(override)))
     if "resolved" in values:
         raise ParamsError("resolved: written at the start of a run, never by hand; remove it")
     if revision is not None:
         _set_revision(values, revision)
-    params = parse(Params, values, "")
-    named = _named_teachers(params)
-    return params.model_copy(update={"teachers": {n: t for n, t in params.teachers.items() if n in named}})
+    _name_first_teacher(values)
+    return parse(Params, values, "")
 
 
 def _recipe(path: Path) -> dict[str, Any]:
@@ -74,14 +112,38 @@ def _named_teachers(params: Params) -> set[str]:
     return {*params.pretrain.teachers, *params.finetune.teachers, params.pretrain.live_teacher}
 
 
+def _name_first_teacher(values: dict[str, Any]) -> None:
+    """`pretrain.live_teacher: first` → the name."""
+    stage = values.get("pretrain")
+    if not isinstance(stage, dict) or stage.get("live_teacher") != FIRST:
+        return
+    if not stage.get("teachers"):
+        raise ParamsError(f"pretrain.live_teacher: {FIRST}, but pretrain.teachers is empty; name a teacher, or `none`")
+    values["pretrain"] = {**stage, "live_teacher": stage["teachers"][0]}
+
+
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid over `base`, mappings key by key; a mapping of another `kind` replaces the former one whole."""
+    """`over` laid over `base`, mappings key by key; a mapping of another `kind` replaces the former one whole.
+
+    `teachers: N` over a list of teachers takes its first N. Raises ParamsError if there are fewer.
+    """
     result = dict(base)
     for key, value in over.items():
         before = result.get(key)
-        both = isinstance(before, Mapping) and isinstance(value, Mapping)
-        result[key] = merge(before, value) if both and _same_kind(before, value) else value  # type: ignore[arg-type]
+        if isinstance(before, Mapping) and isinstance(value, Mapping) and _same_kind(before, value):
+            result[key] = merge(before, value)
+        elif key == "teachers" and isinstance(before, list) and type(value) is int:
+            result[key] = _first(before, value)
+        else:
+            result[key] = value
     return result
+
+
+def _first(teachers: list[Any], count: int) -> list[Any]:
+    if not 0 <= count <= len(teachers):
+        known = ", ".join(map(str, teachers)) or "none"
+        raise ParamsError(f"teachers: the first {count} are asked for, but the recipe names {known}")
+    return teachers[:count]
 
 
 def _same_kind(before: Any, value: Any) -> bool:

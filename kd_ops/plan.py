@@ -39,11 +39,12 @@ def plan(
     overrides: Sequence[str] = (),
     revision: str | None = None,
     settings: Settings | None = None,
+    variants: Sequence[str] = (),
 ) -> list[StagePlan]:
     """The stages in topological order, for the words that would start a run."""
     settings = settings or Settings()
     path = recipe_path(recipe, settings.project)
-    params = merged_params(settings.project, path, overrides, revision)
+    params = merged_params(settings.project, path, overrides, revision, variants)
     runs = [run for run in list_runs(settings) if run.info().get("recipe") == params.recipe]
     return plan_document(resolved_document(params, settings, path, code=None), runs, settings)
 

@@ -44,17 +44,24 @@ def resolve(
     revision: str | None = None,
     name: str | None = None,
     settings: Settings | None = None,
+    variants: Sequence[str] = (),
 ) -> Run:
     """A run that is ready for its first stage.
 
-    `recipe` is a name in recipes/ or a file. `name` names the run's folder; a run that exists under it is returned if
-    it was asked for with the same words, so that a scheduler may try again. Raises ParamsError before anything is
+    `recipe` is a name in recipes/ or a file; `variants` are names in recipes/variants/, later ones over earlier ones.
+    `name` names the run's folder; a run that exists under it is returned if it was asked for with the same words, so
+    that a scheduler may try again. Raises ParamsError before anything is
     written, InvalidDataError for data that is not there, TryAgainError for a place that does not answer.
     """
     settings = settings or Settings()
     path = recipe_path(recipe, settings.project)
-    params = merged_params(settings.project, path, overrides, revision)
-    request = {"recipe": _shown(path, settings), "overrides": list(overrides), "revision": revision}
+    params = merged_params(settings.project, path, overrides, revision, variants)
+    request = {
+        "recipe": _shown(path, settings),
+        "variants": list(variants),
+        "overrides": list(overrides),
+        "revision": revision,
+    }
     run = Run.named(_run_name(name, params.recipe), settings)
     if run.exists():
         if run.info().get("request") != request:
@@ -149,6 +156,7 @@ def _about(run: Run, params: Params, request: dict[str, Any], settings: Settings
     return {
         "run": run.id,
         "recipe": params.recipe,
+        "variants": request["variants"],
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "git": git_state(settings.project),
         "request": request,
@@ -182,6 +190,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line; the answer goes as JSON to the file that is named, or to standard output. The exit status."""
     parser = argparse.ArgumentParser(prog="python -m kd_ops.resolve", description="Start a run.")
     parser.add_argument("--recipe", help="a name in recipes/ or a file")
+    parser.add_argument(
+        "--variant", dest="variants", action="append", default=[], help="a name in recipes/variants/, repeatable"
+    )
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--revision", help="of the data sets; as the recipe says by default")
     parser.add_argument("--run", help="the run's name; a new one by default")
@@ -189,7 +200,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
 
     def start() -> None:
-        said = json.dumps(answer(resolve(options.recipe, options.overrides, options.revision, options.run)))
+        asked = (options.recipe, options.overrides, options.revision, options.run)
+        said = json.dumps(answer(resolve(*asked, variants=options.variants)))
         if options.answer is None:
             print(said)
         else:

@@ -56,9 +56,8 @@ def describe(run: Run, settings: Settings) -> dict[str, Any]:
 def print_run(console: Console, run: Run, settings: Settings) -> None:
     """The run for a person: its stages, then the closing summary."""
     info = run.info()
-    console.print(
-        f"[bold]run {run.id}[/]  recipe {info.get('recipe', '?')}  {info.get('created', '')}", highlight=False
-    )
+    recipe = " + ".join([info.get("recipe", "?"), *info.get("variants", [])])
+    console.print(f"[bold]run {run.id}[/]  recipe {recipe}  {info.get('created', '')}", highlight=False)
     board = Board(run, stage_names(run, settings), Storage(settings.store_uri))
     board.poll()
     for view in board.stages.values():

@@ -68,6 +68,7 @@ def run_tags(run: Run, outs: Outs) -> dict[str, str]:
     tags = {
         "kd.run": run.id,
         "kd.recipe": info.get("recipe"),
+        "kd.variants": ", ".join(info.get("variants") or []) or None,
         "kd.git_sha": git.get("sha"),
         "kd.git_dirty": git.get("dirty"),
         "kd.data_revision": dataset.get("revision"),

@@ -20,7 +20,7 @@ from kd_core.config.student import StudentParams
 from kd_core.config.teachers import TeacherParams
 from kd_core.config.training import FinetuneParams, PretrainParams, SelfDistillParams
 
-RESERVED_NAMES = {"none": "no live teacher", "gold": "the decoder of the gold labels"}
+RESERVED_NAMES = {"none": "no live teacher", "gold": "the decoder of the gold labels", "first": "the first of a list"}
 """Names that no teacher may have, and what they stand for."""
 
 

@@ -342,9 +342,15 @@ def raising(error: Exception) -> Callable[[], None]:
 
 
 def test_airflow_gets_the_words_of_the_user(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = airflow_run.command("route", ["a.b=1", 'c="x y"'], "1.43.0", "run-1")
+    words = airflow_run.command("route", ["a.b=1", 'c="x y"'], "1.43.0", "run-1", ["tkd", "self_attention"])
     assert words[1:6] == ["-m", "airflow", "dags", "test", "distill__route"]
-    assert json.loads(words[-1]) == {"overrides": ["a.b=1", 'c="x y"'], "revision": "1.43.0", "run": "run-1"}
+    variants = {"variants": ["tkd", "self_attention"]}
+    assert json.loads(words[-1]) == {
+        **variants,
+        "overrides": ["a.b=1", 'c="x y"'],
+        "revision": "1.43.0",
+        "run": "run-1",
+    }
     environment = airflow_run.environment(settings)
     assert environment["AIRFLOW_HOME"] == str(settings.home / "airflow")
     assert environment["AIRFLOW__CORE__DAGS_FOLDER"] == str(PROJECT / "dags")

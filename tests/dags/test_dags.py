@@ -99,6 +99,8 @@ def test_dag_files_import_nothing_heavy() -> None:
         ({"overrides": ["finetune.alpha=0.5"]}, True),
         ({"overrides": ["no equals sign"]}, False),
         ({"overrides": "finetune.alpha=0.5"}, False),
+        ({"variants": ["tkd", "self_attention"]}, True),
+        ({"variants": ["../elsewhere"]}, False),
         ({"revision": "1.43.117"}, True),
         ({"run": "weekly-2026-11-23"}, True),
         ({"run": "../elsewhere"}, False),

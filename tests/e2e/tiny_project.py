@@ -16,7 +16,7 @@ import yaml
 from tests.code.tiny import FILLER, LABELS, TOPICS, tiny_base
 from tests.conftest import PROJECT
 
-CODE = ("kd_core", "components", "kd_ops", "dags", "teachers", "dvc.yaml", "params.yaml", ".dvcignore")
+CODE = ("kd_core", "components", "kd_ops", "dags", "teachers", "scores", "dvc.yaml", "params.yaml", ".dvcignore")
 LETTERS = [chr(code) for code in range(ord("a"), ord("z") + 1)]
 
 
@@ -83,7 +83,7 @@ def make(root: Path) -> Path:
     tiny_base(root / "base", layers=3, hidden=32)
     toy_rows(700, seed=1).to_csv(root / "labelled.csv", index=False)
     toy_rows(400, seed=2, labelled=False)[["sentence"]].to_csv(root / "texts.csv", index=False)
-    (project / "recipes").mkdir()
+    shutil.copytree(PROJECT / "recipes" / "variants", project / "recipes" / "variants")
     (project / "recipes" / "tiny.yaml").write_text(yaml.safe_dump(recipe(root)), encoding="utf-8")
     return project
 

@@ -1,0 +1,56 @@
+"""What Airflow maps the teacher stages over, also where a variant leaves some of them without any teacher."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from tests.conftest import PROJECT
+
+pytest.importorskip("airflow")
+
+ANSWER = {
+    "run": "r",
+    "run_uri": "runs/r",
+    "teachers": ["deep", "shallow"],
+    "pretraining_teachers": [],
+    "reference_teachers": ["deep"],
+}
+
+
+@pytest.fixture(scope="module")
+def database() -> None:
+    from airflow.utils.db import initdb
+
+    initdb()
+
+
+@pytest.mark.slow
+def test_a_stage_mapped_over_no_teacher_is_skipped_and_the_rest_runs(
+    database: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`kd run --variant mkd`: nothing is scored for pre-training, and everything after it still runs."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    from dags import runners
+
+    started: list[list[str]] = []
+
+    def process(operator: Any, words: Sequence[str]) -> str:
+        started.append([operator.module, *words])
+        return json.dumps(ANSWER)
+
+    monkeypatch.setattr(runners.ProcessOperator, "run_process", process)
+    dag = DagBag(PROJECT / "dags").dags["distill__route"]
+    run = dag.test(run_conf={"variants": ["mkd"], "run": "r"})
+    assert run.state == "success"
+    resolve, *others = started
+    assert resolve == ["kd_ops.resolve", "--recipe", "route", "--run", "r", "--variant", "mkd"]
+    stages = [words[-1] for words in others if words[0] == "kd_ops.bridge"]
+    assert not [stage for stage in stages if stage.startswith("score_pretraining")]
+    assert [stage for stage in stages if stage.startswith("score_reference")] == ["score_reference@deep"]
+    assert {"teach@deep", "teach@shallow", "pretrain", "finetune", "report"} <= set(stages)
+    assert others[-1][0] == "kd_ops.promote"
