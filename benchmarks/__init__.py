@@ -1,1 +1,1 @@
-"""Measurements that docs/benchmarks.md reports; each runs alone: `python -m benchmarks.NAME --help`."""
+"""Measurements of the project against its baselines and its peers; each module is one command."""

@@ -105,7 +105,7 @@ def check_stage_name(name: str) -> str:
 
 
 def _inside(path: str, folder: str) -> bool:
-    return PurePosixPath(path).is_relative_to(folder)
+    return path == folder or path.startswith(f"{folder}/")
 
 
 def _stage(name: str, definition: dict[str, Any]) -> Stage:

@@ -74,10 +74,14 @@ def compute(graph: Graph, name: str, folder: Path, locks: dict[str, Fragment], o
 
 def read_params(folder: Path, stage: Stage) -> dict[str, Any]:
     """The params that the stage lists, by dotted key. Raises ParamsError naming a missing one."""
-    document = from_yaml((folder / "params.yaml").read_bytes())
+    return listed_params(from_yaml((folder / "params.yaml").read_bytes()), stage)
+
+
+def listed_params(document: dict[str, Any], stage: Stage) -> dict[str, Any]:
+    """As `read_params`, of a document that has been read."""
     values = {}
     for key in stage.params:
-        value = document
+        value: Any = document
         for part in key.split("."):
             if not isinstance(value, dict) or part not in value:
                 raise ParamsError(f"{stage.name} needs the params {key!r}, which this run has not resolved")

@@ -53,11 +53,6 @@ def test_tmkd_is_what_a_recipe_does_by_itself() -> None:
     assert values("tmkd") == values()
 
 
-def test_alone_trains_as_the_baseline_of_that_name_does() -> None:
-    found = values("alone")
-    assert found["finetune"]["optimisation"] == found["baseline"]["optimisation"]
-
-
 def test_self_attention_is_added_to_another_variant_and_takes_its_first_teacher() -> None:
     found = values("tkd", "self_attention", overrides=["pretrain.teachers=[minilm_l4]"])
     assert found["pretrain"]["live_teacher"] == "minilm_l4"

@@ -1,0 +1,241 @@
+"""The comparison of distillation with its baselines, on a toy task: what is computed, how often, and what is said."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from benchmarks import datasets, quality, workbench
+from benchmarks.arms import Arm, Setting
+from benchmarks.progress import Board
+from benchmarks.workbench import Workbench
+from kd_core.rows import read_rows
+from kd_core.runtime.errors import ParamsError
+from kd_core.scoring import score as scoring
+from tests.code.tiny import tiny_base
+from tests.e2e.tiny_project import optimisation, recipe, toy_rows
+
+ARMS = "alone,tfidf,one_o_one,m_o_m,mkd,tmkd,tmkd:finetune.decoder_weights=fitted"
+TRAIN = 90
+TEXTS = 120
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the recipe of a toy task."""
+    folder = tmp_path_factory.mktemp("toy")
+    tiny_base(folder / "base", layers=2, hidden=16)
+    toy_rows(400, seed=1).to_csv(folder / "labelled.csv", index=False)
+    toy_rows(TEXTS, seed=2, labelled=False)[["sentence"]].to_csv(folder / "texts.csv", index=False)
+    values = recipe(folder)
+    values["data"]["reference"]["split"] = {"train": TRAIN, "valid": 60, "calibration": 30, "test": 120}
+    for teacher in values["teachers"].values():
+        teacher["fine_tune"] = optimisation(2, seed=1)
+    values["pretrain"]["optimisation"] = values["baseline"]["optimisation"] = optimisation(1, patience=None)
+    values["finetune"] = {"teachers": ["deep", "shallow"], "optimisation": optimisation(1, patience=None)}
+    values["self_distill"] = {"width": 8, "optimisation": optimisation(1)}
+    (folder / "toy.yaml").write_text(yaml.safe_dump(values))
+    return folder
+
+
+def words(root: Path, *more: str) -> list[str]:
+    short = ["-S", "finetune.optimisation.epochs=1", "-S", "finetune.optimisation.patience=null"]
+    where = ["--data", str(root / "toy.yaml"), "--work", str(root / "work"), "--resamples", "200"]
+    return [*where, "--variants", ARMS, "--seeds", "1,2", "--exits", "tmkd", "--reference", "mkd", *short, *more]
+
+
+@pytest.fixture(scope="module")
+def first(root: Path) -> tuple[dict[str, Any], Counter[str], Counter[str]]:
+    """The first call: its result, the texts that each teacher was asked about, the stages that were computed."""
+    asked: Counter[str] = Counter()
+    computed: Counter[str] = Counter()
+    forward, call = scoring._logits, workbench._call
+
+    def count_texts(teacher: Any, encoded: Any, indices: Any) -> Any:
+        asked[teacher.name] += len(indices)
+        return forward(teacher, encoded, indices)
+
+    def count_stages(command: str) -> None:
+        computed[" ".join(command.split()[2:])] += 1
+        call(command)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "_logits", count_texts)
+        patch.setattr(workbench, "_call", count_stages)
+        assert quality.main(words(root)) == 0
+    result = json.loads((root / "work" / "results" / "toy-recipe.json").read_text())
+    return result, asked, computed
+
+
+def test_teachers_are_trained_and_asked_once_for_all_arms_and_seeds(first: Any, root: Path) -> None:
+    _, asked, computed = first
+    counts = first[0]["results"][0]["data"]["counts"]
+    texts = counts["train"] + counts["valid"] + counts["unlabelled"] + TEXTS
+    assert asked == {"deep": texts, "shallow": texts}
+    assert computed["components.teach deep"] == computed["components.teach shallow"] == 1
+    assert computed["components.score reference deep"] == computed["components.score pretraining shallow"] == 1
+    assert computed["components.validate reference"] == 1
+
+
+def test_stages_that_arms_have_in_common_are_computed_once_a_seed(first: Any) -> None:
+    _, _, computed = first
+    # An untrained student for all arms without stage one, one pre-trained by both teachers; two seeds of each.
+    assert computed["components.pretrain"] == 4
+    # alone, one_o_one with each teacher, mkd, tmkd, tmkd with fitted decoder weights: two seeds of each.
+    assert computed["components.finetune"] == 12
+    assert computed["components.self_distill"] == computed["components.export"] == 2
+    assert computed["components.baseline"] == 1
+
+
+def test_a_second_call_computes_nothing(
+    first: Any, root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(command: str) -> None:
+        raise AssertionError(f"computed again: {command}")
+
+    monkeypatch.setattr(workbench, "_call", refuse)
+    monkeypatch.setattr("benchmarks.predictions._answers", refuse)
+    assert quality.main(words(root)) == 0
+    again = json.loads((root / "work" / "results" / "toy-recipe.json").read_text())
+    assert again == first[0]
+    assert "## toy, all labels a class" in capsys.readouterr().out
+
+
+def test_what_is_said(first: Any, root: Path) -> None:
+    result = first[0]["results"][0]
+    lines = {line["name"]: line for line in result["lines"]}
+    expected = {"teacher deep", "teacher shallow", *ARMS.split(","), "tmkd with exits"}
+    assert set(lines) == expected
+    assert (lines["m_o_m"]["students"], lines["tmkd"]["students"], lines["tfidf"]["students"]) == (2, 1, 0)
+    assert lines["tmkd"]["minus_reference"] is not None
+    assert lines["mkd"]["minus_reference"] is None
+    assert {"tmkd > mkd", "mkd ≥ m_o_m", "tmkd ≥ 99% of best teacher"} <= {f["claim"] for f in result["findings"]}
+    assert set(result["exits"]["tmkd"]["accuracy"]) == {"1", "2"}
+    for line in lines.values():
+        for file in line["files"]:
+            table = pd.read_parquet(file)
+            assert len(table) == result["data"]["counts"]["test"]
+            assert len(table["probabilities"].iloc[0]) == 3
+    assert len(lines["m_o_m"]["files"]) == 4
+    markdown = (root / "work" / "results" / "toy-recipe.md").read_text()
+    assert "python -m benchmarks.quality" in markdown
+    assert result["data"]["hash"][:16] in markdown
+
+
+def test_what_was_thrown_away_is_computed_again_only_where_it_is_read(first: Any, root: Path) -> None:
+    assert not list((root / "work" / "cache").glob("*/outs/models/finetune"))
+    bench = Workbench(root / "work", Board())
+    short = ("finetune.optimisation.epochs=1", "finetune.optimisation.patience=null")
+    run = Setting(bench, root / "toy.yaml", short).run(Arm.parse("mkd"), 1, ["finetune"])
+    assert bench.computed == []
+    assert run.path("models/finetune").is_dir()
+    assert bench.computed == ["pretrain", "update", "finetune"]
+
+
+def test_a_changed_param_computes_what_depends_on_it(first: Any, root: Path) -> None:
+    bench = Workbench(root / "work", Board())
+    setting = Setting(bench, root / "toy.yaml", ("finetune.optimisation.patience=null", "finetune.alpha=0.9"))
+    setting.run(Arm.parse("mkd"), 1, ["finetune"])
+    assert bench.computed[-1] == "finetune"
+    assert set(bench.computed) <= {"pretrain", "update", "finetune"}, "the first two if their content was thrown away"
+
+
+def test_a_learning_curve_has_a_table_of_its_own(root: Path, first: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    more = ["--variants", "tfidf", "--exits", "", "--labels-per-class", "10,all", "--name", "curve"]
+    assert quality.main(words(root, *more)) == 0
+    printed = capsys.readouterr().out
+    assert "### Learning curve" in printed
+    results = json.loads((root / "work" / "results" / "curve.json").read_text())["results"]
+    assert [each["data"]["counts"]["train"] for each in results] == [30, TRAIN]
+    assert results[0]["data"]["counts"]["test"] == results[1]["data"]["counts"]["test"]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--variants", "tmdk"], "there are .*tmkd"),
+        (["--variants", "m_o_m+self_attention"], "stand alone"),
+        (["--labels-per-class", "few"], "numbers above 0"),
+        (["--data", "nothing"], "public data sets: banking77"),
+        (["-S", "finetune.alhpa=1"], "did you mean 'alpha'"),
+    ],
+)
+def test_wrong_words_end_with_64(
+    root: Path, tmp_path: Path, more: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert quality.main([*words(root), "--work", str(tmp_path), *more]) == 64
+    assert re.search(said, capsys.readouterr().err)
+
+
+# Public data sets in miniature
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "shared"
+    labels = ["lost card", "exchange"]
+    for name, count in (("train", 80), ("test", 10)):
+        path = folder / "banking77" / f"{name}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="") as file:
+            rows = [(f'{name} "text" {i}, x{i} y{i} z{i}', labels[i % 2]) for i in range(count)]
+            csv.writer(file).writerows([("text", "category"), *rows])
+    (folder / "banking77" / "categories.json").write_text(json.dumps(labels))
+    (folder / "sst2").mkdir()
+    for name in ("train", "dev", "test"):
+        lines = [f"{i % 2} {name} crème x{i} y{i} z{i} ." for i in range(60 if name == "train" else 9)]
+        data = "\n".join(lines).encode("utf-8" if name == "dev" else "latin-1")
+        (folder / "sst2" / f"stsa.binary.{name}").write_bytes(data + b"\n")
+    (folder / "rte").mkdir()
+    for name, count in (("train", 60), ("dev", 8)):
+        rows = [
+            f'{i}\t{name} a "quoted" x{i}\tsecond {i} y{i} z{i}\t{"not_" * (i % 2)}entailment' for i in range(count)
+        ]
+        (folder / "rte" / f"{name}.tsv").write_text("\n".join(["index\tsentence1\tsentence2\tlabel", *rows]) + "\n")
+    monkeypatch.setenv("KD_SHARED_DATA", str(folder))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "test", "first", "labels"),
+    [
+        ("banking77", 80, 10, ('test "text" 0, x0 y0 z0', "lost card"), {"lost card", "exchange"}),
+        ("sst2", 60, 9, ("test crème x0 y0 z0 .", "negative"), {"negative", "positive"}),
+        ("rte", 60, 8, ('dev a "quoted" x0', "entailment"), {"entailment", "not_entailment"}),
+    ],
+)
+def test_a_public_test_split_is_kept_whole_and_stage_one_reads_training_texts(
+    name: str, train: int, test: int, first: tuple[str, str], labels: set[str], shared: Path, tmp_path: Path
+) -> None:
+    bench = Workbench(tmp_path / "work", Board())
+    split = [f"data.reference.split.{part}=12" for part in ("valid", "calibration")]
+    more = ["pretrain.teachers=1", "finetune.teachers=1", *split]
+    run = bench.run(datasets.recipe_of(name, bench.folder), more, [], ["ingest"])
+    rows = read_rows(run.path("data/raw/reference") / "test.parquet")
+    assert len(rows) == test
+    assert first in set(zip(rows["text"], rows["label"], strict=True))
+    assert set(rows["label"]) == labels
+    assert ("text_pair" in rows.columns) == (name == "rte")
+    texts = read_rows(run.path("data/raw/pretraining") / "unlabelled.parquet")
+    assert len(texts) == train
+    assert texts["label"].isna().all()
+    assert texts["text"].str.startswith("train").all()
+
+
+def test_without_the_folder_of_public_data_it_is_said_what_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KD_SHARED_DATA", raising=False)
+    with pytest.raises(ParamsError, match="KD_SHARED_DATA"):
+        datasets.recipe_of("sst2", tmp_path)
+    monkeypatch.setenv("KD_SHARED_DATA", str(tmp_path))
+    with pytest.raises(ParamsError, match="sst2: not there"):
+        datasets.recipe_of("sst2", tmp_path)
