@@ -1,4 +1,4 @@
-"""`kd`, the command line: run, repro, plan, show, predict, rollback, gc."""
+"""`kd`, the command line: run, repro, plan, show, checkout, predict, rollback, gc."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def run(
 def repro(
     recipe: Recipe = None, variants: Variants = None, overrides: Overrides = None, revision: Revision = None
 ) -> None:
-    """Run the same stages through plain DVC, without Airflow; the cache is the same."""
+    """Run the same stages one after another on this machine, without Airflow; the cache is the same."""
     from kd_ops.launch import launch
 
     raise typer.Exit(launch("repro", recipe, overrides or [], revision, Console(), Settings(), variants or []))
@@ -79,6 +79,22 @@ def show(
         print(json.dumps(describe(found, settings), indent=1, ensure_ascii=False))
     else:
         print_run(Console(), found, settings)
+
+
+@app.command()
+def checkout(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="Name of a run.")],
+    folder: Annotated[Path | None, typer.Argument(help="A new folder; default: the run's name.")] = None,
+) -> None:
+    """Lay a run out as a folder for DVC's own commands: dvc dag, dvc metrics show, dvc pull, dvc status."""
+    from kd_ops.checkout import checkout as lay_out
+    from kd_ops.show import find_run
+
+    settings = Settings()
+    run = find_run(name, settings)
+    target = folder or Path(run.id)
+    lay_out(run, target, settings)
+    Console().print(f"run {run.id} stands in {target}; `dvc pull` there brings its data", highlight=False)
 
 
 @app.command()

@@ -18,6 +18,9 @@ from kd_core.runtime.errors import TryAgainError
 from kd_ops.code_snapshot import Code, place
 from kd_ops.settings import Settings
 
+LINKS = "reflink,hardlink,copy"
+"""How inputs come into the folder of a stage, which may not write into them."""
+
 _CONFIG = """\
 [core]
     no_scm = true
@@ -28,19 +31,20 @@ _CONFIG = """\
     site_cache_dir = {site}
 [cache]
     dir = {cache}
-    type = "reflink,hardlink,copy"
+    type = "{links}"
 ['remote "store"']
     url = {remote}
 """
 
 
-def fill(folder: Path, settings: Settings, params: bytes, code: Code) -> None:
-    """Write code, params.yaml and .dvc/config into `folder`."""
+def fill(folder: Path, settings: Settings, params: bytes, code: Code, links: str) -> None:
+    """Write code, params.yaml and .dvc/config into `folder`; `links`: how DVC brings files there from its cache."""
     place(code, folder)
     (folder / "params.yaml").write_bytes(params)
     dvc = folder / ".dvc"
     (dvc / "tmp").mkdir(parents=True)
-    config = _CONFIG.format(site=dvc / "site", cache=settings.cache_dir, remote=f"{settings.store_uri}/dvc")
+    remote = f"{settings.store_uri}/dvc"
+    config = _CONFIG.format(site=dvc / "site", cache=settings.cache_dir, links=links, remote=remote)
     (dvc / "config").write_text(config, encoding="utf-8")
 
 
@@ -60,7 +64,7 @@ def workspace(settings: Settings, params: bytes, code: Code) -> Iterator[Path]:
     try:
         fcntl.flock(alive, fcntl.LOCK_EX)
         folder.mkdir()
-        fill(folder, settings, params, code)
+        fill(folder, settings, params, code, LINKS)
         yield folder
     finally:
         _remove(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from kd_core.config.params import Params
+from kd_core.runtime.errors import ParamsError, TryAgainError
 from kd_core.runtime.storage import Storage
-from kd_ops import machine, provenance
-from kd_ops.code_snapshot import code_of
+from kd_ops import inputs, machine, provenance
+from kd_ops.checkout import checkout
 from kd_ops.documents import to_yaml
 from kd_ops.objects import Objects, object_name
 from kd_ops.runs import Run, StageRecord
 from kd_ops.stage_run import run_stage
-from kd_ops.workspace import fill
 from tests.miniature import STAGES, Miniature
 
 
@@ -227,24 +228,43 @@ def test_two_runs_at_once_on_one_machine_do_not_disturb_each_other(mini: Miniatu
 
 def test_plain_dvc_finds_a_finished_run_up_to_date(mini: Miniature, tmp_path: Path) -> None:
     """One graph, two runners: the bridge's lock fragments are what DVC itself would have written."""
-    run = mini.run("first")
+    run, folder = mini.run("first"), tmp_path / "plain"
     compute(mini, run)
-    folder = tmp_path / "plain"
-    folder.mkdir()
-    fill(folder, mini.settings(), run.params_document(), code_of(run, mini.settings()))
-    (folder / "dvc.lock").write_bytes(to_yaml({"schema": "2.0", "stages": run.locks()}))
+    (mini.project / "kd_core/numbers.py").write_text("edited since")
+    checkout(run, folder, mini.settings())
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
     def dvc(*words: str) -> str:
         command = [sys.executable, "-m", "dvc", *words]
         return subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True).stdout
 
+    assert json.loads(dvc("metrics", "show", "--json"))[""]["data"]["metrics.json"]["data"] == {"files": 2}
+    assert '"make@a" -> "join";' in dvc("dag", "--dot")
     dvc("pull")
     assert "up to date" in dvc("status")
+    assert (folder / "joined/all.txt").stat().st_nlink == 1, "whoever writes here must not write into the cache"
     (folder / "dvc.lock").unlink()
     shutil.rmtree(folder / "parts")
     dvc("pull", "--run-cache", "--allow-missing")
     assert "is cached" in dvc("repro", "make@a")
+
+
+def test_a_run_is_laid_out_whole_in_a_new_folder_or_not_at_all(mini: Miniature, tmp_path: Path) -> None:
+    rows, folder = tmp_path / "rows.csv", tmp_path / "plain"
+    rows.write_text("text")
+    address, _ = inputs.snapshot(rows, mini.store_uri)
+    list_machine(mini)
+    run = mini.run("first", join={"separator": address})
+    folder.mkdir()
+    checkout(run, folder, mini.settings())
+    assert (folder / address).read_text() == "text"
+    assert (folder / "machine.json").is_file()
+    with pytest.raises(ParamsError, match="not empty"):
+        checkout(run, folder, mini.settings())
+    shutil.rmtree(Path(mini.store_uri, address).parent)
+    with pytest.raises(TryAgainError):
+        checkout(run, tmp_path / "other", mini.settings())
+    assert not (tmp_path / "other").exists()
 
 
 def test_provenance_says_who_made_an_output_and_who_used_it(mini: Miniature) -> None:

@@ -388,6 +388,16 @@ def test_show_prints_json_that_parses(settings: Settings) -> None:
     assert isinstance(invoke("show", "two").exception, ParamsError)
 
 
+def test_a_run_is_laid_out_for_dvc(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finished_run(settings, "one")
+    monkeypatch.chdir(tmp_path)
+    assert invoke("checkout", "one").exit_code == 0
+    assert {"dvc.yaml", "dvc.lock", "params.yaml", ".dvc", "kd_core"} <= {path.name for path in Path("one").iterdir()}
+    assert isinstance(invoke("checkout", "one").exception, ParamsError)
+    assert invoke("checkout", "one", "elsewhere/one").exit_code == 0
+    assert isinstance(invoke("checkout", "none").exception, ParamsError)
+
+
 def test_predict_refuses_contradictions(tmp_path: Path) -> None:
     for question, said in {
         Question((), (), None, None, None, False): "give either texts, or --input",
