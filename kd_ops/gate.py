@@ -20,12 +20,27 @@ Booleans = npt.NDArray[np.bool_]
 Groups = npt.NDArray[np.str_]
 
 
+MEASURE_AGAIN = "run it with another `-S measure.round=N`; for the champion's timing, run its recipe so"
+
+
 class Verdict(StrEnum):
     """What happens to a challenger."""
 
     PROMOTE = "PROMOTE"
     HOLD = "HOLD"
     REJECT = "REJECT"
+
+
+@dataclass(frozen=True)
+class Speed:
+    """A model's latency and what it can be compared by; None for what was not measured."""
+
+    latency_ms: float | None
+    """Median at batch 1."""
+    relative: float | None
+    """Latency ÷ that of the reference workload that was timed in turns with the model."""
+    machine: str | None
+    """Fingerprint of the machine."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +54,7 @@ class Measured:
     best_teacher_accuracy: float
     speedup: float | None
     """Throughput ÷ that of the slowest teacher at the largest measured batch."""
-    latency_ms: float | None
-    """Median at batch 1."""
-    machine: str | None
-    """Fingerprint of the machine that measured it."""
+    speed: Speed
 
 
 @dataclass(frozen=True)
@@ -53,8 +65,7 @@ class Champion:
     weights: str
     labels: tuple[str, ...]
     correct: Booleans
-    latency_ms: float | None
-    machine: str | None
+    speed: Speed
 
 
 @dataclass(frozen=True)
@@ -66,8 +77,8 @@ class Decision:
     numbers: dict[str, float] = field(default_factory=dict)
 
 
-def check_floors(gate: GateParams, model: Measured) -> list[str]:
-    """The absolute floors that `model` breaks, in plain words; empty if it holds them all."""
+def check_quality(gate: GateParams, model: Measured) -> list[str]:
+    """The absolute floors of quality that `model` breaks, in plain words; empty if it holds them all."""
     broken = []
     if model.accuracy < gate.min_accuracy:
         broken.append(f"accuracy {model.accuracy:.1%} is below the floor of {gate.min_accuracy:.1%}")
@@ -75,15 +86,21 @@ def check_floors(gate: GateParams, model: Measured) -> list[str]:
     if share < gate.min_share_of_best_teacher:
         floor = gate.min_share_of_best_teacher
         broken.append(f"it reaches {share:.1%} of the best teacher's accuracy; the floor is {floor:.1%}")
+    return broken
+
+
+def check_speed(gate: GateParams, model: Measured) -> list[str]:
+    """The absolute floors of speed that `model` breaks, in plain words; empty if it holds them all."""
+    broken = []
     if model.speedup is None:
         broken.append("its speed-up over the slowest teacher was not measured")
     elif model.speedup < gate.min_speedup:
         broken.append(f"{model.speedup:.2f}× the slowest teacher's speed is below the floor of {gate.min_speedup:.2f}×")
     if gate.max_latency_ms is not None:
-        if model.latency_ms is None:
+        if model.speed.latency_ms is None:
             broken.append("its latency was not measured")
-        elif model.latency_ms > gate.max_latency_ms:
-            broken.append(f"median latency {model.latency_ms:.2f} ms is above {gate.max_latency_ms:.2f} ms")
+        elif model.speed.latency_ms > gate.max_latency_ms:
+            broken.append(f"median latency {model.speed.latency_ms:.2f} ms is above {gate.max_latency_ms:.2f} ms")
     return broken
 
 
@@ -104,21 +121,29 @@ def decide(
     """
     if champion is not None and set(champion.labels) != set(model.labels):
         return Decision(Verdict.REJECT, (_label_change(champion.labels, model.labels),))
-    if broken := check_floors(gate, model):
+    if broken := check_quality(gate, model):
         return Decision(Verdict.REJECT, tuple(broken))
+    slow = check_speed(gate, model)
     if champion is None:
-        return Decision(Verdict.PROMOTE, ("first version, and it holds every absolute floor",))
+        first = Decision(Verdict.PROMOTE, ("first version, and it holds every absolute floor",))
+        return _held_for_speed(slow, []) if slow else first
     if champion.weights == model.weights:
         same = f"identical: these are the weights of version {champion.version}, the champion"
         return Decision(Verdict.HOLD, (same,))
     quality = _compare(gate, correct, groups, champion)
-    speed, slower = _compare_speed(gate, model, champion)
-    verdict, reasons = quality.verdict, [*quality.reasons, speed]
+    verdict, reasons = quality.verdict, [*quality.reasons]
     if verdict is Verdict.PROMOTE and (worse := _worse_slices(gate, correct, groups, champion, slices or {})):
         verdict, reasons = Verdict.HOLD, [*worse, *reasons]
-    if verdict is not Verdict.REJECT and slower:
-        verdict, reasons = Verdict.REJECT, [f"too slow: {speed}", *reasons[:-1]]
-    return Decision(verdict, tuple(reasons), quality.numbers)
+    speed, slower = _compare_speed(gate, model.speed, champion.speed)
+    if verdict is not Verdict.REJECT and (slow or slower):
+        return _held_for_speed([*slow, *([speed] if slower else [])], reasons, quality.numbers)
+    return Decision(verdict, (*reasons, speed), quality.numbers)
+
+
+def _held_for_speed(slow: list[str], reasons: list[str], numbers: dict[str, float] | None = None) -> Decision:
+    """HOLD: a timing says something of the moment too, and can be taken again; answers cannot."""
+    again = f"speed not proven: {'; '.join(slow)}. If the machine was busy, measure again: {MEASURE_AGAIN}"
+    return Decision(Verdict.HOLD, (again, *reasons), numbers or {})
 
 
 def _worse_slices(
@@ -163,18 +188,22 @@ def _compare(gate: GateParams, correct: Booleans, groups: Groups, champion: Cham
     return Decision(Verdict.HOLD, (f"not shown to be within {margin}: {seen}",), numbers)
 
 
-def _compare_speed(gate: GateParams, model: Measured, champion: Champion) -> tuple[str, bool]:
+def _compare_speed(gate: GateParams, model: Speed, champion: Speed) -> tuple[str, bool]:
     """What there is to say about speed, and whether the challenger breaks the bound.
 
-    Latencies of different machines are not compared: the floor on the speed-up over the teachers, measured side by
-    side in one run, is what holds there.
+    The two were timed in two runs, on a machine that others may have used: what each took relative to the reference
+    workload of its own run is compared. Different machines are not: the floor on the speed-up over the teachers,
+    measured side by side in one run, is what holds there.
     """
-    if model.latency_ms is None or champion.latency_ms is None:
-        return "speed not compared with the champion's: a latency is missing", False
+    if not model.relative or not champion.relative:
+        return "speed not compared with the champion's: a relative latency is missing", False
     if model.machine is None or model.machine != champion.machine:
         return "speed not compared with the champion's: measured on another machine", False
-    slowdown = model.latency_ms / champion.latency_ms
-    text = f"latency {model.latency_ms:.2f} ms, {slowdown:.2f}× the champion's (at most {gate.max_slowdown:.2f}×)"
+    slowdown = model.relative / champion.relative
+    text = (
+        f"{slowdown:.2f}× the champion's latency (at most {gate.max_slowdown:.2f}×), each relative to the same "
+        "reference workload"
+    )
     return text, slowdown > gate.max_slowdown
 
 

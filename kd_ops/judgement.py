@@ -15,7 +15,7 @@ import pandas as pd
 from kd_core.config.base import parse
 from kd_core.config.evaluation import GateParams
 from kd_core.runtime.errors import InvalidDataError
-from kd_ops.gate import Booleans, Champion, Decision, Measured, Verdict, decide
+from kd_ops.gate import Booleans, Champion, Decision, Measured, Speed, Verdict, decide
 from kd_ops.outs import Outs, read_document
 from kd_ops.packing import STUDENT, TEST
 from kd_ops.register import student_speed
@@ -56,8 +56,7 @@ def measured(outs: Outs) -> Measured:
         accuracy=models[SERVED]["accuracy"],
         best_teacher_accuracy=max(teachers),
         speedup=speed["speedup"],
-        latency_ms=speed["latency_ms"],
-        machine=speed["machine"],
+        speed=Speed(speed["latency_ms"], speed["relative_latency"], speed["machine"]),
     )
 
 
@@ -85,14 +84,13 @@ def _champion(
     else:
         known = _stored_answers(version, examples, outs, client)
         correct = _computed_answers(version, examples, outs, settings) if known is None else known
-    latency = tags.get("kd.latency_ms")
+    latency, relative = (float(tags[key]) if key in tags else None for key in ("kd.latency_ms", "kd.relative_latency"))
     return Champion(
         version=str(version.version),
         weights=tags["kd.weights"],
         labels=labels,
         correct=correct,
-        latency_ms=float(latency) if latency else None,
-        machine=tags.get("kd.machine"),
+        speed=Speed(latency, relative, tags.get("kd.machine")),
     )
 
 

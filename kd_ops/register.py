@@ -54,6 +54,8 @@ def register(run: Run, settings: Settings) -> Registered:
         created = found is None
         if found is None:
             found = _create(client, name, run, outs, settings)
+        else:
+            _renew_speed(client, found, outs)
     aliases = tuple(client.get_model_version(name, str(found.version)).aliases)
     registered = Registered(name, str(found.version), aliases, created)
     update_result(run, model={"name": name, "version": registered.version, "aliases": list(aliases)})
@@ -105,12 +107,26 @@ def version_tags(run: Run, outs: Outs) -> dict[str, str]:
         "kd.test_hash": evaluated.get("test", {}).get("hash", ""),
     }
     tags |= {f"kd.metric.{key}": f"{value:.6g}" for key, value in tracked_values.metrics(quality).items()}
+    return tags | _speed_tags(outs)
+
+
+def _speed_tags(outs: Outs) -> dict[str, str]:
     speed = student_speed(read_document(outs, "measure/metrics.json"))
-    return tags | {f"kd.{key}": str(value) for key, value in speed.items() if value is not None}
+    return {f"kd.{key}": str(value) for key, value in speed.items() if value is not None}
+
+
+def _renew_speed(client: Any, known: Any, outs: Outs) -> None:
+    """The newest timing of a version counts, so that a doubtful one can be replaced; another machine's does not."""
+    tags = _speed_tags(outs)
+    if tags.get("kd.machine") == known.tags.get("kd.machine"):
+        for key, value in tags.items():
+            client.set_model_version_tag(known.name, str(known.version), key, value)
 
 
 def student_speed(measured: dict[str, Any]) -> dict[str, Any]:
-    """machine (fingerprint), latency_ms (median at batch 1) and speedup (at the largest batch) of the student."""
+    """machine (fingerprint), latency_ms (median at batch 1), relative_latency (the same ÷ that of the reference
+    workload) and speedup (at the largest batch) of the student.
+    """
     from kd_core.runtime import fingerprint
 
     rows = [row for row in measured.get("rows", []) if row["model"] == "adaptive"]
@@ -119,6 +135,7 @@ def student_speed(measured: dict[str, Any]) -> dict[str, Any]:
     return {
         "machine": fingerprint.of_value(measured["machine"]) if measured.get("machine") else None,
         "latency_ms": (single.get("latency_ms") or {}).get("p50"),
+        "relative_latency": (measured.get("relative_latency") or {}).get("ratio"),
         "speedup": largest.get("speedup"),
     }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import torch
 
 from kd_core.config.evaluation import MeasureParams
 from kd_core.evaluation.contestants import Contestant, all_contestants, at_thresholds
-from kd_core.evaluation.names import TRUNK
+from kd_core.evaluation.names import ADAPTIVE, TRUNK
+from kd_core.evaluation.reference_workload import relative_latency
 from kd_core.inference.record import InferenceRecord, text_columns
 from kd_core.rows import read_rows
 from kd_core.runtime.errors import InvalidDataError
@@ -54,7 +56,8 @@ def measure(
     :returns: machine, device, threads, texts, repeats (made), reference (slowest teacher at the largest batch), rows,
         one a model and batch: samples_per_second (median of the repeats), latency_ms a batch {p50, p99}, size_mb
         (weights on disk, 10⁶ bytes), parameters, speedup (throughput ÷ that of the slowest teacher at the same batch);
-        curve, one a threshold above 0: model, batch (the largest), speedup
+        curve, one a threshold above 0: model, batch (the largest), speedup;
+        relative_latency {ratio, reference_ms}: of the student with early exits at batch 1, to compare runs by
     :raises InvalidDataError: no text to time, or no teacher
     """
     if params.threads is not None:
@@ -63,6 +66,7 @@ def measure(
     rows = _sample(texts, InferenceRecord.read(student), params.texts)
     contestants = all_contestants(student, teachers, device)
     seconds = time_all(contestants, rows, params.batches, params.repeats, progress)
+    served = next(contestant for contestant in contestants if contestant.name == ADAPTIVE)
     results = [
         _row(contestant, batch, rows, seconds[contestant.name, batch])
         for batch in params.batches
@@ -77,6 +81,7 @@ def measure(
         "texts": len(rows),
         "repeats": len(next(iter(seconds.values()))),
         "reference": reference,
+        "relative_latency": asdict(relative_latency(served, _batches(rows, 1), params.repeats, device)),
         "rows": results,
         "curve": _curve(at_thresholds(student, [t for t in thresholds if t > 0], device), rows, full, progress),
     }

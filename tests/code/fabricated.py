@@ -118,14 +118,17 @@ def evaluation(
     }
 
 
-def measurement(latency: float = 2.0, speedup: float = 9.5, cpu: str = "this") -> dict[str, bytes]:
+def measurement(
+    latency: float = 2.0, speedup: float = 9.5, cpu: str = "this", relative: float = 0.5
+) -> dict[str, bytes]:
     """The outs of measure."""
     rows = [
         {"model": "adaptive", "batch": 1, "samples_per_second": 500.0, "latency_ms": {"p50": latency, "p99": 3.0}},
         {"model": "adaptive", "batch": 32, "samples_per_second": 900.0, "speedup": speedup},
         {"model": "teacher:minilm_l6", "batch": 32, "samples_per_second": 95.0, "speedup": 1.0},
     ]
-    return {"measure/metrics.json": json.dumps({"machine": {"cpu": cpu}, "rows": rows}).encode()}
+    found = {"machine": {"cpu": cpu}, "rows": rows, "relative_latency": {"ratio": relative, "reference_ms": 4.0}}
+    return {"measure/metrics.json": json.dumps(found).encode()}
 
 
 def report() -> dict[str, Mapping[str, bytes]]:

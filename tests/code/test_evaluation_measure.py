@@ -14,6 +14,7 @@ from components import measure as component
 from components.base import Context
 from kd_core.config.evaluation import MeasureParams
 from kd_core.evaluation import measure
+from kd_core.evaluation import reference_workload as reference
 from kd_core.evaluation.contestants import Contestant, all_contestants, at_thresholds
 from kd_core.evaluation.names import TRUNK
 from kd_core.inference.predictor import Predictor
@@ -51,6 +52,42 @@ def test_rows_of_every_model_and_batch(root: Path) -> None:
     size = {row["model"]: row["parameters"] for row in found["rows"]}
     assert size["teacher:big"] > size["teacher:small"]
     assert size["adaptive"] > size["trunk"]
+
+
+def test_the_served_model_is_timed_relative_to_the_reference_workload(root: Path) -> None:
+    found = json.loads((root / "measure/metrics.json").read_text())["relative_latency"]
+    assert set(found) == {"ratio", "reference_ms"}
+    assert min(found.values()) > 0
+
+
+def test_model_and_reference_take_turns_and_the_median_pair_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One slow moment hits a pair, and a slow hour hits both sides of each."""
+    clock, order = [0.0], []
+
+    def step(name: str, seconds: list[float]) -> object:
+        order.append(name)
+        clock[0] += seconds.pop(0)
+        return None
+
+    model, work = [9.0, 2.0, 20.0, 300.0], [9.0, 4.0, 40.0, 4.0]
+    monkeypatch.setattr(reference.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(reference, "reference_workload", lambda device: lambda: step("work", work))
+    contestant = Contestant("adaptive", lambda rows: step("model", model), 1, 1.0)
+    found = reference.relative_latency(contestant, [pd.DataFrame({"text": ["a"]})], 3, torch.device("cpu"))
+    assert order[2:] == ["model", "work"] * 3
+    assert (found.ratio, found.reference_ms) == (0.5, 4000.0)
+
+
+def test_the_reference_workload_is_always_the_same() -> None:
+    """Whatever the state of the generator is; and it leaves that state alone."""
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = reference.reference_workload(torch.device("cpu"))
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    second = reference.reference_workload(torch.device("cpu"))
+    assert first().shape == (1, reference.TOKENS, reference.WIDTH)
+    assert torch.equal(first(), second())
 
 
 def test_speed_up_is_over_the_slowest_teacher_at_the_same_batch() -> None:

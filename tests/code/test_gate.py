@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 
 from kd_core.config.evaluation import GateParams
-from kd_ops.gate import Champion, Measured, Verdict, check_floors, decide
+from kd_ops.gate import Champion, Measured, Speed, Verdict, check_quality, check_speed, decide
 
 GATE = GateParams(min_accuracy=0.7, min_share_of_best_teacher=0.9, margin=0.02, max_latency_ms=50)
 LABELS = ("red", "green", "blue")
 N = 4000
 GROUPS = np.array([f"g{i // 2}" for i in range(N)])
+
+
+HERE = Speed(latency_ms=2.0, relative=0.5, machine="here")
 
 
 def measured(correct: np.ndarray, **values: object) -> Measured:
@@ -23,14 +26,13 @@ def measured(correct: np.ndarray, **values: object) -> Measured:
         accuracy=float(correct.mean()),
         best_teacher_accuracy=0.9,
         speedup=5.0,
-        latency_ms=2.0,
-        machine="here",
+        speed=HERE,
     )
     return replace(base, **values)
 
 
 def champion(correct: np.ndarray, **values: object) -> Champion:
-    return replace(Champion("3", "old", LABELS, correct, 2.0, "here"), **values)
+    return replace(Champion("3", "old", LABELS, correct, HERE), **values)
 
 
 def answers(wrong: int, n: int = N, first: int = 0) -> np.ndarray:
@@ -46,26 +48,40 @@ def test_the_first_version_is_promoted_when_it_holds_the_floors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("broken", "word"),
+    ("broken", "verdict", "word"),
     [
-        ({"accuracy": 0.69, "best_teacher_accuracy": 0.7}, "accuracy 69.0%"),
-        ({"best_teacher_accuracy": 0.99}, "best teacher"),
-        ({"speedup": 0.9}, "slowest teacher"),
-        ({"speedup": None}, "not measured"),
-        ({"latency_ms": 51.0}, "51.00 ms"),
-        ({"latency_ms": None}, "latency was not measured"),
+        ({"accuracy": 0.69, "best_teacher_accuracy": 0.7}, Verdict.REJECT, "accuracy 69.0%"),
+        ({"best_teacher_accuracy": 0.99}, Verdict.REJECT, "best teacher"),
+        ({"speedup": 0.9}, Verdict.HOLD, "slowest teacher"),
+        ({"speedup": None}, Verdict.HOLD, "not measured"),
+        ({"speed": replace(HERE, latency_ms=51.0)}, Verdict.HOLD, "51.00 ms"),
+        ({"speed": replace(HERE, latency_ms=None)}, Verdict.HOLD, "latency was not measured"),
     ],
 )
-def test_each_floor_holds_for_the_first_version_too(broken: dict[str, object], word: str) -> None:
+def test_each_floor_holds_for_the_first_version_too(broken: dict[str, object], verdict: Verdict, word: str) -> None:
+    """Answers that are too bad stay so, and are rejected; a timing can be taken again, and says how."""
     correct = answers(600)
     decision = decide(GATE, measured(correct, **broken), correct, GROUPS, None)
-    assert decision.verdict is Verdict.REJECT
+    assert decision.verdict is verdict
     assert len(decision.reasons) == 1
     assert word in decision.reasons[0]
+    assert ("measure.round" in decision.reasons[0]) is (verdict is Verdict.HOLD)
+
+
+def test_a_floor_of_speed_holds_beside_a_champion_and_hides_no_worse_model() -> None:
+    old, worse = answers(400), answers(700, first=3)
+    slow = {"speedup": 0.9}
+    held = decide(GATE, measured(old, **slow), old, GROUPS, champion(old))
+    assert held.verdict is Verdict.HOLD
+    assert "slowest teacher" in held.reasons[0]
+    assert "not worse" in held.reasons[1]
+    assert decide(GATE, measured(worse, **slow), worse, GROUPS, champion(old)).verdict is Verdict.REJECT
 
 
 def test_a_floor_is_held_at_its_exact_value() -> None:
-    assert not check_floors(GATE, measured(answers(600), accuracy=0.81, speedup=1.0, latency_ms=50.0))
+    model = measured(answers(600), accuracy=0.81, speedup=1.0, speed=replace(HERE, latency_ms=50.0))
+    assert not check_quality(GATE, model)
+    assert not check_speed(GATE, model)
 
 
 def test_a_planted_worse_model_is_rejected() -> None:
@@ -151,15 +167,35 @@ def test_the_order_of_the_labels_does_not_matter() -> None:
     assert decision.verdict is Verdict.PROMOTE
 
 
-def test_a_slower_model_is_rejected_on_the_same_machine_only() -> None:
+def test_a_slower_model_is_held_on_the_same_machine_only() -> None:
     correct = answers(400)
-    slow = measured(correct, latency_ms=2.6)
+    slow = measured(correct, speed=replace(HERE, relative=0.65))
     decision = decide(GATE, slow, correct, GROUPS, champion(correct))
-    assert decision.verdict is Verdict.REJECT
+    assert decision.verdict is Verdict.HOLD
     assert "1.30×" in decision.reasons[0]
-    elsewhere = decide(GATE, slow, correct, GROUPS, champion(correct, machine="there"))
+    assert "measure.round" in decision.reasons[0]
+    elsewhere = decide(GATE, slow, correct, GROUPS, champion(correct, speed=replace(HERE, machine="there")))
     assert elsewhere.verdict is Verdict.PROMOTE
     assert "another machine" in elsewhere.reasons[-1]
+
+
+def test_a_busy_machine_holds_nobody_up_and_a_quiet_one_helps_nobody() -> None:
+    """Thrice as slow while everything is thrice as slow is no slower; as fast while everything is faster is slower."""
+    correct = answers(400)
+    busy = measured(correct, speed=replace(HERE, latency_ms=6.0))
+    assert decide(GATE, busy, correct, GROUPS, champion(correct)).verdict is Verdict.PROMOTE
+    quiet = measured(correct, speed=replace(HERE, relative=1.0))
+    decision = decide(GATE, quiet, correct, GROUPS, champion(correct))
+    assert decision.verdict is Verdict.HOLD
+    assert "2.00×" in decision.reasons[0]
+
+
+def test_without_a_reference_speeds_are_not_compared() -> None:
+    correct = answers(400)
+    old = champion(correct, speed=replace(HERE, relative=None))
+    decision = decide(GATE, measured(correct), correct, GROUPS, old)
+    assert decision.verdict is Verdict.PROMOTE
+    assert "is missing" in decision.reasons[-1]
 
 
 def test_worse_on_one_slice_is_held() -> None:

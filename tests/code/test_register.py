@@ -222,6 +222,21 @@ def test_the_same_model_again_changes_nothing(settings: Settings) -> None:
 
 
 @pytest.mark.usefixtures("unproven")
+def test_a_version_measured_again_keeps_the_newest_timing_of_its_machine(settings: Settings) -> None:
+    """How the champion's doubtful timing is replaced: by a run that comes to the same weights."""
+
+    def tags(run_name: str, **measured: Any) -> tuple[str, str]:
+        overrides, student = named("kd-again"), fake_student("again")
+        register.register(finished_run(settings, run_name, right(0.8), student, overrides, **measured), settings)
+        found = connect(settings).get_model_version("kd-again", "1").tags
+        return found["kd.latency_ms"], found["kd.relative_latency"]
+
+    assert tags("again-1", latency=2.0) == ("2.0", "0.5")
+    assert tags("again-2", latency=9.0, cpu="another machine's") == ("2.0", "0.5")
+    assert tags("again-3", latency=4.0, relative=0.4) == ("4.0", "0.4")
+
+
+@pytest.mark.usefixtures("unproven")
 def test_an_old_decision_is_not_carried_out_over_a_later_one(settings: Settings) -> None:
     name = "kd-late"
     first = finished_run(settings, "late-1", right(0.80), overrides=named(name), test_hash="late")

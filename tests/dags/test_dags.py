@@ -17,6 +17,8 @@ from tests.conftest import PROJECT
 
 pytest.importorskip("airflow")
 CLOSING = {"track", "register", "promote"}
+QUIET = ("evaluate", "measure")
+"""The one edge that is not dvc.yaml's: two stages at once would time each other."""
 STAGES: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 
 
@@ -59,13 +61,21 @@ def test_edges_are_those_of_dvc_yaml(dags: dict[str, Any]) -> None:
     # `data/checked/` and `scores/` are prefixes of several stages' outs; roles and files tell them apart below.
     expected = {(a, b) for a, b in dvc_edges()}
     direct = {(up, t.task_id) for t in dag.tasks for up in t.upstream_task_ids} - {("resolve", s) for s in STAGES}
-    stage_edges = {(a, b) for a, b in direct if a in STAGES and b in STAGES}
+    stage_edges = {(a, b) for a, b in direct if a in STAGES and b in STAGES} - {QUIET}
     assert stage_edges <= expected, f"in the DAG only: {sorted(stage_edges - expected)}"
     for writer, reader in expected:
         if (writer, reader) == ("score_pretraining", "finetune") or (writer, reader) == ("score_reference", "pretrain"):
             continue
         upstream = {t.task_id for t in dag.get_task(reader).get_flat_relatives(upstream=True)}
         assert writer in upstream, f"{reader} reads what {writer} writes, but does not wait for it"
+
+
+def test_nothing_else_of_the_run_is_at_work_while_it_is_measured(dags: dict[str, Any]) -> None:
+    dag = dags["distill__route"]
+    measure = dag.get_task("measure")
+    assert QUIET[0] in measure.upstream_task_ids
+    around = {*measure.get_flat_relative_ids(upstream=True), *measure.get_flat_relative_ids(upstream=False)}
+    assert set(STAGES) - around == {"measure"}
 
 
 def test_teacher_stages_are_mapped(dags: dict[str, Any]) -> None:
