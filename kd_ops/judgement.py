@@ -17,13 +17,14 @@ from kd_core.config.evaluation import GateParams
 from kd_core.runtime.errors import InvalidDataError
 from kd_ops.gate import Booleans, Champion, Decision, Measured, Speed, Verdict, decide
 from kd_ops.outs import Outs, read_document
-from kd_ops.packing import STUDENT, TEST
+from kd_ops.packing import STUDENT
 from kd_ops.register import student_speed
 from kd_ops.runs import Run
 from kd_ops.served import serve_version
 from kd_ops.settings import Settings
 
 EXAMPLES = "evaluation/details/examples.parquet"
+TEST = "data/checked/reference/test.parquet"
 SERVED = "adaptive"
 """The answers that serve: early exits at the chosen threshold."""
 

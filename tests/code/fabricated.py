@@ -21,6 +21,7 @@ from kd_ops.settings import PROJECT, Settings
 
 LABELS = ("red", "green", "blue")
 TEST = "data/checked/reference/test.parquet"
+CALIBRATION = "data/checked/reference/calibration.parquet"
 GATE = {"min_accuracy": 0.6, "min_share_of_best_teacher": 0.6}
 """Floors that planted models of every quality can be compared above."""
 
@@ -89,6 +90,12 @@ def labelled_rows(n: int = 300) -> pd.DataFrame:
             "label": [LABELS[i % 3] for i in range(n)],
         }
     )
+
+
+def other_rows(n: int) -> pd.DataFrame:
+    """Rows that resemble no test row."""
+    texts = [f"calibration text number {i} of its own" for i in range(n)]
+    return labelled_rows(n).assign(id=[f"other{i:04d}" for i in range(n)], text=texts)
 
 
 def parquet(frame: pd.DataFrame) -> bytes:
@@ -218,7 +225,11 @@ def finished_run(
         done(run, settings, f"ingest@{role}", {f"data/raw/{role}": {"ledger.parquet": role.encode()}}, cached=cached)
     history = json.dumps({"curves": {"loss": [[1, 2.0], [2, 1.0]], "valid/accuracy": [[2, 0.8]]}}).encode()
     outs = {
-        "validate@reference": {TEST: parquet(rows), "data/checked/reference/dataset.json": b'{"revision": "1.43.117"}'},
+        "validate@reference": {
+            TEST: parquet(rows),
+            CALIBRATION: parquet(other_rows(8)),
+            "data/checked/reference/dataset.json": b'{"revision": "1.43.117"}',
+        },
         "finetune": {"models/finetune": {"history.json": history}},
         "export": {"models/student": student or fake_student(name)},
         "evaluate": evaluation(correct, rows, test_hash=test_hash),

@@ -79,6 +79,8 @@ def test_a_version_serves_without_the_project_and_holds_no_pickle(
     assert version.tags["kd.metric.accuracy"] == "0.8"
     served = serve("models:/kd-real/1", settings)
     model = served.code.parent
+    example = json.loads((model / "input_example.json").read_text())
+    assert "calibration text number 0" in json.dumps(example), "test rows are read by evaluate and the gate alone"
     names = {path.name for path in model.rglob("*") if path.is_file()}
     assert not [name for name in names if name.endswith((".pkl", ".pickle", ".bin", ".pyc"))]
     assert "torch==" in (model / "requirements.txt").read_text()
