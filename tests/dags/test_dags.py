@@ -222,7 +222,7 @@ def test_what_a_process_prints_is_no_part_of_resolves_answer(monkeypatch: pytest
     task = TaskInstance()
     operator = ResolveOperator(task_id="resolve", recipe="route")
     operator.module = "tests.dags.answers"
-    params = {"revision": None, "overrides": ["a.b=1"], "run": "weekly"}
+    params = {"revision": None, "overrides": ["a.b=1"], "variants": [], "run": "weekly"}
     records = operator.execute({"params": params, "run_id": "manual__1", "ti": task})
     assert records == [
         {"teacher": "deep", "pretraining": True, "reference": False},
