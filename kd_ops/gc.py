@@ -1,4 +1,4 @@
-"""Finds and deletes what nothing needs any more: mark what kept runs use, sweep the rest of the store.
+"""Finds and deletes what nothing needs any more: mark what kept runs use, sweep the rest of store and cache.
 
 Kept are the runs of registered model versions, the newest ones, and unfinished ones of the last week; with each run its
 outputs, the run-cache entries, the local inputs and the code that lead to them. Scores, ledgers and provenance always
@@ -7,14 +7,15 @@ stay. What is younger than a day is not touched, since a task may just be about 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from rich.console import Console
 
 from kd_core.runtime.storage import Storage
-from kd_ops import code_snapshot, inputs
+from kd_ops import code_snapshot, gc_machine, inputs
 from kd_ops.keys import out_hashes
 from kd_ops.objects import Objects, object_name
 from kd_ops.registry import connect
@@ -36,6 +37,8 @@ class Garbage:
     """Names in the store."""
     size: int
     """Bytes of `files`."""
+    local: dict[Path, int]
+    """Files and folders of this machine → bytes."""
 
 
 def registered_runs(settings: Settings) -> set[str]:
@@ -56,20 +59,17 @@ def find(keep: int, registered: Iterable[str], settings: Settings, now: datetime
     runs, named = list_runs(settings), set(registered)
     kept = [run for age, run in enumerate(runs) if age < keep or run.id in named or _in_flight(run, now)]
     needed = _needed(kept, settings)
-    store = Storage(settings.store_uri)
-    old = {
-        f"{folder}/{name}": status.size
-        for folder in SWEPT
-        for name, status in store.statuses(folder).items()
-        if now - status.modified > GRACE
-    }
-    gone = {name: size for name, size in old.items() if not _is_needed(name, needed)}
+    gone = _unneeded(Storage(settings.store_uri), SWEPT, needed, now)
+    cached = _unneeded(Storage(settings.cache_dir), ("files",), {name.removeprefix("dvc/") for name in needed}, now)
+    local = {settings.cache_dir / name: size for name, size in cached.items()} | gc_machine.idle(settings, now)
     names = {run.id for run in kept}
-    return Garbage(tuple(run for run in runs if run.id not in names), tuple(sorted(gone)), sum(gone.values()))
+    return Garbage(tuple(run for run in runs if run.id not in names), tuple(sorted(gone)), sum(gone.values()), local)
 
 
 def delete(garbage: Garbage, settings: Settings) -> None:
     """Delete it: run-cache entries before the data that they promise, runs last."""
+    for entry in garbage.local:
+        gc_machine.remove(entry)
     store = Storage(settings.store_uri)
     for name in sorted(garbage.files, key=lambda name: not name.startswith("dvc/runs")):
         store.delete(name)
@@ -82,13 +82,25 @@ def collect(keep: int, really: bool, console: Console, settings: Settings) -> No
     garbage = find(keep, registered_runs(settings), settings)
     for run in garbage.runs:
         console.print(f"run   {run.id}", highlight=False)
+    here = sum(garbage.local.values())
     verb = "deleted" if really else "would be deleted"
     if really:
         delete(garbage, settings)
-    size = f"{garbage.size / 1e6:.1f} MB"
-    console.print(f"{len(garbage.runs)} runs and {len(garbage.files)} files ({size}) {verb}", highlight=False)
-    if not really and (garbage.runs or garbage.files):
+    store = f"{len(garbage.files)} files of the store ({garbage.size / 1e6:.1f} MB)"
+    machine = f"{len(garbage.local)} files and folders of this machine ({here / 1e6:.1f} MB)"
+    console.print(f"{len(garbage.runs)} runs, {store} and {machine} {verb}", highlight=False, soft_wrap=True)
+    if not really and (garbage.runs or garbage.files or garbage.local):
         console.print("`kd gc --delete` deletes them", highlight=False)
+
+
+def _unneeded(place: Storage, folders: Sequence[str], needed: set[str], now: datetime) -> dict[str, int]:
+    """Name → bytes of the files in these folders that are not young, and not needed themselves nor inside what is."""
+    return {
+        name: status.size
+        for folder in folders
+        for inner, status in place.statuses(folder).items()
+        if now - status.modified > GRACE and not _is_needed(name := f"{folder}/{inner}", needed)
+    }
 
 
 def _is_needed(name: str, needed: set[str]) -> bool:
