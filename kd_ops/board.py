@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kd_core.runtime.storage import Storage
-from kd_ops.runs import Run
+from kd_ops.provenance import origin
+from kd_ops.runs import Run, StageRecord
 
 Status = Literal["waiting", "running", "done", "failed"]
 
@@ -86,18 +86,15 @@ class Board:
         view.status, view.cached, view.seconds, view.tries = record.status, record.cached, record.seconds, record.tries
         view.exit_code, view.error = record.exit_code or 0, (record.error or "").strip()
         if view.cached and view.finished and not view.source:
-            view.source = self._origin(record.outs)
+            view.source = self._origin(record)
         if view.status == "running":
             view.event = last_event(self.run, view.name) or view.event
 
-    def _origin(self, outs: Mapping[str, str]) -> str:
-        store = self._store
-        if store is None:
+    def _origin(self, record: StageRecord) -> str:
+        if self._store is None or record.key is None:
             return ""
-        for md5 in outs.values():
-            with contextlib.suppress(FileNotFoundError):
-                return str(json.loads(store.read(f"provenance/{md5}.json")).get("run") or "")
-        return ""
+        found = (origin(md5, record.stage, record.key, self._store) for md5 in record.outs.values())
+        return next((run for run in found if run), "")
 
 
 def last_event(run: Run, stage: str) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""Where every output came from: one record an output, beside the data and never inside it.
+"""Where every output came from: a record beside the data and never inside it.
 
-`STORE_URI/provenance/MD5.json`; times and hosts stand here, so that they cannot change keys. The first record of an
-output is kept; a run that reuses it adds a file of its own below `MD5.reused/`, so that two runs cannot overwrite each
-other's.
+`STORE_URI/provenance/MD5/STAGE/KEY.json`: equal outputs (two empty files) may come from different stages, or from one
+stage under different keys, and each has its own origin. Times and hosts stand here, so that they cannot change keys.
+The first record is kept; a run that reuses the output adds a file of its own below `KEY.reused/`, so that two runs
+cannot overwrite each other's. The run's name is also the tag `kd.run` of its MLflow run.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ def _machine() -> dict[str, Any] | None:
 
 
 def record_computed(run: Run, stage: str, key: str, fragment: Fragment, seconds: float, settings: Settings) -> None:
-    """Write the record of each output that the stage has just computed."""
-    store = Storage(settings.store_uri)
+    """Write the record of each output that the stage has just computed, before anybody can reuse it."""
+    store, outputs = Storage(settings.store_uri), out_hashes(fragment)
     about = {
         "stage": stage,
         "run": run.id,
@@ -66,36 +67,46 @@ def record_computed(run: Run, stage: str, key: str, fragment: Fragment, seconds:
         "params": fragment.get("params", {}).get("params.yaml", {}),
         "seeds": _seeds(fragment.get("params", {})),
         "inputs": {dep["path"]: dep["md5"] for dep in fragment["deps"]},
-        "outputs": out_hashes(fragment),
+        "outputs": outputs,
         "lock": of_value(fragment),
-        "mlflow_run": None,
     }
-    for path, md5 in out_hashes(fragment).items():
-        store.create(f"{FOLDER}/{md5}.json", to_json({"output": path, "md5": md5, **about}))
+    for md5 in set(outputs.values()):
+        paths = [path for path, other in outputs.items() if other == md5]
+        store.create(f"{_name(md5, stage, key)}.json", to_json({"md5": md5, "paths": paths, **about}))
 
 
-def record_used(run: Run, stage: str, fragment: Fragment, settings: Settings) -> None:
+def record_used(run: Run, stage: str, key: str, fragment: Fragment, settings: Settings) -> None:
     """Note that this run uses outputs that another run computed."""
     store = Storage(settings.store_uri)
     use = {"run": run.id, "stage": stage, "time": datetime.now(UTC).isoformat(timespec="seconds")}
-    for md5 in out_hashes(fragment).values():
-        if _origin(md5, store) != run.id:
-            store.create(f"{FOLDER}/{md5}.reused/{run.id}.{stage}.json", to_json(use))
+    for md5 in set(out_hashes(fragment).values()):
+        if origin(md5, stage, key, store) != run.id:
+            store.create(f"{_name(md5, stage, key)}.reused/{run.id}.json", to_json(use))
 
 
-def _origin(md5: str, store: Storage) -> str | None:
+def origin(md5: str, stage: str, key: str, store: Storage) -> str | None:
+    """The run that computed an output of the stage under this key; None where that is not known."""
     try:
-        return str(json.loads(store.read(f"{FOLDER}/{md5}.json"))["run"])
+        return str(json.loads(store.read(f"{_name(md5, stage, key)}.json"))["run"])
     except FileNotFoundError:
         return None
 
 
-def read(md5: str, settings: Settings) -> dict[str, Any]:
-    """The record of an output, with `reused_by`. Raises FileNotFoundError."""
-    store = Storage(settings.store_uri)
-    record: dict[str, Any] = json.loads(store.read(f"{FOLDER}/{md5}.json"))
-    uses = store.list(f"{FOLDER}/{md5}.reused")
-    return {**record, "reused_by": [json.loads(store.read(f"{FOLDER}/{md5}.reused/{name}")) for name in uses]}
+def read(md5: str, settings: Settings) -> list[dict[str, Any]]:
+    """The records of an output, one for each stage and key that came to it, with `reused_by`."""
+    place = Storage(settings.store_uri) / f"{FOLDER}/{md5}"
+    files = place.list()
+    records = []
+    for name in files:
+        if ".reused/" in name:
+            continue
+        uses = [use for use in files if use.startswith(f"{name.removesuffix('.json')}.reused/")]
+        records.append({**json.loads(place.read(name)), "reused_by": [json.loads(place.read(use)) for use in uses]})
+    return records
+
+
+def _name(md5: str, stage: str, key: str) -> str:
+    return f"{FOLDER}/{md5}/{stage}/{key}"
 
 
 def lock_hash(run: Run) -> str:

@@ -126,17 +126,15 @@ class Bridge:
     def _settle(self, fragment: Fragment, lost: bool, seconds: float) -> None:
         """Make `fragment` the key's entry, or adopt that of a faster task; then the unfinished work is of no use."""
         key = str(self.record.key)
+        provenance.record_computed(self.run, self.stage, key, fragment, seconds, self.settings)
         if lost:
             self._cache.replace(key, fragment)
-        winner = self._cache.publish(key, fragment)
-        if out_hashes(winner) == out_hashes(fragment):
-            provenance.record_computed(self.run, self.stage, key, fragment, seconds, self.settings)
-        self._publish(winner)
+        self._publish(self._cache.publish(key, fragment))
         self._state.remove()
 
     def _publish(self, fragment: Fragment) -> None:
         self.run.write_lock(self.stage, fragment)
-        provenance.record_used(self.run, self.stage, fragment, self.settings)
+        provenance.record_used(self.run, self.stage, str(self.record.key), fragment, self.settings)
         self.record.outs = out_hashes(fragment)
 
     @property

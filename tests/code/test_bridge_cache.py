@@ -272,8 +272,8 @@ def test_provenance_says_who_made_an_output_and_who_used_it(mini: Miniature) -> 
     compute(mini, mini.run("second"), "make@a", "make@b", "join")
     record = mini.run("second").stage("join")
     assert record is not None
-    found = provenance.read(record.outs["joined"], mini.settings())
-    assert (found["run"], found["stage"], found["output"]) == ("first", "join", "joined")
+    (found,) = provenance.read(record.outs["joined"], mini.settings())
+    assert (found["run"], found["stage"], found["paths"]) == ("first", "join", ["joined"])
     assert found["params"] == {"join": {"separator": "-"}}
     assert found["inputs"]["parts"].endswith(".dir")
     assert [use["run"] for use in found["reused_by"]] == ["second"]
@@ -319,7 +319,49 @@ def test_an_output_comes_from_the_commit_that_its_run_was_started_at(mini: Minia
     compute(mini, run, "make@a")
     record = run.stage("make@a")
     assert record is not None
-    assert provenance.read(record.outs["parts/a"], mini.settings())["git"]["sha"] == "abc"
+    [found] = provenance.read(record.outs["parts/a"], mini.settings())
+    assert found["git"]["sha"] == "abc"
+
+
+def test_equal_outputs_of_two_stages_each_have_their_own_origin(mini: Miniature) -> None:
+    run = mini.run("first", sizes={"a": 1, "b": 1})
+    compute(mini, run, "make@a", "make@b")
+    compute(mini, mini.run("second", sizes={"a": 1, "b": 1}), "make@b")
+    records = run.stages()
+    md5 = records["make@b"].outs["parts/b"]
+    assert records["make@a"].outs["parts/a"] == md5
+    found = {record["stage"]: record for record in provenance.read(md5, mini.settings())}
+    assert {stage: record["paths"] for stage, record in found.items()} == {"make@a": ["parts/a"], "make@b": ["parts/b"]}
+    assert {stage: record["params"] for stage, record in found.items()} == {
+        "make@a": {"sizes.a": 1},
+        "make@b": {"sizes.b": 1},
+    }
+    assert [[use["run"] for use in found[stage]["reused_by"]] for stage in ("make@a", "make@b")] == [[], ["second"]]
+
+
+def test_equal_outputs_under_two_keys_each_have_their_own_origin(mini: Miniature) -> None:
+    """Counting a little slower comes to the same text."""
+    for name, seconds in (("first", 0.0), ("second", 0.001)):
+        run = mini.run(name, slow={"steps": 2, "seconds": seconds})
+        compute(mini, run, "make@a", "make@b", "join", "slow")
+    record = mini.run("second").stage("slow")
+    assert record is not None
+    found = provenance.read(record.outs["slow/steps.txt"], mini.settings())
+    assert {origin["run"]: origin["params"]["slow"]["seconds"] for origin in found} == {"first": 0.0, "second": 0.001}
+
+
+def test_nothing_can_be_reused_before_its_origin_is_on_record(mini: Miniature, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise SystemExit(143)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(provenance, "record_computed", killed)
+        assert run_stage(mini.run("first"), "make@a", mini.settings()) == 143
+    run = mini.run("second")
+    assert compute(mini, run, "make@a") == [False]
+    record = run.stage("make@a")
+    assert record is not None
+    assert [found["run"] for found in provenance.read(record.outs["parts/a"], mini.settings())] == ["second"]
 
 
 def test_dvc_leaves_no_param_out_of_a_key() -> None:

@@ -43,9 +43,9 @@ def working(settings: Settings) -> Run:
     """One stage done, one cached, one at work."""
     run = new_run(settings, "working")
     done(run, settings, "ingest@reference", {}, seconds=3.2)
-    cached = done(run, settings, "teach@minilm_l6", {"teachers/minilm_l6": b"t"}, cached=True)
-    md5 = cached.outs["teachers/minilm_l6"]
-    Storage(settings.store_uri).write(f"provenance/{md5}.json", json.dumps({"run": "earlier"}).encode())
+    cached = done(run, settings, "teach@minilm_l6", {"teachers/minilm_l6": b"t"}, cached=True, key="0123")
+    place = f"provenance/{cached.outs['teachers/minilm_l6']}/teach@minilm_l6/0123.json"
+    Storage(settings.store_uri).write(place, json.dumps({"run": "earlier"}).encode())
     run.write_stage(StageRecord("pretrain", tries=1))
     run.storage.write("progress/pretrain.jsonl", (json.dumps(EVENT) + "\n" + '{"stage": "pretr').encode())
     return run

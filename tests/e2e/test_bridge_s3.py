@@ -54,7 +54,7 @@ def test_what_one_machine_computes_another_reuses(mini: Miniature) -> None:
     records = second.stages()
     assert [records[stage].cached for stage in STAGES] == [True] * len(STAGES)
     assert first.locks() == second.locks()
-    found = provenance.read(records["join"].outs["joined"], mini.settings())
+    (found,) = provenance.read(records["join"].outs["joined"], mini.settings())
     assert (found["run"], [use["run"] for use in found["reused_by"]]) == ("first", ["second"])
     third = mini.run("third", join={"separator": "+"})
     for stage in ("make@a", "make@b", "join"):
