@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from components.base import Component, Context, run
 from kd_core.config.data import TaskParams
 from kd_core.config.evaluation import EvaluateParams
@@ -11,6 +13,7 @@ COMPONENT = Component(
     params=("evaluate", "data.reference.task"),
     inputs={
         "alone": "models/alone",
+        "dataset": "data/checked/reference/dataset.json",
         "student": "models/student",
         "tfidf": "models/tfidf",
         "teachers": "teachers",
@@ -36,6 +39,7 @@ def main(context: Context) -> None:
         context.section("data.reference.task", TaskParams),
         context.section("evaluate", EvaluateParams),
         context.progress,
+        json.loads(context.input("dataset").read_text(encoding="utf-8")).get("label_names"),
     )
     found.write(context.output("metrics"), context.output("details"))
 

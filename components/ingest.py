@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -11,7 +11,7 @@ import pandas as pd
 from components.base import Component, Context, run
 from components.fetch import fetched_data, fetched_wheel
 from kd_core.config.data import BotocoreSource, DataParams, FilesSource, HuggingFaceSource, Role
-from kd_core.data.botocore_docs import read_botocore
+from kd_core.data.botocore_docs import label_names, read_models, rows_of
 from kd_core.data.dataset import build_dataset, write_splits
 from kd_core.data.files import read_files
 from kd_core.data.huggingface import read_huggingface
@@ -28,8 +28,8 @@ COMPONENT = Component(
     outputs={"raw": "data/raw/{role}"},
 )
 
-Read = tuple[pd.DataFrame, dict[str, Any]]
-"""Rows, and what the source turned out to be: at least its `revision`."""
+Read = tuple[pd.DataFrame, dict[str, Any], Mapping[str, Sequence[str]]]
+"""Rows; what the source turned out to be, at least its `revision`; what texts call each label, where it knows that."""
 
 
 def main(context: Context) -> None:
@@ -38,7 +38,7 @@ def main(context: Context) -> None:
     params = context.section(f"data.{role}", DataParams)
     resolved = _resolved(context, role)
     context.progress.update("read", 0, 3, "steps")
-    rows, source = _read(params, role, resolved)
+    rows, source, names = _read(params, role, resolved)
     context.progress.update("split", 1, 3, "steps", rows=len(rows))
     earlier = _earlier_ledger(context, resolved.get("ledger"))
     dataset = build_dataset(rows, params, earlier, source["revision"], role)
@@ -47,6 +47,7 @@ def main(context: Context) -> None:
         "role": role,
         "source": {**params.source.model_dump(mode="json"), **source},
         "revision": source["revision"],
+        "label_names": names,
         "label_shares": dataset.ledger.label_shares,
         "previous": {"revision": earlier.revision, "label_shares": earlier.label_shares} if earlier.revision else None,
         "unlabelled_from": dataset.unlabelled_from,
@@ -95,9 +96,11 @@ def _read_botocore(source: BotocoreSource, resolved: Mapping[str, Any]) -> Read:
     installed = version("botocore")
     wanted = str(resolved.get("revision") or source.revision)
     if wanted in ("installed", installed):
-        return read_botocore(source), {"revision": installed}
-    with fetched_wheel("botocore", wanted) as wheel:
-        return read_botocore(source, wheel), {"revision": wanted, "wheel_sha256": fingerprint.of_file(wheel)}
+        models, found = read_models(source), {"revision": installed}
+    else:
+        with fetched_wheel("botocore", wanted) as wheel:
+            models, found = read_models(source, wheel), {"revision": wanted, "wheel_sha256": fingerprint.of_file(wheel)}
+    return rows_of(models, source), found, label_names(models, source)
 
 
 def _read_files(source: FilesSource, resolved: Mapping[str, Any], role: Role, pair: bool, labelled: bool) -> Read:
@@ -113,11 +116,11 @@ def _read_files(source: FilesSource, resolved: Mapping[str, Any], role: Role, pa
             for split, address in addresses.items()
         }
         rows = read_files(paths, source.columns, role, pair, labelled)
-    return rows, {"revision": rows_hash(rows)}
+    return rows, {"revision": rows_hash(rows)}, {}
 
 
 def _read_hub(source: HuggingFaceSource, revision: str, role: Role, pair: bool, labelled: bool) -> Read:
-    return read_huggingface(source, revision, role, pair, labelled), {"revision": revision}
+    return read_huggingface(source, revision, role, pair, labelled), {"revision": revision}, {}
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def metrics(values: Mapping[str, Any]) -> dict[str, float]:
 
 def speeds(measured: Mapping[str, Any]) -> dict[str, float]:
     """Metrics of a measurement: rows go under their model and batch, not under their place in the list."""
-    rows = measured.get("rows", [])
+    rows = [*measured.get("rows", []), *measured.get("curve", [])]
     named = {f"{row['model']}.batch_{row['batch']}": _without(row, "model", "batch") for row in rows}
     return metrics(named)
 

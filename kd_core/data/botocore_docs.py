@@ -25,17 +25,27 @@ from kd_core.runtime.errors import InvalidDataError
 RELEVANT, IRRELEVANT = "relevant", "irrelevant"
 
 _HUMP = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
+_VENDORS = ("Amazon", "AWS")
 _TWIN_SIMILARITY = 0.8
 """Descriptions at least this similar (Jaccard) are no negatives of each other, and stay on one side of a split."""
 
 
+def read_models(source: BotocoreSource, location: Path | None = None) -> list[ServiceModel]:
+    """The service models that `source` names; `location`: a folder or wheel of them; None: the installed botocore's."""
+    return read_services(location or installed_folder(), source.services)
+
+
 def read_botocore(source: BotocoreSource, location: Path | None = None) -> pd.DataFrame:
+    """`rows_of` the service models that `source` names."""
+    return rows_of(read_models(source, location), source)
+
+
+def rows_of(models: Sequence[ServiceModel], source: BotocoreSource) -> pd.DataFrame:
     """The data set that `source` names: id, text, text_pair (pairs only), label, link (pairs only).
 
-    `location` is a folder or wheel of service models; None: the installed botocore's. `limit` keeps the rows (of pairs:
-    the requests) that come first in a stable hash of their ids, so that a new release changes few of them.
+    `limit` keeps the rows (of pairs: the requests) that come first in a stable hash of their ids, so that a new release
+    changes few of them.
     """
-    models = read_services(location or installed_folder(), source.services)
     frame = {"operations": _operations, "members": _members, "pairs": _pairs}[source.dataset](models)
     if frame.empty:
         raise InvalidDataError(f"data source botocore: {source.dataset} of {', '.join(source.services)} has no rows")
@@ -43,6 +53,21 @@ def read_botocore(source: BotocoreSource, location: Path | None = None) -> pd.Da
         return frame
     keys = [str(key).split("#")[0] for key in frame["id"]]
     return frame.iloc[sorted(stable_order(0, keys)[: source.limit])].reset_index(drop=True)
+
+
+def label_names(models: Sequence[ServiceModel], source: BotocoreSource) -> dict[str, list[str]]:
+    """Label → the names by which a text gives it away, words apart; empty where labels are no services."""
+    if source.dataset != "operations":
+        return {}
+    return {model.name: _names(model) for model in models}
+
+
+def _names(model: ServiceModel) -> list[str]:
+    """Its id and titles: "Amazon Simple Storage Service" without "Amazon" and without "Service", too; lower case."""
+    words = [_HUMP.findall(title) for title in (model.name, *model.titles)]
+    words += [each[1:] for each in words if each[0] in _VENDORS]
+    words += [each[:-1] for each in words if each[-1] == "Service"]
+    return sorted({" ".join(each).lower() for each in words if each})
 
 
 def _descriptions(models: Sequence[ServiceModel]) -> list[tuple[str, str, str]]:

@@ -15,6 +15,7 @@ from kd_core.runtime.errors import InvalidDataError, ParamsError
 
 _FILES = ("service-2.json", "service-2.json.gz")
 _WHEEL_ROOT = "botocore/data/"
+_TITLES = ("serviceId", "serviceAbbreviation", "serviceFullName")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class ServiceModel:
     """botocore's name of the service: `s3`, `cognito-idp`."""
     operations: dict[str, Any]
     shapes: dict[str, Any]
+    titles: tuple[str, ...] = ()
+    """What the documentation calls the service: `S3`, `Amazon S3`, `Amazon Simple Storage Service`."""
 
 
 def installed_folder() -> Path:
@@ -81,6 +84,7 @@ def _read(path: Path, name: str) -> ServiceModel:
 def _model(data: bytes, name: str, where: str) -> ServiceModel:
     try:
         content = json.loads(gzip.decompress(data) if name.endswith(".gz") else data)
-        return ServiceModel(name.split("/")[0], dict(content["operations"]), dict(content["shapes"]))
+        titles = tuple(str(content["metadata"][key]) for key in _TITLES if key in content.get("metadata", {}))
+        return ServiceModel(name.split("/")[0], dict(content["operations"]), dict(content["shapes"]), titles)
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise InvalidDataError(f"{where}: not a service model ({error!r})") from None

@@ -13,9 +13,9 @@ import pandas as pd
 from kd_core.config.data import TaskParams
 from kd_core.config.evaluation import EvaluateParams
 from kd_core.evaluation import answers as answered
-from kd_core.evaluation import details, quality, slices
+from kd_core.evaluation import details, masked, quality, slices
 from kd_core.evaluation.names import ADAPTIVE, TRUNK, exits_name
-from kd_core.evaluation.quality import ALONE, TEACHER, TFIDF, Answers
+from kd_core.evaluation.quality import ALONE, TEACHER, TFIDF, Answers, Probabilities
 from kd_core.evaluation.reference import reference_teachers
 from kd_core.inference.exits import Exits, Predictions, shares
 from kd_core.inference.predictor import Predictor
@@ -64,22 +64,32 @@ class _Student:
     threshold: float
 
 
-def evaluate(models: Models, test: Path, task: TaskParams, params: EvaluateParams, progress: Progress) -> Evaluation:
+def evaluate(
+    models: Models,
+    test: Path,
+    task: TaskParams,
+    params: EvaluateParams,
+    progress: Progress,
+    label_names: masked.Names | None = None,
+) -> Evaluation:
     """Evaluate every teacher of the reference task, the student (trunk, each branch, early exits) and the baselines.
 
     :param test: rows of the test split
+    :param label_names: what texts call the labels, where the source knows it: the models answer a masked copy, too
     :raises InvalidDataError: no labelled test row, or a model is missing, damaged or of another task
     """
     rows = read_rows(test)
     rows = rows[rows["label"].notna()].reset_index(drop=True)
     if rows.empty:
         raise InvalidDataError(f"{test}: no labelled row to evaluate on; set data.reference.split.test")
-    predictor = Predictor.load(models.student)
-    exits = answered.of_student(models.student, rows, task)
-    student = _Student(exits, predictor.predict_rows(rows), predictor.record.threshold)
-    answers = _answers(models, rows, task, params, student, progress)
+    student = _student(models, rows, task)
+    answers = _answers(_plain(models, rows, task, student, progress), rows, task, params, student)
     parts = slices.of_rows(rows)
     metrics = {"test": {"rows": len(rows), "hash": rows_hash(rows)}, **_metrics(answers, student, params)}
+    copy, changed = masked.mask(rows, label_names or {})
+    if len(copy):
+        unnamed = _plain(models, copy, task, _student(models, copy, task), progress)
+        metrics["masked"] = masked.compare(answers, changed, unnamed, params)
     return Evaluation(
         metrics=_round({**metrics, "slices": quality.of_slices(answers, parts)}),
         examples=details.examples(rows, answers, student.adaptive, task.labels, parts),
@@ -87,25 +97,35 @@ def evaluate(models: Models, test: Path, task: TaskParams, params: EvaluateParam
     )
 
 
-def _answers(
-    models: Models,
-    rows: pd.DataFrame,
-    task: TaskParams,
-    params: EvaluateParams,
-    student: _Student,
-    progress: Progress,
-) -> Answers:
-    exits, found = student.exits, {}
+def _student(models: Models, rows: pd.DataFrame, task: TaskParams) -> _Student:
+    predictor = Predictor.load(models.student)
+    exits = answered.of_student(models.student, rows, task)
+    return _Student(exits, predictor.predict_rows(rows), predictor.record.threshold)
+
+
+def _plain(
+    models: Models, rows: pd.DataFrame, task: TaskParams, student: _Student, progress: Progress
+) -> dict[str, Probabilities]:
+    """Every teacher's answers, the student's in full and with early exits, and the baselines'."""
+    found: dict[str, Probabilities] = {}
     teachers = reference_teachers(models.teachers)
     for folder in progress.track(teachers, "teachers", len(teachers), "models"):
         found[f"{TEACHER}{folder.name}"] = answered.of_teacher(Teacher.load(folder), rows, task)
-    found[TRUNK] = exits.only(exits.layers[-1])
-    found |= {f"branch:{layer}": exits.only(layer) for layer in exits.layers[:-1]}
-    found[ADAPTIVE] = student.adaptive.probabilities
-    found |= {exits_name(value): exits.simulate(value).probabilities for value in params.thresholds}
     alone = answered.of_student(models.alone, rows, task)
-    found[ALONE] = alone.only(alone.layers[-1])
-    found[TFIDF] = answered.of_tfidf(models.tfidf, rows, task)
+    return found | {
+        TRUNK: student.exits.only(student.exits.layers[-1]),
+        ADAPTIVE: student.adaptive.probabilities,
+        ALONE: alone.only(alone.layers[-1]),
+        TFIDF: answered.of_tfidf(models.tfidf, rows, task),
+    }
+
+
+def _answers(
+    plain: dict[str, Probabilities], rows: pd.DataFrame, task: TaskParams, params: EvaluateParams, student: _Student
+) -> Answers:
+    exits = student.exits
+    found = plain | {f"branch:{layer}": exits.only(layer) for layer in exits.layers[:-1]}
+    found |= {exits_name(value): exits.simulate(value).probabilities for value in params.thresholds}
     index = {label: position for position, label in enumerate(task.labels)}
     targets = np.asarray(rows["label"].map(index), dtype=np.int64)
     return Answers(targets, rows["group"].to_numpy(str), found)

@@ -15,6 +15,7 @@ from components import evaluate as component
 from components.base import Context
 from kd_core.config.evaluation import EvaluateParams
 from kd_core.evaluation import details, quality, slices
+from kd_core.evaluation.masked import compare, mask
 from kd_core.evaluation.quality import Answers
 from kd_core.inference.predictor import Predictor
 from kd_core.rows import read_rows, rows_hash
@@ -105,6 +106,46 @@ def test_slices_need_enough_rows_on_both_sides() -> None:
     assert slices.of_rows(rows.iloc[60:]) == {}
 
 
+NAMES = {"api": ["amazon api", "amazon api gateway", "api gateway", "apigateway"], "rds": ["rds"], "none": []}
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "masked"),
+    [
+        ("Creates an API Gateway stage.", "api", "Creates an it stage."),
+        ("Amazon API-Gateway's APIGateway", "api", "it's it"),
+        ("Lists records of RDS.", "rds", "Lists records of it."),
+        ("Moves RDS data to API Gateway", "api", "Moves RDS data to it"),
+        ("Lists the gateways of an API", "api", None),
+        ("Lists records", "rds", None),
+        ("none of it", "none", None),
+        ("Starts RDS", "unknown", None),
+    ],
+)
+def test_the_names_of_a_text_s_own_label_are_masked(text: str, label: str, masked: str | None) -> None:
+    rows = pd.DataFrame({"id": ["1", "2"], "text": [text, "nothing"], "label": [label, "rds"]})
+    copy, changed = mask(rows, NAMES)
+    assert changed.tolist() == [masked is not None, False]
+    assert copy["text"].tolist() == ([] if masked is None else [masked])
+    pairs, _ = mask(rows.assign(text_pair=["x", "RDS"]), NAMES)
+    assert pairs["text_pair"].tolist()[-1] == "it"
+    assert rows["text"].tolist() == [text, "nothing"], "a copy"
+
+
+def test_what_masking_costs_is_told_over_all_rows_and_over_those_it_touches() -> None:
+    answers = answers_with(trunk=0.8)
+    changed = np.arange(N) < 100
+    after = np.stack([np.arange(100) < 30, np.arange(100) >= 30], axis=1) * 1.0
+    found = compare(answers, changed, {"trunk": after}, PARAMS)
+    assert (found["rows"], found["changed"]) == (N, 100)
+    numbers = found["models"]["trunk"]
+    assert (numbers["changed"], numbers["changed_masked"]) == (1.0, 0.3)
+    assert numbers["accuracy"] == pytest.approx((30 + 220) / N)
+    low, high = numbers["accuracy_interval"]
+    assert low < numbers["accuracy"] < high
+    assert answers.correct("trunk").mean() == 0.8, "the answers to the rows as they are stay"
+
+
 def test_confusion_ranks_the_worst_classes() -> None:
     targets = np.array([0] * 4 + [1] * 4 + [2] * 2)
     predicted = np.array([0, 0, 0, 0, 2, 2, 0, 1, 2, 0])
@@ -138,6 +179,25 @@ def test_every_model_is_evaluated(evaluated: Path) -> None:
     assert found["test"] == {"rows": 240, "hash": rows_hash(rows)}
     assert sum(found["exits"].values()) == pytest.approx(1.0, abs=1e-5)
     assert found["best_teacher"] in {"teacher:big", "teacher:small"}
+
+
+def test_every_model_answers_the_masked_copy(evaluated: Path) -> None:
+    found = json.loads((evaluated / "evaluation/metrics.json").read_text())
+    masked = found["masked"]
+    assert set(masked["models"]) == {"teacher:big", "teacher:small", "trunk", "adaptive", "alone", "tfidf"}
+    rows = read_rows(evaluated / CHECKED / "test.parquet")
+    assert (masked["rows"], masked["changed"]) == (240, int((rows["label"] != "blue").sum()))
+    copy = rows.assign(text=rows["text"].str.replace(r"\b(apple|the river|river)\b", "it", regex=True))
+    served = Predictor.load(evaluated / "models/student").predict(copy)["label"]
+    assert masked["models"]["adaptive"]["accuracy"] == pytest.approx((served == rows["label"]).mean(), abs=1e-6)
+
+
+def test_a_source_without_names_has_no_masked_copy(evaluated: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    shutil.copytree(evaluated, again, ignore=shutil.ignore_patterns("evaluation"))
+    (again / CHECKED / "dataset.json").write_text(json.dumps({"label_names": {}}))
+    component.main(Context(component.COMPONENT, {}, again))
+    assert "masked" not in json.loads((again / "evaluation/metrics.json").read_text())
 
 
 def test_examples_are_the_rows_behind_the_numbers(evaluated: Path) -> None:

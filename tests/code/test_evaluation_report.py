@@ -19,7 +19,7 @@ from kd_core.evaluation import plots
 from kd_core.evaluation.summary import exits_conclusion, summarise
 from kd_core.runtime.errors import InvalidDataError
 from tests.code.tiny_exits import TASK
-from tests.code.tiny_run import CHECKED, tiny_run
+from tests.code.tiny_run import CHECKED, LABEL_NAMES, tiny_run
 
 HOSTILE = "<script>alert(1)</script> | `x` & 100 %"
 CURVES = {"loss": [[1, 2.0], [2, 1.5], [3, 1.2]], "valid_accuracy": [[3, 0.5]]}
@@ -37,6 +37,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     dataset = {"role": "reference", "revision": HOSTILE, "hash": "0" * 64, "notes": [HOSTILE], "source": {}}
+    dataset["label_names"] = LABEL_NAMES
     dataset["counts"] = {"train": 60, "valid": 40, "calibration": 40, "test": 240, "unlabelled": 0}
     (root / CHECKED / "dataset.json").write_text(json.dumps(dataset))
     for stage in ("pretrain", "finetune", "self_distill"):
@@ -122,6 +123,19 @@ def test_reporting_twice_writes_the_same_bytes(root: Path, tmp_path: Path) -> No
     report.main(Context(report.COMPONENT, {}, again))
     for name in ("report.html", "model_card.md", "summary.json"):
         assert (root / "report" / name).read_bytes() == (again / "report" / name).read_bytes()
+
+
+def test_page_and_card_tell_what_is_left_without_the_labels_names(root: Path) -> None:
+    metrics = json.loads((root / "evaluation/metrics.json").read_text())
+    found, plain = metrics["masked"]["models"]["adaptive"], metrics["models"]["adaptive"]["accuracy"]
+    card = (root / "report/model_card.md").read_text(encoding="utf-8")
+    assert "A name of the label stands in 160 of 240 test rows." in card
+    assert f"accuracy is {found['accuracy']:.1%} instead of {plain:.1%}" in card
+    page = Reader((root / "report/report.html").read_text(encoding="utf-8")).text
+    table = page[page.index("Without the label's name") : page.index("hold a name of their")]
+    for numbers in metrics["masked"]["models"].values():
+        assert f"{numbers['accuracy']:.1%}" in table
+        assert f"{numbers['changed_masked']:.1%}" in table
 
 
 def test_the_curve_holds_timed_points_only(monkeypatch: pytest.MonkeyPatch) -> None:

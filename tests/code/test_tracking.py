@@ -45,6 +45,7 @@ def test_a_finished_run_is_logged_whole(settings: Settings) -> None:
     assert logged.data.metrics["models/teacher/minilm_l6/accuracy"] == 0.9
     assert logged.data.metrics["models/adaptive_at_0.1/accuracy"] == 0.8
     assert logged.data.metrics["measure/adaptive/batch_32/speedup"] == 9.5
+    assert logged.data.metrics["measure/adaptive_at_0.3/batch_32/speedup"] == 9.1, "a point of the timed curve"
     by_stage = {child.data.tags["kd.stage"]: child for child in children(settings, parent)}
     assert by_stage.keys() == run.stages().keys()
     curve = client.get_metric_history(by_stage["finetune"].info.run_id, "loss")

@@ -16,6 +16,8 @@ from tests.code.tiny import LABELS, tiny_base, tiny_rows
 from tests.code.tiny_exits import TASK, exported_student, save_student, tiny_student
 
 CHECKED = "data/checked/reference"
+LABEL_NAMES = {"red": ["apple"], "green": ["the river", "river"]}
+"""What the texts call their labels; blue has no name."""
 
 
 def tiny_teacher(folder: Path, scratch: Path, name: str, layers: int, role: str = "reference") -> None:
@@ -39,6 +41,7 @@ def tiny_run(root: Path, scratch: Path, test_rows: int = 240) -> Path:
     tfidf.fit(train["text"].tolist(), train["label"].tolist(), LABELS).save(root / "models" / "tfidf")
     write_rows(root / CHECKED / "test.parquet", tiny_rows(test_rows, seed=1))
     write_rows(root / CHECKED / "calibration.parquet", tiny_rows(40, seed=2))
+    (root / CHECKED / "dataset.json").write_text(json.dumps({"label_names": LABEL_NAMES}))
     (root / "machine.json").write_text(json.dumps({"cpu": "test", "cores": 2}))
     return root
 

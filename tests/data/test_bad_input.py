@@ -51,6 +51,20 @@ def test_good_rows_pass_and_twice_is_the_same(tmp_path: Path) -> None:
         assert fingerprint.of_folder(tmp_path / "a" / folder) == fingerprint.of_folder(tmp_path / "b" / folder)
 
 
+def test_what_texts_call_the_labels_is_on_record(tmp_path: Path) -> None:
+    """Where the source knows it: the services of botocore have titles, the labels of a file have none."""
+    assert check(tmp_path / "files", texts(300))["label_names"] == {}
+    services = ["sns", "sqs"]
+    botocore = {"kind": "botocore", "dataset": "operations", "services": services}
+    root = tmp_path / "botocore"
+    write_params(root, {"source": botocore, "task": task(services)})
+    for name, role in (("ingest", "reference"), ("ingest", "pretraining"), ("validate", "reference")):
+        stage(root, name, role)
+    names = record(root, "checked")["label_names"]
+    assert list(names) == services
+    assert {"sqs", "amazon sqs", "simple queue"} <= set(names["sqs"])
+
+
 def test_five_percent_null_texts_stop_at_one_percent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KD_STATE", str(tmp_path / "state"))
     with pytest.raises(InvalidDataError) as caught:

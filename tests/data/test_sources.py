@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from kd_core.config.data import BotocoreSource, HuggingFaceSource
-from kd_core.data.botocore_docs import read_botocore, request_from
+from kd_core.data.botocore_docs import label_names, read_botocore, read_models, request_from
 from kd_core.data.files import read_files
 from kd_core.data.huggingface import read_huggingface
 from kd_core.data.prose import first_sentence
@@ -46,6 +46,8 @@ def models(tmp_path: Path) -> Path:
         folder,
         "post",
         {"TagResource": "<p>Adds tags to a resource.</p>", "SendLetter": "<p>Sends a letter to a box.</p>"},
+        serviceId="PostOffice",
+        serviceFullName="Amazon Simple Post Service",
     )
     return folder
 
@@ -117,6 +119,23 @@ def test_unknown_services_are_named(models: Path) -> None:
 )
 def test_first_sentences(documentation: str, sentence: str) -> None:
     assert first_sentence(documentation) == sentence
+
+
+def test_a_service_is_known_by_its_id_and_its_titles(models: Path) -> None:
+    wanted = source("operations", ["atlas", "post"])
+    found = label_names(read_models(wanted, models), wanted)
+    assert found["atlas"] == ["atlas"]
+    assert found["post"] == sorted(
+        [
+            "post",
+            "post office",
+            "amazon simple post service",
+            "simple post service",
+            "amazon simple post",
+            "simple post",
+        ]
+    )
+    assert label_names(read_models(wanted, models), source("pairs", ["atlas", "post"])) == {}, "labels are no services"
 
 
 def test_requests_are_made_from_operation_names() -> None:

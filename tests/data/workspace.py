@@ -69,12 +69,15 @@ def record(root: Path, kind: str = "raw", role: str = "reference") -> dict[str, 
     return dict(json.loads((root / "data" / kind / role / "dataset.json").read_text(encoding="utf-8")))
 
 
-def service_model(folder: Path, service: str, operations: dict[str, str], shapes: dict[str, Any] | None = None) -> None:
+def service_model(
+    folder: Path, service: str, operations: dict[str, str], shapes: dict[str, Any] | None = None, **metadata: str
+) -> None:
     """A miniature botocore service model."""
     path = folder / service / "2020-01-01"
     path.mkdir(parents=True)
     content = {
         "operations": {name: {"name": name, "documentation": text} for name, text in operations.items()},
         "shapes": shapes or {},
+        "metadata": metadata,
     }
     (path / "service-2.json.gz").write_bytes(gzip.compress(json.dumps(content).encode()))
