@@ -13,11 +13,10 @@ if TYPE_CHECKING:
 
 def save_student(folder: Path, model: StudentModel, tokenizer: Any, curves: Curves, **counts: int) -> None:
     """Write weights, config, tokenizer and history.json (`curves`, and what was counted)."""
+    from kd_core.models.loading import save_tokenizer
+
     model.save_pretrained(folder)
-    backend = tokenizer.backend_tokenizer
-    backend.no_truncation()  # what the last call cut and padded to would be saved, too
-    backend.no_padding()
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
     write_history(folder, curves, **counts)
 
 

@@ -18,9 +18,13 @@ class StudentParams(Section):
     base: str
     """Address of the model that gives tokenizer, embeddings and, for `layers`, the layers."""
     layers: Count | tuple[int, ...] = 2
-    """A number: fresh layers of that count; a list: copies of these layers of the base."""
+    """A number: fresh layers of that count; a list: copies of these layers (from 0) of the base.
+
+    An ALBERT's layers share their weights: a list keeps as many repetitions as it has numbers. A ModernBERT's begins
+    with 0."""
     hidden: Count | None = None
-    """Hidden units of fresh layers; the base's word embeddings are reduced to it by PCA. None: the base's."""
+    """Hidden units of fresh layers, a multiple of `heads`; the base's word embeddings are reduced to it by PCA where
+    they are wider. None: the base's."""
     heads: Count | None = None
     """Attention heads of fresh layers; none: the base's."""
     intermediate: Count | None = None
@@ -35,4 +39,10 @@ class StudentParams(Section):
     def _copied_layers_keep_their_size(self) -> StudentParams:
         if isinstance(self.layers, tuple) and any((self.hidden, self.heads, self.intermediate)):
             raise ValueError("layers copied from the base keep its size: drop hidden, heads and intermediate")
+        return self
+
+    @model_validator(mode="after")
+    def _heads_divide_the_hidden_units(self) -> StudentParams:
+        if self.hidden and self.heads and self.hidden % self.heads:
+            raise ValueError(f"hidden {self.hidden} is no multiple of heads {self.heads}")
         return self

@@ -19,7 +19,9 @@ class TeacherParams(Section):
     labels: dict[str, str] | None = None
     """The teacher's label → ours; none: the names in its config, which must then be ours. Ignored if fine-tuned."""
     layers: tuple[int, ...] | None = None
-    """Keep only these encoder layers, in this order: another structure from the same weights."""
+    """Keep only these encoder layers (from 0), in this order: another structure from the same weights.
+
+    An ALBERT's layers share their weights: as many repetitions are kept. A ModernBERT's list begins with 0."""
     max_length: Count | None = None
     """Tokens a text is cut to; none: the task's."""
     fine_tune: Optimisation | None = None

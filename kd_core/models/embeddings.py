@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from kd_core.runtime.errors import ParamsError
 
-_TABLES = ("word_embeddings", "position_embeddings", "token_type_embeddings")
 
-
-def reduced_embeddings(encoder: nn.Module, hidden: int) -> dict[str, Tensor]:
-    """Embedding tables with `hidden` columns for a student of this encoder, by the names of its state dict.
+def reduced_embeddings(encoder: PreTrainedModel, columns: int) -> dict[str, Tensor]:
+    """Embedding tables with `columns` columns for a student of this encoder, by the names of its state dict.
 
     Word embeddings are reduced to their principal axes, centred first: for a given number of axes that reconstructs
     them best, and the constant that is lost is one that the LayerNorm behind them can learn. The axes are orthonormal,
     so distances between words keep the base's scale. Positions and token types stay fresh: they lie across the words'
     axes, so that of the packaged MiniLM's positions a seventh would be left. At the base's own width all tables are
-    copied. Raises ParamsError if `hidden` is too large.
+    copied. Raises ParamsError if there are fewer columns in the base.
     """
-    embeddings = encoder.get_submodule("embeddings")
-    tables = {name: getattr(embeddings, name, None) for name in _TABLES}
-    weights = {name: table.weight.detach() for name, table in tables.items() if isinstance(table, nn.Embedding)}
-    words = weights["word_embeddings"]
-    if hidden > words.shape[1]:
-        raise ParamsError(f"student.hidden {hidden} is wider than the base's embeddings ({words.shape[1]})")
-    if hidden < words.shape[1]:
+    parts = dict(encoder.get_submodule("embeddings").named_children())
+    weights = {name: part.weight.detach() for name, part in parts.items() if isinstance(part, nn.Embedding)}
+    known = next(name for name, part in parts.items() if part is encoder.get_input_embeddings())
+    words = weights[known]
+    if columns > words.shape[1]:
+        raise ParamsError(f"student.hidden {columns} is wider than the base's embeddings ({words.shape[1]})")
+    if columns < words.shape[1]:
         exact = words.double().cpu()
-        weights = {"word_embeddings": ((exact - exact.mean(0)) @ principal_axes(exact, hidden)).to(words.dtype)}
+        weights = {known: ((exact - exact.mean(0)) @ principal_axes(exact, columns)).to(words.dtype)}
     return {f"embeddings.{name}.weight": table.contiguous() for name, table in weights.items()}
 
 

@@ -1,4 +1,4 @@
-"""Loading Hugging Face models from local folders without anything being made up where weights are missing."""
+"""Hugging Face models and tokenizers in local folders; nothing is made up where weights are missing."""
 
 from __future__ import annotations
 
@@ -59,3 +59,12 @@ def load_tokenizer(folder: Path) -> Any:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise InvalidDataError(f"{folder}: no tokenizer could be loaded: {error}") from None
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Write the tokenizer as it was loaded: what the last call cut and padded to would be saved, too."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_truncation()
+        backend.no_padding()
+    tokenizer.save_pretrained(folder)

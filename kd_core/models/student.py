@@ -19,6 +19,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from kd_core.config.student import Combine, Pooling, StudentParams
 from kd_core.models import layers
+from kd_core.models.architectures import architecture_of
 from kd_core.models.embeddings import reduced_embeddings
 from kd_core.models.loading import load_encoder
 from kd_core.models.weights import read_tensors
@@ -208,16 +209,20 @@ def new_student(
 
     `params.layers` a number: fresh layers, the base's word embeddings reduced to `hidden` by PCA, everything else
     initialised as the architecture prescribes. A list: the base's embeddings and copies of these layers.
-    Everything random comes from `params.seed`. Raises ParamsError for sizes that do not fit the base.
+    Everything random comes from `params.seed`. Raises ParamsError for sizes that do not fit the base, and for a base
+    whose layers cannot be stepped.
     """
     base = load_encoder(base_folder)
+    architecture = architecture_of(base.config)
     if isinstance(params.layers, tuple):
         layers.keep_layers(base, params.layers)
-        weights = base.state_dict()
+        structure, weights = copy.deepcopy(base.config), base.state_dict()
     else:
-        weights = reduced_embeddings(base, params.hidden or layers.width(base))
+        structure = _resized(params, base.config)
+        architecture.resize(structure, params.layers)
+        weights = reduced_embeddings(base, getattr(structure, "embedding_size", structure.hidden_size))
     config = StudentConfig(
-        encoder=_encoder_config(params, base),
+        encoder=_encoder_config(params, structure),
         decoders={name: list(owned) for name, owned in decoders.items()},
         labels=list(labels),
         pooling=params.pooling,
@@ -235,19 +240,30 @@ def new_student(
 _NOT_STRUCTURE = ("_name_or_path", "architectures", "id2label", "label2id", "problem_type", "transformers_version")
 
 
-def _encoder_config(params: StudentParams, base: PreTrainedModel) -> dict[str, Any]:
-    config = copy.deepcopy(base.config)
-    if not isinstance(params.layers, tuple):
-        hidden = params.hidden or config.hidden_size
-        config.hidden_size, config.num_hidden_layers = hidden, params.layers
-        config.num_attention_heads = params.heads or config.num_attention_heads
-        _set_known(config, params.intermediate or 4 * hidden, "intermediate_size", "hidden_dim")
-        _set_known(config, hidden, "embedding_size")
-        if hidden % config.num_attention_heads:
-            raise ParamsError(f"student.hidden {hidden} is no multiple of student.heads {config.num_attention_heads}")
-    names = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
-    _set_known(config, params.dropout, *names)
-    return {key: value for key, value in config.to_dict().items() if key not in _NOT_STRUCTURE}
+def _resized(params: StudentParams, base: PreTrainedConfig) -> PreTrainedConfig:
+    """The base's config with the widths that `params` give; embeddings are never wider than the base's."""
+    config = copy.deepcopy(base)
+    hidden, heads = params.hidden or base.hidden_size, params.heads or base.num_attention_heads
+    if hidden % heads:
+        raise ParamsError(f"student.hidden {hidden} is no multiple of student.heads {heads}")
+    config.hidden_size, config.num_attention_heads = hidden, heads
+    _set_known(config, params.intermediate or 4 * hidden, "intermediate_size", "hidden_dim")
+    if hasattr(config, "embedding_size"):  # ELECTRA, ALBERT: narrower than the layers
+        config.embedding_size = min(hidden, base.embedding_size)
+    _set_known(config, hidden // heads, "attention_head_size")
+    _set_known(config, hidden, "pooler_hidden_size")
+    return config
+
+
+_DROPOUTS = (
+    "hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "embedding_dropout",
+    "mlp_dropout",
+)  # fmt: skip
+
+
+def _encoder_config(params: StudentParams, structure: PreTrainedConfig) -> dict[str, Any]:
+    _set_known(structure, params.dropout, *_DROPOUTS)
+    return {key: value for key, value in structure.to_dict().items() if key not in _NOT_STRUCTURE}
 
 
 def _set_known(config: PreTrainedConfig, value: float, *names: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from kd_core.config.teachers import TeacherParams
 from kd_core.config.training import Precision
 from kd_core.models import classifier
 from kd_core.models.layers import keep_layers
-from kd_core.models.loading import load_tokenizer
+from kd_core.models.loading import load_tokenizer, save_tokenizer
 from kd_core.models.student import StudentModel
 from kd_core.runtime import fingerprint as fingerprints
 from kd_core.runtime.errors import InvalidDataError, ParamsError
@@ -90,9 +91,10 @@ def prepare(
 ) -> Teacher:
     """The teacher `name` from the weights in `folder`: as it is, or with a new classifier if it will be fine-tuned.
 
-    The new classifier has the task's labels in their order and random weights (torch's global generator). Raises
-    InvalidDataError naming the teacher if its labels cannot be matched with the task's, ParamsError if its name or its
-    layers cannot be.
+    Any architecture that AutoModelForSequenceClassification knows; choosing layers needs one of
+    `kd_core.models.architectures`. The new classifier has the task's labels in their order and random weights (torch's
+    global generator). Raises InvalidDataError naming the teacher if its labels cannot be matched with the task's,
+    ParamsError if its name or its layers cannot be.
     """
     if hasattr(nn.ModuleDict(), name):
         raise ParamsError(f"teachers.{name}: no decoder can have this name; rename the teacher")
@@ -108,10 +110,12 @@ def prepare(
     else:
         order = label_order(name, model.config.id2label, params.labels, task.labels)
         classifier.name_outputs(model, [task.labels[order.index(output)] for output in range(len(order))])
+    tokenizer = load_tokenizer(tokenizer_folder or folder)
+    _fit_inputs(tokenizer, model)
     return Teacher(
         name=name,
         model=model,
-        tokenizer=load_tokenizer(tokenizer_folder or folder),
+        tokenizer=tokenizer,
         labels=task.labels,
         label_order=order,
         pair=task.pair,
@@ -120,6 +124,13 @@ def prepare(
         data=params.data,
         weights=params.weights,
     )
+
+
+def _fit_inputs(tokenizer: Any, model: PreTrainedModel) -> None:
+    """Let the tokenizer give no token types to a model without: RoBERTa would look for them in a table of one row."""
+    takes = "token_type_ids" in signature(model.forward).parameters and getattr(model.config, "type_vocab_size", 2) > 1
+    unused = set() if takes else {"token_type_ids"}
+    tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name not in unused]
 
 
 def label_order(
@@ -155,11 +166,7 @@ def save_teacher(teacher: Teacher, folder: Path, contract: Mapping[str, Any]) ->
     """
     folder.mkdir(parents=True, exist_ok=True)
     teacher.model.float().save_pretrained(folder)
-    backend = getattr(teacher.tokenizer, "backend_tokenizer", None)
-    if backend is not None:  # what the last call cut and padded to would be saved, too
-        backend.no_truncation()
-        backend.no_padding()
-    teacher.tokenizer.save_pretrained(folder)
+    save_tokenizer(teacher.tokenizer, folder)
     teacher.fingerprint = fingerprint(folder)
     teacher.tokenizer_hash = _hash(folder, _TOKENIZER_FILES)
     record = _record(teacher, contract)

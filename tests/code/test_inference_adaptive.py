@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from kd_core.inference.exits import Exits, entropy, shares
 from kd_core.models.student import StudentModel
 from kd_core.tasks.decode import uncertainty
 from kd_core.tasks.encode import Encoded, collate, encode
-from tests.code.tiny import LABELS, tiny_rows, tiny_tokenizer
+from tests.code.tiny import ARCHITECTURES, LABELS, tiny_rows, tiny_tokenizer
 from tests.code.tiny_exits import LAYERS, TASK, tiny_student
 
 
@@ -65,13 +66,13 @@ def test_the_threshold_is_strict(model: StudentModel, encoded: Encoded) -> None:
     assert answer_batch(model, batch, np.nextafter(np.float32(u), np.float32(2)).item())[1].item() == 1
 
 
-@pytest.mark.parametrize("model_type", ["bert", "distilbert", "mpnet"])
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(
+    ("model_type", "share"),
+    [*product(["bert", "distilbert", "mpnet"], [0.0, 0.5]), *product(ARCHITECTURES, [1.0])],
+)
 def test_answers_do_not_depend_on_the_batch(tmp_path: Path, model_type: str, share: float) -> None:
     model = tiny_student(tmp_path, model_type)
     encoded = encode(tiny_rows(61), tiny_tokenizer(), TASK)
-    if model_type != "bert":
-        encoded = Encoded(encoded.input_ids, None, encoded.targets)
     threshold = share * middle_threshold(all_exits(model, encoded, pad_id=0))
     alone = [answer_batch(model, collate(encoded, [row], 0), threshold) for row in range(len(encoded))]
     expected = torch.cat([probabilities for probabilities, _ in alone]).numpy()

@@ -33,34 +33,11 @@ def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
     return one.keys() == two.keys() and all(torch.equal(value, two[key]) for key, value in one.items())
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert", "mpnet"])
-def test_stepping_equals_the_encoder_itself(kind: str, tmp_path: Path, batch: dict[str, torch.Tensor]) -> None:
-    folder = tiny_base(tmp_path / kind, model_type=kind)
-    student = tiny_student(folder, layers=(0, 1, 2), hidden=None, heads=None)
-    inputs = {k: v for k, v in batch.items() if k != "token_type_ids" or kind not in ("distilbert", "mpnet")}
-    with torch.no_grad():
-        expected = student.encoder(**inputs, output_hidden_states=True).hidden_states
-        states = student.hidden_states(batch)
-        hidden = student.embed(batch)
-        for index in range(student.layer_count):
-            torch.testing.assert_close(hidden, states[index], atol=1e-5, rtol=0)
-            hidden = student.layer(index, hidden, batch["attention_mask"])
-    assert len(states) == len(expected) == 4
-    for one, two in zip(states, expected, strict=True):
-        torch.testing.assert_close(one, two, atol=1e-5, rtol=0)
-
-
 def test_token_types_reach_the_embeddings(base: Path) -> None:
     student = tiny_student(base, layers=(0, 1), hidden=None, heads=None)
     encoded = encode(tiny_rows(4, pair=True), tiny_tokenizer(), tiny_task(pair=True))
     pair = collate(encoded, range(4), 0)
     assert not torch.equal(student.embed(pair), student.embed({**pair, "token_type_ids": pair["input_ids"] * 0}))
-
-
-def test_an_architecture_that_cannot_be_stepped_is_refused(tmp_path: Path) -> None:
-    folder = tiny_base(tmp_path, model_type="albert", embedding_size=32)
-    with pytest.raises(ParamsError, match="albert"):
-        tiny_student(folder, layers=(0,), hidden=None, heads=None)
 
 
 def test_forward_gives_the_log_of_the_combined_answer(base: Path, batch: dict[str, torch.Tensor]) -> None:
@@ -201,7 +178,7 @@ def test_copied_layers_are_the_base_s_own(base: Path) -> None:
     [
         ({"layers": (0, 7), "hidden": None, "heads": None}, "0 to 2"),
         ({"hidden": 64, "heads": 4}, "wider"),
-        ({"hidden": 16, "heads": 3}, "multiple"),
+        ({"hidden": 18, "heads": None}, "multiple"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(base: Path, values: dict[str, Any], named: str) -> None:

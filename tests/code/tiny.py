@@ -48,6 +48,94 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+def tiny_bpe() -> PreTrainedTokenizerFast:
+    """Byte-level BPE over the same words, with RoBERTa's special tokens and pairs; padding is 1, no token types."""
+    merges = []
+    for word in [*TOPICS, *FILLER]:
+        parts = ["Ġ", *word]
+        merges += [("".join(parts[:n]), parts[n]) for n in range(1, len(parts))]
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    vocabulary = {token: n for n, token in enumerate(dict.fromkeys([*tokens, *(one + two for one, two in merges)]))}
+    backend = Tokenizer(models.BPE(vocabulary, list(dict.fromkeys(merges)), unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    backend.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        cls_token="<s>",
+        sep_token="</s>",
+        mask_token="<mask>",
+        model_max_length=128,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def tiny_unigram() -> PreTrainedTokenizerFast:
+    """Unigram as SentencePiece has it, over the same words, with BERT's special tokens in another order, and pairs."""
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    special = [(token, 0.0) for token in ["[CLS]", "[SEP]", "<unk>", "[PAD]", "[MASK]"]]
+    pieces = [*((f"▁{word}", -4.0) for word in [*TOPICS, *FILLER]), *((letter, -9.0) for letter in ["▁", *letters])]
+    backend = Tokenizer(models.Unigram([*special, *pieces], unk_id=2))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 0), ("[SEP]", 1)],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="[PAD]",
+        unk_token="<unk>",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=128,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
+
+
+_DEBERTA = {"relative_attention": True, "pos_att_type": "c2p|p2c", "max_relative_positions": -1}
+
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "albert": {"embedding_size": 12},
+    "bert": {},
+    "camembert": {"type_vocab_size": 1},
+    "deberta-v2": {**_DEBERTA, "conv_kernel_size": 3, "conv_act": "gelu", "attention_head_size": None},
+    "deberta-v3": {
+        **_DEBERTA, "model_type": "deberta-v2", "position_buckets": 4, "norm_rel_ebd": "layer_norm",
+        "share_att_key": True, "position_biased_input": False,
+    },
+    "distilbert": {},
+    "electra": {"embedding_size": 12},
+    "modernbert": {
+        "global_attn_every_n_layers": 3, "local_attention": 4,
+        "bos_token_id": None, "eos_token_id": None, "cls_token_id": None, "sep_token_id": None,
+    },
+    "mpnet": {},
+    "roberta": {"type_vocab_size": 1},
+    "xlm-roberta": {"type_vocab_size": 1},
+}  # fmt: skip
+"""What makes a tiny model of each architecture like its published ones; ModernBERT's window is two tokens each side."""
+
+TOKENIZERS = {
+    "albert": tiny_unigram, "camembert": tiny_unigram, "deberta-v2": tiny_unigram, "deberta-v3": tiny_unigram,
+    "modernbert": tiny_bpe, "roberta": tiny_bpe, "xlm-roberta": tiny_unigram,
+}  # fmt: skip
+"""The kind of tokenizer that an architecture comes with; WordPiece for the others."""
+
+
+def tiny_config(architecture: str, **values: Any) -> Any:
+    """The config of a tiny model, by a name in ARCHITECTURES."""
+    known = {"max_position_embeddings": 130, "pad_token_id": 0, **ARCHITECTURES.get(architecture, {}), **values}
+    kind = known.pop("model_type", architecture)
+    if "attention_head_size" in known:
+        known["attention_head_size"] = known["hidden_size"] // known["num_attention_heads"]
+    if kind == "distilbert":
+        known["hidden_dim"] = known.pop("intermediate_size")
+    return AutoConfig.for_model(kind, **known)
+
+
 def tiny_base(
     folder: Path,
     layers: int = 3,
@@ -55,15 +143,18 @@ def tiny_base(
     heads: int = 4,
     model_type: str = "bert",
     seed: int = 0,
+    tokenizer: PreTrainedTokenizerFast | None = None,
     **config: Any,
 ) -> Path:
-    """A folder with a random encoder (config, model.safetensors) and its tokenizer, as a model hub has them."""
+    """A folder with a random encoder (config, model.safetensors) and its tokenizer, as a model hub has them.
+
+    `model_type` is a name in ARCHITECTURES, or any that transformers knows.
+    """
     torch.manual_seed(seed)
-    tokenizer = tiny_tokenizer()
+    tokenizer = tokenizer or tiny_tokenizer()
     size = {"hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads}
-    size["hidden_dim" if model_type == "distilbert" else "intermediate_size"] = 2 * hidden
-    values = {"vocab_size": len(tokenizer), "max_position_embeddings": 130, "pad_token_id": 0, **size, **config}
-    model = AutoModel.from_config(AutoConfig.for_model(model_type, **values))
+    words = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    model = AutoModel.from_config(tiny_config(model_type, **words, **size, intermediate_size=2 * hidden, **config))
     with torch.no_grad():  # wide enough that random models tell texts apart
         for parameter in model.parameters():
             if parameter.dim() > 1:
