@@ -92,13 +92,16 @@ def multi_teacher_loss(teachers: list[str], distillation: Distillation, weights:
 
 
 def with_attention(inner: Loss, live: Teacher, distiller: AttentionDistiller, params: PretrainParams) -> Loss:
-    """`inner` + α · L_AT + β · L_VR of the live teacher on the same batch."""
+    """`inner` + α · L_AT + β · L_VR of the live teacher on the same batch.
+
+    The teacher goes first: what its layers need is free again before the student keeps anything for its backward pass.
+    """
 
     def loss(model: StudentModel, batch: Batch) -> dict[str, Tensor]:
-        losses = inner(model, batch)
         with torch.no_grad():
             live.model.to(batch["input_ids"].device)
             live.logits({name: batch[name] for name in live.tokenizer.model_input_names if name in batch})
+        losses = inner(model, batch)
         attention, value = distiller.losses(batch["attention_mask"])
         total = losses["loss"] + params.attention.alpha * attention + params.attention.beta * value
         return losses | {"loss": total, "relation_attention": attention, "relation_value": value}

@@ -12,23 +12,19 @@ from kd_core.config.training import Optimisation
 from kd_core.models.student import StudentConfig, StudentModel
 from kd_core.models.teacher import Teacher
 from kd_core.runtime.progress import Progress
-from tests.code.tiny import LABELS, tiny_tokenizer
+from tests.code.tiny import LABELS, tiny_config, tiny_tokenizer
 
 TASK = TaskParams(kind="classification", labels=LABELS, max_length=16)
 PROGRESS = Progress("test")
 
 
 def encoder_config(model_type: str = "bert", hidden: int = 16, layers: int = 2, heads: int = 4) -> dict[str, Any]:
-    return {
-        "model_type": model_type,
-        "vocab_size": len(tiny_tokenizer()),
-        "hidden_size": hidden,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "intermediate_size": 2 * hidden,
-        "max_position_embeddings": 40,
-        "pad_token_id": 0,
-    }
+    """`model_type`: a name in `tests.code.tiny.ARCHITECTURES`."""
+    sizes = {"hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads}
+    config = tiny_config(
+        model_type, vocab_size=len(tiny_tokenizer()), max_position_embeddings=40, intermediate_size=2 * hidden, **sizes
+    )
+    return {key: value for key, value in config.to_dict().items() if key not in ("id2label", "label2id")}
 
 
 def tiny_student(
