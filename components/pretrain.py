@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 COMPONENT = Component(
     stage="pretrain",
-    params=("student", "pretrain", "data.reference.task", "resolved.student"),
+    params=("student", "pretrain", "data.pretraining.task", "data.reference.task", "resolved.student"),
     inputs={
         "train": "data/checked/pretraining/train.parquet",
         "unlabelled": "data/checked/pretraining/unlabelled.parquet",
@@ -40,7 +40,8 @@ def main(context: Context) -> None:
     from kd_core.tasks.decode import GOLD
 
     params, student = context.section("pretrain", PretrainParams), context.section("student", StudentParams)
-    task = context.section("data.reference.task", TaskParams)
+    role = "reference" if context.value("data.pretraining.task") is None else "pretraining"
+    task = context.section(f"data.{role}.task", TaskParams)
     records = {name: read_score_record(context.input("scores") / name) for name in params.teachers}
     # A student has a decoder; where no teacher asks for one it is that for gold labels, which `update` replaces.
     decoders = {name: record["labels"] for name, record in records.items()} or {GOLD: task.labels}

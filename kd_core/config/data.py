@@ -104,7 +104,7 @@ class DataParams(Section):
 
     source: Source
     task: TaskParams | None = None
-    """None: texts only, everything unlabelled."""
+    """None: texts only, everything unlabelled. Stage one's may differ from stage two's."""
     split: SplitParams = SplitParams()
     validation: ValidationParams = ValidationParams()
 

@@ -103,3 +103,17 @@ class Params(Section):
         if self.student.combine == "gold" and self.finetune.decoder_weights == "fitted":
             raise ValueError("finetune.decoder_weights: fitted, but student.combine: gold asks one decoder alone")
         return self
+
+    @model_validator(mode="after")
+    def _teachers_read_what_the_student_reads(self) -> Params:
+        """Stage one's texts are pairs if its own task says so, without one if stage two's does."""
+        data, kinds = self.data, {True: "pairs", False: "single texts"}
+        tasks = {"pretraining": data.pretraining.task or data.reference.task, "reference": data.reference.task}
+        for name in self.pretrain.teachers:
+            own, read = tasks[self.teachers[name].data], tasks["pretraining"]
+            if own and read and own.pair != read.pair:
+                raise ValueError(
+                    f"pretrain.teachers: {name!r} reads {kinds[own.pair]}, "
+                    f"the pre-training data set has {kinds[read.pair]}"
+                )
+        return self

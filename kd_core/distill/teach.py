@@ -58,16 +58,16 @@ def fine_tune(
     return train(teacher.model, loss, batches, optimisation, progress, state, validation)
 
 
-def pass_features_on(model: nn.Module) -> None:
+def pass_features_on(model: PreTrainedModel) -> None:
     """Make the square layers between encoder and classifier (a pooler, a head's first layer) the identity.
 
     Such a layer is random, or was trained for something else: behind the pooler of sentence-embedding weights, which
     no classifier ever trained, texts hardly differ. With the identity the probe sees what the encoder gives.
     """
-    stacks = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-    inner = {id(module) for stack in stacks for module in stack.modules()}
-    for layer in model.modules():
-        if isinstance(layer, nn.Linear) and layer.in_features == layer.out_features and id(layer) not in inner:
+    body = f"{model.base_model_prefix}."
+    for name, layer in model.named_modules():
+        square = isinstance(layer, nn.Linear) and layer.in_features == layer.out_features
+        if square and (not name.startswith(body) or ".pooler" in name):
             nn.init.eye_(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

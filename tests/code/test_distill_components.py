@@ -37,7 +37,10 @@ def training(epochs: int = 2, **changes: Any) -> dict[str, Any]:
 def params(base: Path) -> dict[str, Any]:
     teacher = {"weights": str(base), "data": "reference", "fine_tune": training(6, patience=3)}
     return {
-        "data": {"reference": {"task": {"kind": "classification", "labels": list(LABELS), "max_length": 16}}},
+        "data": {
+            "pretraining": {"task": None},
+            "reference": {"task": {"kind": "classification", "labels": list(LABELS), "max_length": 16}},
+        },
         "teachers": {"deep": teacher, "shallow": teacher | {"layers": [0]}},
         "student": {"base": str(base), "layers": 2, "hidden": 16, "heads": 2, "combine": "probabilities"},
         "pretrain": {"teachers": ["deep", "shallow"], "live_teacher": "deep", "optimisation": training(4),
