@@ -22,7 +22,6 @@ from torch.autograd.function import once_differentiable
 from kd_core.config.training import AttentionDistillation
 from kd_core.models.architectures import architecture_of
 from kd_core.models.layers import encoder_layers, encoder_of
-from kd_core.runtime.errors import ParamsError
 
 Pair = tuple[Tensor, Tensor]
 """Two projections [B, L, H] that a relation compares: queries and keys, or values twice."""

@@ -21,6 +21,7 @@ from kd_core.training.texts import accuracy_on, batches_of, outputs_of
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
+    from transformers import PreTrainedModel
 
 PROBE_REGULARISATION = 10.0
 """Inverse strength of the probe's L2 penalty, on the features as they are.
@@ -66,8 +67,9 @@ def pass_features_on(model: PreTrainedModel) -> None:
     """
     body = f"{model.base_model_prefix}."
     for name, layer in model.named_modules():
-        square = isinstance(layer, nn.Linear) and layer.in_features == layer.out_features
-        if square and (not name.startswith(body) or ".pooler" in name):
+        if not isinstance(layer, nn.Linear) or (name.startswith(body) and ".pooler" not in name):
+            continue
+        if layer.in_features == layer.out_features:
             nn.init.eye_(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
