@@ -1,7 +1,7 @@
 """Carries out the gate's decision on a run's registered version: `python -m kd_ops.promote --run URI`.
 
 Ledger first, then the aliases, then the run's result and tags: run again after a kill, it carries out what the ledger
-says was decided. As the last step of a run it also makes the run's splits those that the next run starts from.
+says was decided. Of two machines that decide at once, the second one judges again, against the new champion.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from kd_core.runtime.errors import ParamsError, TryAgainError
 from kd_core.runtime.storage import Storage
 from kd_ops import ledger
+from kd_ops.aliases import settled
 from kd_ops.closing import closing_step
 from kd_ops.entry import main_process
 from kd_ops.gate import Decision, Verdict
@@ -30,12 +32,35 @@ from kd_ops.split_ledgers import publish_ledgers
 ROLLBACK = "ROLLBACK"
 
 
+@dataclass(frozen=True)
+class _Case:
+    """A decision and what it rests on."""
+
+    decision: Decision
+    events: Sequence[AliasEvent]
+    own: AliasEvent | None
+    """The run's decision on the version, as the ledger has it; None where nothing was to be decided."""
+    held: bool
+    """Whether something later or stronger stands, so that nothing is carried out."""
+
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing was decided since, about any version."""
+        return self.own is not None and self.events[-1] == self.own
+
+    @property
+    def is_last_of_version(self) -> bool:
+        """Whether the version's tags should say this."""
+        own = self.own
+        return own is not None and own == [event for event in self.events if event.version == own.version][-1]
+
+
 def promote(run: Run, settings: Settings) -> Decision:
     """Judge the version that the run registered, carry the verdict out and note it everywhere.
 
     A version that was rolled back is held until a person brings it back. A decision that was taken before is carried
     out again unless the champion has changed since. Raises TryAgainError if the run has not been evaluated and
-    registered yet, or if the champion changed while the version was judged.
+    registered yet, or if somebody moved the champion's alias while the version was judged.
     """
     registered = read_result(run).get("model")
     if not registered:
@@ -43,27 +68,36 @@ def promote(run: Run, settings: Settings) -> Decision:
     name, number = str(registered["name"]), str(registered["version"])
     client, outs, store = connect(settings), Outs.of(run, settings), Storage(settings.store_uri)
     with exclusive(settings, name):
-        champion = by_alias(client, name, CHAMPION)
-        before = str(champion.version) if champion else None
-        events = ledger.history(store, name)
-        own = _own(events, number, run.id)
-        held = _held(events, own, before, number)
-        decision = held or (Decision(Verdict(own.verdict), own.reasons) if own else None)
-        if decision is None:
-            decision = judge(run, outs, client, champion, settings)
-            _check_champion(client, name, before)
-            if before != number:
-                own = _event(name, number, before, decision, run)
-                ledger.append(store, own)
-                events = [*events, own]
-        if held is None:
-            _move_aliases(client, name, number, decision, challenger=before != number and events[-1] == own)
-        newest = own is not None and own == [event for event in events if event.version == number][-1]
+        case = _case(run, outs, client, store, name, number, settings)
+        if not case.held:
+            settled(client, store, name)
+            if case.is_last and case.decision.verdict is not Verdict.PROMOTE:
+                client.set_registered_model_alias(name, CHALLENGER, number)
     uses = ledger.count_test_use(store, test_hash(outs), name, number)
-    _note(client, run, name, number, decision, uses, tag_version=held is None and newest)
+    _note(client, run, name, number, case.decision, uses, tag_version=not case.held and case.is_last_of_version)
     copy_report(run, outs)
     publish_ledgers(run, settings)
-    return decision
+    return case.decision
+
+
+def _case(run: Run, outs: Outs, client: Any, store: Storage, name: str, number: str, settings: Settings) -> _Case:
+    """What was decided before, or is decided now and put into the ledger; again if somebody else was faster."""
+    while True:
+        events, champion = settled(client, store, name)
+        before = str(champion.version) if champion else None
+        own = _own(events, number, run.id)
+        if held := _held(events, own, before, number):
+            return _Case(held, events, own, held=True)
+        if own is not None:
+            return _Case(Decision(Verdict(own.verdict), own.reasons), events, own, held=False)
+        decision = judge(run, outs, client, champion, settings)
+        if ledger.newest(store, name) != (events[-1].number if events else 0):
+            continue
+        _check_champion(client, name, before)
+        if before == number:
+            return _Case(decision, events, None, held=False)
+        if event := ledger.append(store, _event(name, number, before, decision, run), events):
+            return _Case(decision, [*events, event], event, held=False)
 
 
 def rollback(name: str, settings: Settings, to: str | None = None) -> tuple[str, str]:
@@ -71,20 +105,22 @@ def rollback(name: str, settings: Settings, to: str | None = None) -> tuple[str,
 
     :param to: version to go to; None: the champion before the present one, as the ledger tells
     :raises ParamsError: there is no champion, no such version, or nothing to go back to
+    :raises TryAgainError: something else was decided at the same moment
     """
     client, store = connect(settings), Storage(settings.store_uri)
     with exclusive(settings, name):
-        champion = by_alias(client, name, CHAMPION)
+        events, champion = settled(client, store, name)
         if champion is None:
             raise ParamsError(f"{name} has no champion to roll back")
         before = str(champion.version)
-        after = str(version(client, name, to or _predecessor(store, name, before)).version)
+        after = str(version(client, name, to or _predecessor(events, name, before)).version)
         if after == before:
             raise ParamsError(f"{name} version {after} is the champion already")
         reason = f"rolled back from version {before} to {after}"
         event = AliasEvent(name, before, before, after, ROLLBACK, (reason,), None, ledger.user(), ledger.now())
-        ledger.append(store, event)
-        _crown(client, name, after)
+        if ledger.append(store, event, events) is None:
+            raise TryAgainError(f"{name}: another decision was taken at this moment; look at it, then roll back again")
+        settled(client, store, name)
     return before, after
 
 
@@ -105,8 +141,8 @@ def _held(events: Sequence[AliasEvent], own: AliasEvent | None, before: str | No
         return Decision(Verdict.HOLD, (f"{reason}; `kd rollback --to {number}` brings it back",))
     if own is None:
         return None
-    later = [event for event in changes if event in events[events.index(own) + 1 :]]
-    if not later and before in (own.champion_before, own.champion_after):
+    later = [event for event in changes if event.number > own.number]
+    if not later and before == own.champion_after:
         return None
     how = f"{later[-1].verdict} by {later[-1].who} on {later[-1].when}" if later else "its alias was moved by hand"
     stands = f"a later decision stands: the champion is version {before or 'none'} ({how})"
@@ -114,7 +150,7 @@ def _held(events: Sequence[AliasEvent], own: AliasEvent | None, before: str | No
 
 
 def _check_champion(client: Any, name: str, judged: str | None) -> None:
-    """Other machines have locks of their own. Raises TryAgainError if the champion is not the one judged against."""
+    """A person may move an alias at any time. Raises TryAgainError if the champion is not the one judged against."""
     champion = by_alias(client, name, CHAMPION)
     now = str(champion.version) if champion else None
     if now != judged:
@@ -131,27 +167,11 @@ def _event(name: str, number: str, before: str | None, decision: Decision, run: 
     )
 
 
-def _predecessor(store: Storage, name: str, current: str) -> str:
-    for event in reversed(ledger.history(store, name)):
+def _predecessor(events: Sequence[AliasEvent], name: str, current: str) -> str:
+    for event in reversed(events):
         if event.verdict == Verdict.PROMOTE and event.champion_after == current and event.champion_before:
             return event.champion_before
     raise ParamsError(f"{name}: no champion before version {current} is on record; name one with --to VERSION")
-
-
-def _move_aliases(client: Any, name: str, number: str, decision: Decision, challenger: bool) -> None:
-    """Carry a decision out. :param challenger: whether a version that is not promoted becomes the challenger."""
-    if decision.verdict is Verdict.PROMOTE:
-        _crown(client, name, number)
-    elif challenger:
-        client.set_registered_model_alias(name, CHALLENGER, number)
-
-
-def _crown(client: Any, name: str, number: str) -> None:
-    """Make a version champion; it is no challenger any more."""
-    client.set_registered_model_alias(name, CHAMPION, number)
-    challenger = by_alias(client, name, CHALLENGER)
-    if challenger is not None and str(challenger.version) == number:
-        client.delete_registered_model_alias(name, CHALLENGER)
 
 
 def _note(client: Any, run: Run, name: str, number: str, decision: Decision, uses: int, tag_version: bool) -> None:

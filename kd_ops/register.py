@@ -1,7 +1,7 @@
 """Registers a run's student in MLflow: `python -m kd_ops.register --run URI`.
 
-Idempotent: the same weights are the same version, in this run or another. A version is registered only after it has
-answered its own input example in a fresh process away from the project.
+Idempotent: the same weights are the same version, in this run or another, on this machine or another. A version is
+registered only after it has answered its own input example in a fresh process away from the project.
 """
 
 from __future__ import annotations
@@ -53,8 +53,10 @@ def register(run: Run, settings: Settings) -> Registered:
         found = _existing(client, name, weights)
         created = found is None
         if found is None:
-            found = _create(client, name, run, outs, settings)
-        else:
+            made = _create(client, name, run, outs, settings)
+            found = _oldest(client, name, weights, made)
+            created = found is made
+        if not created:
             _renew_speed(client, found, outs)
     aliases = tuple(client.get_model_version(name, str(found.version)).aliases)
     registered = Registered(name, str(found.version), aliases, created)
@@ -66,6 +68,18 @@ def _existing(client: Any, name: str, weights: str) -> Any | None:
     """The oldest version with these weights."""
     same = [found for found in versions(client, name) if found.tags.get("kd.weights") == weights]
     return same[-1] if same else None
+
+
+def _oldest(client: Any, name: str, weights: str, made: Any) -> Any:
+    """The version of these weights that stays: the oldest. `made` goes again if another machine was faster.
+
+    The registry numbers versions one after the other, so of two that were made at once the younger sees the older.
+    """
+    oldest = _existing(client, name, weights)
+    if oldest is None or str(oldest.version) == str(made.version):
+        return made
+    client.delete_model_version(name, str(made.version))
+    return oldest
 
 
 def _create(client: Any, name: str, run: Run, outs: Outs, settings: Settings) -> Any:

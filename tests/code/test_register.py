@@ -15,12 +15,12 @@ import pytest
 from kd_core.inference.predictor import Predictor
 from kd_core.runtime.errors import InvalidDataError, ParamsError, TryAgainError
 from kd_core.runtime.storage import Storage
-from kd_ops import judgement, ledger, promote, register
+from kd_ops import aliases, judgement, ledger, promote, register
 from kd_ops.code_snapshot import digest, keep, project_code
 from kd_ops.documents import to_yaml
 from kd_ops.gate import Verdict
 from kd_ops.packing import requirements
-from kd_ops.registry import by_alias, connect, versions
+from kd_ops.registry import by_alias, connect, tracking_uri, versions
 from kd_ops.results import read_result
 from kd_ops.runs import Run
 from kd_ops.served import ModelProcessError, serve
@@ -278,6 +278,96 @@ def test_a_champion_that_changes_while_it_is_judged_against_is_not_replaced(
     assert len(ledger.history(Storage(settings.store_uri), name)) == 2
 
 
+@pytest.fixture
+def elsewhere(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Another machine, which shares store, runs and registry, and no lock."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(settings))
+    shared = settings.model_dump(include={"store_uri", "runs_uri", "cache_dir"})
+    return Settings(home=tmp_path / "elsewhere", **shared)
+
+
+@pytest.mark.usefixtures("unproven")
+def test_of_two_machines_that_promote_at_once_the_second_judges_against_the_first_one_s_champion(
+    settings: Settings, elsewhere: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "kd-at-once"
+    assert close(finished_run(settings, "at-once-1", right(0.7), overrides=named(name)), settings) is Verdict.PROMOTE
+    mine = finished_run(settings, "at-once-mine", right(0.8), overrides=named(name))
+    theirs = finished_run(settings, "at-once-theirs", right(0.9), overrides=named(name))
+    for run in (mine, theirs):
+        register.register(run, settings)
+    create, waiting = Storage.create, [theirs]
+
+    def meanwhile(store: Storage, file: str, data: bytes) -> bool:
+        if waiting and file.startswith(ledger.ALIASES):  # they decide between our last look and our event
+            assert promote.promote(waiting.pop(), elsewhere).verdict is Verdict.PROMOTE
+        return create(store, file, data)
+
+    monkeypatch.setattr(Storage, "create", meanwhile)
+    assert promote.promote(mine, settings).verdict is Verdict.REJECT
+    assert "against version 3" in read_result(mine)["reasons"][0]
+    assert champion_of(settings, name) == "3"
+    events = [
+        (e.version, e.champion_before, e.champion_after) for e in ledger.history(Storage(settings.store_uri), name)
+    ]
+    assert events == [("1", None, "1"), ("3", "1", "3"), ("2", "3", "3")]
+
+
+@pytest.mark.usefixtures("unproven")
+def test_an_alias_that_is_written_late_does_not_undo_a_later_decision(
+    settings: Settings, elsewhere: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "kd-sleepy"
+    runs = [finished_run(settings, f"sleepy-{share}", right(share), overrides=named(name)) for share in (0.7, 0.8, 0.9)]
+    for run in runs:
+        register.register(run, settings)
+    promote.promote(runs[0], settings)
+    crown, asleep = aliases.crown, [runs[2]]
+
+    def late(client: Any, model: str, number: str) -> None:
+        if asleep and number == "2":
+            assert promote.promote(asleep.pop(), elsewhere).verdict is Verdict.PROMOTE
+            assert champion_of(settings, name) == "3", "what was decided is carried out by whoever comes next"
+        crown(client, model, number)
+
+    monkeypatch.setattr(aliases, "crown", late)
+    assert promote.promote(runs[1], settings).verdict is Verdict.PROMOTE
+    assert champion_of(settings, name) == "3"
+    changes = [(e.champion_before, e.champion_after) for e in ledger.history(Storage(settings.store_uri), name)]
+    assert changes == [(None, "1"), ("1", "2"), ("2", "3")]
+
+
+@pytest.mark.usefixtures("unproven")
+def test_what_a_person_moves_by_hand_stays_as_it_is(settings: Settings) -> None:
+    name = "kd-by-hand"
+    runs = [finished_run(settings, f"by-hand-{share}", right(share), overrides=named(name)) for share in (0.7, 0.8)]
+    assert [close(run, settings) for run in runs] == [Verdict.PROMOTE, Verdict.PROMOTE]
+    connect(settings).set_registered_model_alias(name, "champion", "1")
+    assert promote.promote(runs[1], settings).verdict is Verdict.HOLD
+    assert "its alias was moved by hand" in read_result(runs[1])["reasons"][0]
+    assert champion_of(settings, name) == "1"
+
+
+@pytest.mark.usefixtures("unproven")
+def test_two_machines_that_register_the_same_weights_at_once_make_one_version(
+    settings: Settings, elsewhere: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, student = "kd-twins", fake_student("twins")
+    mine, theirs = (finished_run(settings, f"twins-{who}", None, student, named(name)) for who in ("mine", "theirs"))
+    make, found, waiting = register._create, [], [theirs]
+
+    def meanwhile(*words: Any) -> Any:
+        if waiting:  # they register between our look and our version
+            found.append(register.register(waiting.pop(), elsewhere))
+        return make(*words)
+
+    monkeypatch.setattr(register, "_create", meanwhile)
+    found.append(register.register(mine, settings))
+    assert [(each.version, each.created) for each in found] == [("1", True), ("1", False)]
+    assert [str(version.version) for version in versions(connect(settings), name)] == ["1"]
+    assert read_result(mine)["model"]["version"] == "1"
+
+
 @pytest.mark.usefixtures("unproven")
 def test_a_champion_registered_by_hand_holds_with_a_reason(settings: Settings, tmp_path: Path) -> None:
     client = connect(settings)
@@ -337,7 +427,7 @@ def test_a_promotion_cut_short_is_carried_out_as_decided(settings: Settings, mon
         raise SystemExit(143)
 
     with monkeypatch.context() as patch:
-        patch.setattr(promote, "_crown", stop)
+        patch.setattr(aliases, "crown", stop)
         with pytest.raises(SystemExit):
             promote.promote(run, settings)
     assert champion_of(settings, "kd-cut") == "1"
@@ -346,14 +436,21 @@ def test_a_promotion_cut_short_is_carried_out_as_decided(settings: Settings, mon
     assert len(ledger.history(Storage(settings.store_uri), "kd-cut")) == 2
 
 
-def test_two_writers_of_the_ledger_lose_nothing(tmp_path: Path) -> None:
+def test_of_two_writers_of_the_ledger_the_second_has_to_look_again(tmp_path: Path) -> None:
     store = Storage(tmp_path)
+
+    def event(version: str) -> ledger.AliasEvent:
+        return ledger.AliasEvent("m", version, None, None, "HOLD", ("why",), None, "me", ledger.now())
+
     for version in ("1", "2", "3"):
-        ledger.append(store, ledger.AliasEvent("m", version, None, None, "HOLD", ("why",), None, "me", ledger.now()))
-    (tmp_path / "ledgers/aliases/m/000002.json").rename(tmp_path / "ledgers/aliases/m/000004.json")
-    ledger.append(store, ledger.AliasEvent("m", "4", None, None, "HOLD", ("why",), None, "me", ledger.now()))
-    ledger.append(store, ledger.AliasEvent("m", "5", None, None, "HOLD", ("why",), None, "me", ledger.now()))
-    assert sorted(event.version for event in ledger.history(store, "m")) == ["1", "2", "3", "4", "5"]
+        assert ledger.append(store, event(version), ledger.history(store, "m")) is not None
+    known = ledger.history(store, "m")
+    first, second = (ledger.append(store, event(version), known) for version in ("4", "5"))
+    assert (first and first.number, second) == (4, None)
+    (tmp_path / "ledgers/aliases/m/000002.json").unlink()
+    after = ledger.append(store, event("5"), ledger.history(store, "m"))
+    assert (after and after.number) == 5, "a lost event does not make the next one collide"
+    assert [(e.version, e.number) for e in ledger.history(store, "m")] == [("1", 1), ("3", 3), ("4", 4), ("5", 5)]
 
 
 def test_each_version_judged_on_a_test_set_counts_once(tmp_path: Path) -> None:
