@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from components.base import Component, Context, run
 from kd_core.config.data import TaskParams
 from kd_core.config.evaluation import ExportParams
@@ -9,7 +11,11 @@ from kd_core.config.evaluation import ExportParams
 COMPONENT = Component(
     stage="export",
     params=("export", "data.reference.task"),
-    inputs={"model": "models/self_distill", "valid": "data/checked/reference/valid.parquet"},
+    inputs={
+        "dataset": "data/checked/reference/dataset.json",
+        "model": "models/self_distill",
+        "valid": "data/checked/reference/valid.parquet",
+    },
     outputs={"student": "models/student"},
 )
 
@@ -24,6 +30,7 @@ def main(context: Context) -> None:
         context.output("student"),
         context.section("data.reference.task", TaskParams),
         context.section("export", ExportParams).max_accuracy_loss,
+        json.loads(context.input("dataset").read_text(encoding="utf-8"))["source"].get("columns"),
     )
     point = choice.chosen
     context.progress.update(

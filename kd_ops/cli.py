@@ -108,6 +108,12 @@ def predict(
     ] = None,
     source: Annotated[Path | None, typer.Option("--input", help="csv, jsonl or parquet with the text columns.")] = None,
     target: Annotated[Path | None, typer.Option("--output", help="csv, jsonl or parquet for the answers.")] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column", metavar="OURS=THEIRS", help="Where a text stands, e.g. text=body; default: as in training."
+        ),
+    ] = None,
     threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Exit threshold; default: the chosen one; 0: the full model.")
     ] = None,
@@ -117,7 +123,7 @@ def predict(
     """Answer texts, or a file of them, with a registered model."""
     from kd_ops.predict import Question, answer
 
-    question = Question(texts or [], text_pair or [], source, target, threshold, probabilities)
+    question = Question(texts or [], text_pair or [], source, target, threshold, probabilities, columns or [])
     answer(model, question, as_json, Console(), Settings())
 
 

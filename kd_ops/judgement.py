@@ -119,7 +119,8 @@ def _computed_answers(version: Any, examples: pd.DataFrame, outs: Outs, settings
     with tempfile.TemporaryDirectory() as scratch:
         source, target = Path(scratch) / "test.parquet", Path(scratch) / "answers.parquet"
         rows[texts].to_parquet(source, index=False)
-        serve_version(version, settings).predict(["--input", str(source), "--output", str(target)])
+        served = serve_version(version, settings)
+        served.predict(["--input", str(source), "--output", str(target), *served.as_named(texts)])
         answers = pd.read_parquet(target)["label"]
     return np.asarray(answers.to_numpy(dtype=str) == examples["label"].to_numpy(dtype=str), dtype=bool)
 

@@ -30,6 +30,8 @@ class Question:
     target: Path | None
     threshold: float | None
     probabilities: bool
+    columns: Sequence[str] = ()
+    """OURS=THEIRS: where the texts stand in `source`; otherwise where they stood in the training data."""
 
     def check(self) -> None:
         """Raises ParamsError unless it is either texts, or an input with an output."""
@@ -37,6 +39,8 @@ class Question:
             raise ParamsError("--input and --output belong together")
         if bool(self.texts) == (self.source is not None):
             raise ParamsError("give either texts, or --input with --output")
+        if self.columns and self.source is None:
+            raise ParamsError("--column names columns of --input")
         if self.pairs and len(self.pairs) != len(self.texts):
             raise ParamsError(f"{len(self.texts)} texts but {len(self.pairs)} --text-pair: give one for each text")
 
@@ -51,6 +55,7 @@ class Question:
         """Words for the process that answers."""
         words = [] if self.threshold is None else ["--threshold", str(self.threshold)]
         words += ["--probabilities"] if self.probabilities else []
+        words += [word for pair in self.columns for word in ("--column", pair)]
         if self.source is not None and self.target is not None:
             words += ["--input", str(self.source.absolute()), "--output", str(self.target.absolute())]
         return words

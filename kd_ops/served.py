@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -41,6 +42,14 @@ class ServedModel:
         if done.returncode:
             raise ModelProcessError(done.returncode, done.stderr)
         return done.stdout
+
+    def as_named(self, columns: Sequence[str]) -> list[str]:
+        """Words for `predict` that have these columns read as they are called, whatever the training data said.
+
+        None for a version that knows no other names: the code that it came with may not know the words either.
+        """
+        record = json.loads((self.student / "inference.json").read_text(encoding="utf-8"))
+        return [word for name in columns if record.get("columns") for word in ("--column", f"{name}={name}")]
 
 
 class ModelProcessError(KDError):

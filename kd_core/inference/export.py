@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from kd_core.config.data import TaskParams
@@ -18,10 +19,18 @@ from kd_core.tasks.encode import encode
 _TRAINING_FILES = ("history.json",)
 
 
-def export(model_folder: Path, valid: Path, target: Path, task: TaskParams, max_accuracy_loss: float) -> Choice:
+def export(
+    model_folder: Path,
+    valid: Path,
+    target: Path,
+    task: TaskParams,
+    max_accuracy_loss: float,
+    columns: Mapping[str, str] | None = None,
+) -> Choice:
     """Choose the exit threshold on the rows of `valid` and write the servable model to `target`.
 
     :param max_accuracy_loss: share of the validation rows, for instance 0.005
+    :param columns: our column → what the data source calls it; recorded, so that such files need no renaming
     :raises InvalidDataError: the model has other labels than the task, or no row of `valid` is labelled
     """
     model, tokenizer = StudentModel.from_pretrained(model_folder), load_tokenizer(model_folder)
@@ -38,6 +47,7 @@ def export(model_folder: Path, valid: Path, target: Path, task: TaskParams, max_
         pair=task.pair,
         max_length=task.max_length,
         text_columns=text_columns(task),
+        columns={ours: theirs for ours, theirs in (columns or {}).items() if ours in text_columns(task)},
         layers=model.layer_count,
         exits=exits.layers,
         threshold=choice.chosen.threshold,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import pandas as pd
 import pyarrow as pa
 
 from kd_core.inference.predictor import Predictor
-from kd_core.runtime.errors import InvalidDataError
+from kd_core.inference.record import InferenceRecord
+from kd_core.runtime.errors import InvalidDataError, ParamsError
 
 EXTENSIONS = (".csv", ".jsonl", ".parquet")
 
@@ -25,21 +26,45 @@ def predict_file(
     threshold: float | None = None,
     probabilities: bool = False,
     report: Callable[[int, int], None] | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> int:
     """Answer every row of `source` and write all its columns with the answers to `target`; returns the rows.
 
+    Texts are found as `named_texts` says, with `columns`.
     A column of the input that bears the name of an answer keeps it; the answer is then called `predicted_<name>`.
     `target` is written whole or not at all.
     """
     check_extension(target)
     rows = read_table(source)
     try:
-        answers = predictor.predict(rows, threshold, probabilities, report)
+        texts = named_texts(rows, predictor.record, columns or {})
+        answers = predictor.predict(texts, threshold, probabilities, report)
     except InvalidDataError as error:
         raise InvalidDataError(f"{source}: {error}") from None
     renamed = {name: f"predicted_{name}" for name in answers.columns if name in rows.columns}
     write_table(target, pd.concat([rows, answers.rename(columns=renamed)], axis=1))
     return len(rows)
+
+
+def named_texts(rows: pd.DataFrame, record: InferenceRecord, columns: Mapping[str, str]) -> pd.DataFrame:
+    """The text columns of `rows` under the names that the model reads.
+
+    A column is looked for where `columns` (ours → theirs) says; if that is silent, under the name that the training
+    data had for it, then under ours. Raises ParamsError for a key of `columns` that the model does not read,
+    InvalidDataError for a column that is not there.
+    """
+    if unknown := sorted(set(columns) - set(record.text_columns)):
+        raise ParamsError(f"column {unknown[0]!r}: the model reads {', '.join(record.text_columns)}")
+    found = {}
+    for ours in record.text_columns:
+        known = [columns[ours]] if ours in columns else [record.columns.get(ours, ours), ours]
+        theirs = next((name for name in known if name in rows.columns), None)
+        if theirs is None:
+            there = ", ".join(map(str, rows.columns)) or "none"
+            wanted = " or ".join(map(repr, dict.fromkeys(known)))
+            raise InvalidDataError(f"no column {wanted} (columns there: {there}); say --column {ours}=NAME")
+        found[ours] = rows[theirs]
+    return pd.DataFrame(found, index=rows.index)
 
 
 def check_extension(path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from kd_core.inference.files import predict_file
+from kd_core.inference.files import named_texts, predict_file
 from kd_core.inference.predictor import Predictor
 from kd_core.runtime.errors import InvalidDataError, KDError, ParamsError
 from kd_core.runtime.progress import Progress
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ParamsError("--input and --output belong together; without them texts come from standard input")
         predictor = Predictor.load(options.model)
         if options.input is None:
-            _answer_lines(predictor, sys.stdin, options.threshold, options.probabilities)
+            _answer_lines(predictor, sys.stdin, options)
         else:
             _answer_file(predictor, options)
     except KDError as error:
@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", type=Path, required=True, help="folder that the export stage wrote")
     parser.add_argument("--input", type=Path, help="csv, jsonl or parquet")
     parser.add_argument("--output", type=Path, help="csv, jsonl or parquet: all input columns with the answers")
+    parser.add_argument("--column", action="append", metavar="OURS=THEIRS", help="where a text stands: text=body")
     parser.add_argument("--threshold", type=float, help="normalised entropy; none: the chosen one; 0: the full model")
     parser.add_argument("--probabilities", action="store_true", help="add the probability of every label")
     return parser
@@ -58,18 +59,27 @@ def _answer_file(predictor: Predictor, options: argparse.Namespace) -> None:
     def report(done: int, total: int) -> None:
         progress.update("predict", done, total)
 
-    predict_file(predictor, options.input, options.output, options.threshold, options.probabilities, report)
+    columns = _columns(options.column)
+    predict_file(predictor, options.input, options.output, options.threshold, options.probabilities, report, columns)
 
 
-def _answer_lines(predictor: Predictor, lines: Iterable[str], threshold: float | None, probabilities: bool) -> None:
+def _columns(words: Sequence[str] | None) -> dict[str, str]:
+    """OURS=THEIRS, each → ours: theirs."""
+    pairs = [word.partition("=") for word in words or ()]
+    for ours, sign, theirs in pairs:
+        if not (ours and sign and theirs):
+            raise ParamsError(f"--column {ours}{sign}{theirs}: write it as text=NAME")
+    return {ours: theirs for ours, _, theirs in pairs}
+
+
+def _answer_lines(predictor: Predictor, lines: Iterable[str], options: argparse.Namespace) -> None:
     records = [_record(line, number) for number, line in enumerate(lines, start=1) if line.strip()]
     if not records:
         raise InvalidDataError("standard input: holds no texts")
-    rows = pd.DataFrame(records, dtype=object)
-    answers = predictor.predict(rows, threshold, probabilities)
-    for record, answer in zip(records, answers.to_dict("records"), strict=True):
-        texts = {name: record[name] for name in predictor.record.text_columns}
-        print(json.dumps({**texts, **answer}, ensure_ascii=False))
+    texts = named_texts(pd.DataFrame(records, dtype=object), predictor.record, _columns(options.column))
+    answers = predictor.predict(texts, options.threshold, options.probabilities)
+    for text, answer in zip(texts.to_dict("records"), answers.to_dict("records"), strict=True):
+        print(json.dumps({**text, **answer}, ensure_ascii=False))
 
 
 def _record(line: str, number: int) -> dict[str, Any]:

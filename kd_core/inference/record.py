@@ -23,6 +23,8 @@ class InferenceRecord(Section):
     max_length: Count
     text_columns: tuple[str, ...]
     """Columns that an input must have."""
+    columns: dict[str, str] = {}
+    """Ours → what the training data called them, where that was something else."""
     layers: Count
     """Layers of the full model."""
     exits: tuple[int, ...]

@@ -35,7 +35,7 @@ from kd_ops.board import Board
 from kd_ops.predict import Question
 from kd_ops.results import update_result
 from kd_ops.runs import Run
-from kd_ops.served import serve
+from kd_ops.served import ServedModel, serve
 from kd_ops.settings import PROJECT, Settings
 from tests.code.fabricated import finished_run, make_settings, new_run
 
@@ -404,6 +404,7 @@ def test_predict_refuses_contradictions(tmp_path: Path) -> None:
         Question(("a",), (), tmp_path, tmp_path, None, False): "give either texts, or --input",
         Question((), (), tmp_path, None, None, False): "belong together",
         Question(("a", "b"), ("c",), None, None, None, False): "one for each text",
+        Question(("a",), (), None, None, None, False, ("text=body",)): "--column names columns of --input",
     }.items():
         with pytest.raises(ParamsError, match=said):
             question.check()
@@ -435,6 +436,26 @@ def test_predict_hands_texts_over_as_json_lines(
         "exit_layer": 1,
         "entropy": 0.1,
     }
+
+
+def test_predict_hands_a_file_s_columns_over(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr("kd_ops.served.ServedModel.predict", lambda self, arguments, texts=None: seen.append(arguments))
+    files = ("--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.csv"))
+    result = invoke("predict", "--model", str(tmp_path), *files, "--column", "text=body", "--column", "text_pair=reply")
+    assert result.exit_code == 0, result.output
+    assert seen == [["--column", "text=body", "--column", "text_pair=reply", *files]]
+
+
+@pytest.mark.parametrize(("recorded", "words"), [({}, []), ({"text": "text_pair"}, ["--column", "text=text"])])
+def test_the_gate_s_own_columns_are_not_taken_for_the_training_data_s(
+    tmp_path: Path, recorded: dict[str, str], words: list[str]
+) -> None:
+    """Versions whose record knows no other names may come with code that does not know the option either."""
+    (tmp_path / "inference.json").write_text(json.dumps({"columns": recorded} if recorded else {}))
+    assert ServedModel(tmp_path, tmp_path).as_named(["text"]) == words
 
 
 def test_help_is_fast_because_nothing_heavy_is_imported() -> None:

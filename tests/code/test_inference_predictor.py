@@ -13,10 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from components import export as component
+from components.base import Context
 from kd_core.config.data import TaskParams
 from kd_core.inference import files, predict, predictor
 from kd_core.inference.export import export
-from kd_core.inference.files import predict_file, read_table
+from kd_core.inference.files import named_texts, predict_file, read_table, write_table
 from kd_core.inference.predictor import Predictor
 from kd_core.inference.record import InferenceRecord
 from kd_core.rows import write_rows
@@ -43,6 +45,48 @@ def test_export_records_what_is_needed_and_what_was_chosen(folder: Path) -> None
     assert record.valid["rows"] == 40
     assert record.valid["accuracy_full"] - record.valid["accuracy"] <= 0.05 + 1e-9
     assert not (folder / "history.json").exists()
+
+
+def test_the_training_data_s_column_names_are_recorded_and_found_again(tmp_path: Path) -> None:
+    """From the record of the data set, through export, to a file that is laid out as that data was."""
+    root = tmp_path / "run"
+    save_student(tiny_student(tmp_path), root / "models/self_distill")
+    write_rows(root / "data/checked/reference/valid.parquet", tiny_rows(40))
+    source = {"kind": "files", "path": "x.csv", "columns": {"text": "body", "label": "queue"}}
+    (root / "data/checked/reference/dataset.json").write_text(json.dumps({"source": source}))
+    task = TASK.model_dump(mode="json")
+    (root / "params.yaml").write_text(json.dumps({"export": {}, "data": {"reference": {"task": task}}}))
+    component.main(Context(component.COMPONENT, {}, root))
+    student = Predictor.load(root / "models/student")
+    assert student.record.columns == {"text": "body"}, "only what is read"
+    texts = ["the tiger", "a stone"]
+    expected = student.predict(texts)["label"].tolist()
+    for columns in ({"body": texts}, {"text": texts}, {"body": texts, "text": ["an apple", "an apple"]}):
+        write_table(tmp_path / "in.csv", pd.DataFrame(columns))
+        predict_file(student, tmp_path / "in.csv", tmp_path / "out.csv")
+        found = read_table(tmp_path / "out.csv")
+        assert found["label"].tolist() == expected
+        assert list(found.columns)[: len(columns)] == list(columns), "the file's own columns stay as they are"
+
+
+def test_columns_that_are_named_beat_those_on_record(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], student: Predictor
+) -> None:
+    record = student.record.model_copy(update={"columns": {"text": "body"}})
+    rows = pd.DataFrame({"body": ["b"], "text": ["t"], "title": ["the title"]})
+    for columns, expected in (({}, "b"), ({"text": "title"}, "the title"), ({"text": "text"}, "t")):
+        assert named_texts(rows, record, columns).to_dict("list") == {"text": [expected]}
+    rows.to_csv(tmp_path / "in.csv", index=False)
+    words = ["--model", str(folder), "--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.csv")]
+    assert predict.main([*words, "--column", "text=title"]) == 0
+    assert read_table(tmp_path / "out.csv")["label"].tolist() == student.predict(["the title"])["label"].tolist()
+    for wrong, status, said in (
+        ("text=nowhere", 65, "no column 'nowhere' (columns there: body, text, title); say --column text=NAME"),
+        ("label=title", 64, "column 'label': the model reads text"),
+        ("title", 64, "--column title: write it as text=NAME"),
+    ):
+        assert predict.main([*words, "--column", wrong]) == status
+        assert said in capsys.readouterr().err
 
 
 def test_export_twice_writes_the_same_bytes(folder: Path, tmp_path: Path) -> None:

@@ -19,11 +19,12 @@ from kd_ops import aliases, judgement, ledger, promote, register
 from kd_ops.code_snapshot import digest, keep, project_code
 from kd_ops.documents import to_yaml
 from kd_ops.gate import Verdict
+from kd_ops.outs import Outs
 from kd_ops.packing import requirements
 from kd_ops.registry import by_alias, connect, tracking_uri, versions
 from kd_ops.results import read_result
 from kd_ops.runs import Run
-from kd_ops.served import ModelProcessError, serve
+from kd_ops.served import ModelProcessError, ServedModel, serve
 from kd_ops.settings import Settings
 from kd_ops.tracking import track
 from tests.code.fabricated import fake_student, finished_run, labelled_rows, make_settings, new_run, real_student
@@ -434,6 +435,25 @@ def test_a_promotion_cut_short_is_carried_out_as_decided(settings: Settings, mon
     assert promote.promote(run, settings).verdict is Verdict.PROMOTE
     assert champion_of(settings, "kd-cut") == "2"
     assert len(ledger.history(Storage(settings.store_uri), "kd-cut")) == 2
+
+
+def test_a_champion_reads_the_test_rows_under_their_own_names(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its training data may have called another column `text`."""
+    (tmp_path / "inference.json").write_text(json.dumps({"columns": {"text": "text_pair"}}))
+    asked: list[str] = []
+
+    def answered(self: ServedModel, arguments: list[str]) -> None:
+        asked.extend(arguments)
+        labelled_rows(3)[["label"]].to_parquet(arguments[arguments.index("--output") + 1])
+
+    monkeypatch.setattr(ServedModel, "predict", answered)
+    monkeypatch.setattr(judgement, "serve_version", lambda version, settings: ServedModel(tmp_path, tmp_path))
+    run = finished_run(settings, "columns", right(0.8)[:3])
+    correct = judgement._computed_answers(None, labelled_rows(3), Outs.of(run, settings), settings)
+    assert correct.all()
+    assert asked[-2:] == ["--column", "text=text"]
 
 
 def test_of_two_writers_of_the_ledger_the_second_has_to_look_again(tmp_path: Path) -> None:
