@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks import tables
 from benchmarks.arms import Arm, Setting
-from benchmarks.claims import compared
+from benchmarks.claims import TEACHER, compared
 from benchmarks.comparison import Comparison, Request, compare
 from benchmarks.datasets import recipe_of
 from benchmarks.progress import Board
@@ -70,14 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace, command: str) -> Path:
     """Compare on every data set with every number of labels; the Markdown file. Raises KDError."""
-    request = Request(
-        arms=tuple(Arm.parse(text) for text in options.variants),
-        seeds=tuple(int(seed) for seed in options.seeds),
-        exit_arms=tuple(Arm.parse(text) for text in options.exits),
-        claims=tuple(compared(options.compare)),
-        reference=options.reference,
-        resamples=options.resamples,
-    )
+    request = _request(options)
     work = Path(options.work or Settings().home / "benchmarks" / "quality")
     bench = Workbench(work, Board())
     conditions = _conditions(command)
@@ -95,6 +88,21 @@ def run(options: argparse.Namespace, command: str) -> Path:
                 bench.discard("models")
         sections += _curve(found)
     return _save(bench.folder / "results", options, sections, {"conditions": conditions, "results": results})
+
+
+def _request(options: argparse.Namespace) -> Request:
+    """What is asked for; names that nothing answers to are refused before anything is computed."""
+    if wrong := [seed for seed in options.seeds if not seed.isdigit()]:
+        raise ParamsError(f"--seeds {', '.join(wrong)}: write whole numbers")
+    arms = tuple(Arm.parse(text) for text in options.variants)
+    claims = tuple(compared(options.compare))
+    known = {TEACHER, *(arm.name for arm in arms)}
+    for name in [*(side for claim in claims for side in (claim.left, claim.right)), options.reference or TEACHER]:
+        if name not in known:
+            raise ParamsError(f"{name!r} is none of {', '.join(sorted(known))}; add it to --variants, or correct it")
+    seeds = tuple(int(seed) for seed in options.seeds)
+    exit_arms = tuple(Arm.parse(text) for text in options.exits)
+    return Request(arms, seeds, exit_arms, claims, options.reference, resamples=options.resamples)
 
 
 def _curve(found: dict[str, Comparison]) -> list[str]:

@@ -122,7 +122,8 @@ class Run:
             again = self._compute(owner)
             if again.outs != self.records[owner].outs:
                 raise KDError(
-                    f"{owner}: computed again, it wrote something else; empty {self._bench.folder} and restart"
+                    f"{owner}: computed again, it wrote something else (a GPU may); start with an empty work folder "
+                    "and keep the models"
                 )
         return path
 

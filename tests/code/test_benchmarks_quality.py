@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
-from benchmarks import datasets, quality, workbench
+from benchmarks import arms, datasets, quality, workbench
 from benchmarks.arms import Arm, Setting
+from benchmarks.predictions import Predictions
 from benchmarks.progress import Board
 from benchmarks.workbench import Workbench
 from kd_core.rows import read_rows
 from kd_core.runtime.errors import ParamsError
 from kd_core.scoring import score as scoring
+from kd_ops.merge import merged_params
+from kd_ops.settings import PROJECT
 from tests.code.tiny import tiny_base
 from tests.e2e.tiny_project import optimisation, recipe, toy_rows
+
+pytestmark = pytest.mark.slow
 
 ARMS = "alone,tfidf,one_o_one,m_o_m,mkd,tmkd,tmkd:finetune.decoder_weights=fitted"
 TRAIN = 90
@@ -49,7 +57,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def words(root: Path, *more: str) -> list[str]:
     short = ["-S", "finetune.optimisation.epochs=1", "-S", "finetune.optimisation.patience=null"]
     where = ["--data", str(root / "toy.yaml"), "--work", str(root / "work"), "--resamples", "200"]
-    return [*where, "--variants", ARMS, "--seeds", "1,2", "--exits", "tmkd", "--reference", "mkd", *short, *more]
+    exits = ["--exits", "tmkd,tmkd+self_attention"]
+    return [*where, "--variants", ARMS, "--seeds", "1,2", *exits, "--reference", "mkd", *short, *more]
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +96,12 @@ def test_teachers_are_trained_and_asked_once_for_all_arms_and_seeds(first: Any, 
 
 def test_stages_that_arms_have_in_common_are_computed_once_a_seed(first: Any) -> None:
     _, _, computed = first
-    # An untrained student for all arms without stage one, one pre-trained by both teachers; two seeds of each.
-    assert computed["components.pretrain"] == 4
-    # alone, one_o_one with each teacher, mkd, tmkd, tmkd with fitted decoder weights: two seeds of each.
-    assert computed["components.finetune"] == 12
-    assert computed["components.self_distill"] == computed["components.export"] == 2
+    # An untrained student for all arms without stage one, one pre-trained by both teachers, with and without
+    # self-attention distillation; two seeds of each.
+    assert computed["components.pretrain"] == 6
+    # alone, one_o_one with each teacher, mkd, tmkd, with fitted weights, with self-attention: two seeds of each.
+    assert computed["components.finetune"] == 14
+    assert computed["components.self_distill"] == computed["components.export"] == 4
     assert computed["components.baseline"] == 1
 
 
@@ -112,13 +122,17 @@ def test_a_second_call_computes_nothing(
 def test_what_is_said(first: Any, root: Path) -> None:
     result = first[0]["results"][0]
     lines = {line["name"]: line for line in result["lines"]}
-    expected = {"teacher deep", "teacher shallow", *ARMS.split(","), "tmkd with exits"}
-    assert set(lines) == expected
+    exits = {"tmkd with exits", "tmkd+self_attention with exits"}
+    assert set(lines) == {"teacher deep", "teacher shallow", *ARMS.split(","), *exits}
     assert (lines["m_o_m"]["students"], lines["tmkd"]["students"], lines["tfidf"]["students"]) == (2, 1, 0)
     assert lines["tmkd"]["minus_reference"] is not None
     assert lines["mkd"]["minus_reference"] is None
     assert {"tmkd > mkd", "mkd ≥ m_o_m", "tmkd ≥ 99% of best teacher"} <= {f["claim"] for f in result["findings"]}
-    assert set(result["exits"]["tmkd"]["accuracy"]) == {"1", "2"}
+    assert "tmkd+self_attention with exits ≥ tmkd with exits" in {f["claim"] for f in result["findings"]}
+    for table in result["exits"].values():
+        assert set(table["accuracy"]) == {"1", "2"}
+        assert sum(table["shares"].values()) == pytest.approx(1.0)
+        assert 1.0 <= table["mean_layers"] <= 2.0
     for line in lines.values():
         for file in line["files"]:
             table = pd.read_parquet(file)
@@ -128,6 +142,30 @@ def test_what_is_said(first: Any, root: Path) -> None:
     markdown = (root / "work" / "results" / "toy-recipe.md").read_text()
     assert "python -m benchmarks.quality" in markdown
     assert result["data"]["hash"][:16] in markdown
+
+
+def test_m_students_answer_with_the_mean_of_their_probabilities(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One teacher each, the first one sure and wrong, the others right: together they are right."""
+    answers = {"a": [[0.6, 0.4]], "b": [[0.2, 0.8]], "c": [[0.4, 0.6]]}
+    asked: list[str] = []
+
+    def run(setting: Setting, arm: Arm, seed: int, targets: list[str], *more: str) -> Any:
+        params = {"finetune": {"teachers": list(answers)}}
+        assert arm.variants == (("one_o_one",) if more else ("tmkd",))
+        return SimpleNamespace(params=params, seconds=lambda *_: 5.0, asked=more)
+
+    def predict(run: Any, model: str, rows: str, bench: Any) -> Predictions:
+        teacher = run.asked[0].removeprefix("finetune.teachers=[").removesuffix("]")
+        asked.append(teacher)
+        return Predictions((1,), np.array(answers[teacher])[:, None], None, teacher)
+
+    monkeypatch.setattr(Setting, "run", run)
+    monkeypatch.setattr(arms, "predict", predict)
+    setting = Setting(bench=SimpleNamespace(), recipe=Path(), overrides=())  # type: ignore[arg-type]
+    found = arms.answer(setting, Arm.parse("m_o_m"), seed=1)
+    assert asked == ["a", "b", "c"]
+    np.testing.assert_allclose(found.probabilities, [[0.4, 0.6]])
+    assert (found.students, found.training_seconds) == (3, 15.0)
 
 
 def test_what_was_thrown_away_is_computed_again_only_where_it_is_read(first: Any, root: Path) -> None:
@@ -148,9 +186,46 @@ def test_a_changed_param_computes_what_depends_on_it(first: Any, root: Path) -> 
     assert set(bench.computed) <= {"pretrain", "update", "finetune"}, "the first two if their content was thrown away"
 
 
+def test_a_killed_command_goes_on_where_it_was(first: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stages that were finished stay, and the one that was not finds its state again."""
+    call, states = workbench._call, []
+
+    def killed(command: str) -> None:
+        if "finetune" in command:
+            states.append(Path(os.environ["KD_STATE"]))
+            states[-1].mkdir(parents=True)
+            (states[-1] / "checkpoint").touch()
+            raise KeyboardInterrupt
+        call(command)
+
+    def going_on(command: str) -> None:
+        if "finetune" in command:
+            assert (states[0] / "checkpoint").exists()
+            assert Path(os.environ["KD_STATE"]) == states[0]
+        call(command)
+
+    overrides = ("pretrain.optimisation.learning_rate=0.002", "finetune.optimisation.patience=null")
+    monkeypatch.setattr(workbench, "_call", killed)
+    bench = Workbench(root / "work", Board())
+    with pytest.raises(KeyboardInterrupt):
+        Setting(bench, root / "toy.yaml", overrides).run(Arm.parse("tmkd"), 1, ["finetune"])
+    assert bench.computed == ["pretrain", "update"]
+    monkeypatch.setattr(workbench, "_call", going_on)
+    bench = Workbench(root / "work", Board())
+    Setting(bench, root / "toy.yaml", overrides).run(Arm.parse("tmkd"), 1, ["finetune"])
+    assert bench.computed == ["finetune"]
+    assert not states[0].exists()
+
+
+@pytest.mark.parametrize("student", quality.STUDENTS)
+def test_every_student_fits_the_params(student: str) -> None:
+    params = merged_params(PROJECT, PROJECT / "recipes/route.yaml", quality.STUDENTS[student], None)
+    assert isinstance(params.student.layers, tuple) == (student == "copy3")
+
+
 def test_a_learning_curve_has_a_table_of_its_own(root: Path, first: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    more = ["--variants", "tfidf", "--exits", "", "--labels-per-class", "10,all", "--name", "curve"]
-    assert quality.main(words(root, *more)) == 0
+    more = ["--variants", "tfidf", "--reference", "tfidf", "--exits", "", "--labels-per-class", "10,all"]
+    assert quality.main(words(root, *more, "--name", "curve")) == 0
     printed = capsys.readouterr().out
     assert "### Learning curve" in printed
     results = json.loads((root / "work" / "results" / "curve.json").read_text())["results"]
@@ -164,6 +239,9 @@ def test_a_learning_curve_has_a_table_of_its_own(root: Path, first: Any, capsys:
         (["--variants", "tmdk"], "there are .*tmkd"),
         (["--variants", "m_o_m+self_attention"], "stand alone"),
         (["--labels-per-class", "few"], "numbers above 0"),
+        (["--seeds", "one"], "whole numbers"),
+        (["--compare", "tmkd>mdk"], "'mdk' is none of alone"),
+        (["--reference", "tkd"], "'tkd' is none of"),
         (["--data", "nothing"], "public data sets: banking77"),
         (["-S", "finetune.alhpa=1"], "did you mean 'alpha'"),
     ],
