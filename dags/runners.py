@@ -39,7 +39,7 @@ def interpreter() -> str:
     return os.environ.get("KD_PYTHON") or sys.executable
 
 
-class ProcessOperator(BaseOperator):
+class ProcessOperator(BaseOperator):  # type: ignore[misc]  # Airflow is not followed: its imports are heavy
     """Runs `python -m MODULE ARGUMENTS…` in the project's folder; its output goes to the task's log.
 
     :param module: a module of kd_ops

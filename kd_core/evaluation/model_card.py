@@ -38,10 +38,7 @@ def _use(findings: Findings) -> str:
 def _training(findings: Findings) -> str:
     data = findings.dataset
     rows = [f"| {split} | {count:,} |" for split, count in data["counts"].items()]
-    teachers = [
-        f"- {_cell(name)}: `{_cell(record['weights'])}`, fingerprint `{record['fingerprint'][:12]}`"
-        for name, record in findings.teachers.items()
-    ]
+    teachers = [f"- {_cell(name)}: {_teacher(record)}" for name, record in findings.teachers.items()]
     return "\n".join(
         [
             "## Data",
@@ -59,6 +56,12 @@ def _training(findings: Findings) -> str:
             *teachers,
         ]
     )
+
+
+def _teacher(record: Mapping[str, Any]) -> str:
+    found = [f"{key.replace('_', ' ')} {value:,g}" for key, value in record["contract"].items()]
+    origin = f"`{_cell(record['weights'])}`, fingerprint `{record['fingerprint'][:12]}`"
+    return f"{origin}; on validation rows {', '.join(found)}"
 
 
 def _results(findings: Findings, summary: Mapping[str, Any]) -> str:
@@ -139,7 +142,8 @@ def _loading(findings: Findings) -> str:
         f"```python\n{imports}from kd_core.inference.predictor import Predictor\n\n"
         f'predictor = Predictor.load("models/student")\npredictor.predict({call})  # label, probability, exit_layer, '
         "entropy\n```\n\n"
-        f'Or `kd predict --model models:/…@champion "…"`. Weights are safetensors; no code comes with the model.'
+        'Or `kd predict --model models:/…@champion "…"`. Weights are safetensors, nothing is unpickled. A registered '
+        "version carries the `kd_core` that it was made with, and whoever loads it runs that code."
     )
 
 

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from kd_core.config.data import TaskParams
 from kd_core.models.teacher import Teacher
 from kd_core.runtime.errors import InvalidDataError
+from kd_core.tasks.decode import uncertainty
 from kd_core.tasks.encode import Encoded, collate, encode, token_batches
+from kd_core.tasks.metrics import log_loss
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 _ROWS = 2000
 """Gold rows that are looked at, at most."""
 _BATCH_TOKENS = 1024
+_SAME = 1e-4
+"""Probabilities that vary less than this over all texts tell no text from another."""
 _SIGNIFICANCE = 1e-3
 """A permutation is refused if chance explains its advantage with a smaller probability than this."""
 
@@ -30,7 +34,8 @@ def check_teacher(teacher: Teacher, rows: pd.DataFrame, task: TaskParams) -> dic
     """Check `teacher` against gold `rows` (rows without a label are left out); what was found, for teacher.json.
 
     Raises InvalidDataError naming the teacher for another label count, labels in another order than the gold's, a
-    tokenizer that does not fit, logits that are not finite or probabilities that do not sum to one.
+    tokenizer that does not fit, logits that are not finite, probabilities that do not sum to one, or the same answer to
+    every text.
     """
     _check_label_count(teacher, task)
     gold = rows[rows["label"].notna()].iloc[:_ROWS]
@@ -43,9 +48,24 @@ def check_teacher(teacher: Teacher, rows: pd.DataFrame, task: TaskParams) -> dic
     _check_order(teacher.name, predicted, targets, task.labels)
     return {
         "gold_accuracy": round(float((predicted == targets).mean()), 6),
+        **_scales(teacher.name, probabilities, targets),
         "rows": len(gold),
         "unknown_tokens": round(unknown, 6),
     }
+
+
+def _scales(name: str, probabilities: NDArray[np.float32], targets: NDArray[np.int64]) -> dict[str, float]:
+    """How sharp the teacher's answers are, and how dear its mistakes: mean normalised entropy, log-loss in nats.
+
+    The losses compare distributions, so no teacher outweighs another by the scale of its logits; one whose answers are
+    all the same has nothing to teach, and is refused.
+    """
+    if len(probabilities) > 1 and np.ptp(probabilities, axis=0).max() < _SAME:
+        raise InvalidDataError(
+            f"teacher {name}: gives every text the same answer, to {_SAME:g}; its logits are flat or its weights broken"
+        )
+    entropy = uncertainty(torch.from_numpy(probabilities)).mean()
+    return {"entropy": round(float(entropy), 6), "log_loss": round(log_loss(probabilities, targets), 6)}
 
 
 def _check_label_count(teacher: Teacher, task: TaskParams) -> None:

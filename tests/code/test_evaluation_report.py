@@ -83,6 +83,19 @@ def test_the_page_needs_nothing_from_outside(root: Path) -> None:
     assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}  # names, nothing is fetched
 
 
+def test_teachers_stand_beside_each_other_with_what_their_contract_found(root: Path) -> None:
+    page = " ".join(Reader((root / "report/report.html").read_text(encoding="utf-8")).text.split())
+    assert page.count("validation rows gold accuracy 0.5, entropy 0.25, log loss 1.125, rows 40") == 3
+    card = (root / "report/model_card.md").read_text(encoding="utf-8")
+    assert card.count("on validation rows gold accuracy 0.5, entropy 0.25, log loss 1.125, rows 40") == 3
+
+
+def test_the_card_does_not_hide_the_code_that_comes_along(root: Path) -> None:
+    card = (root / "report/model_card.md").read_text(encoding="utf-8")
+    assert "no code" not in card
+    assert "carries the `kd_core` that it was made with" in card
+
+
 def test_texts_from_data_are_escaped(root: Path) -> None:
     html = (root / "report/report.html").read_text(encoding="utf-8")
     assert "<script>" not in html

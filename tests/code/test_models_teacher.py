@@ -147,6 +147,42 @@ def test_the_contract_reports_what_it_saw(folder: Path) -> None:
     assert found["rows"] == 60
 
 
+def test_the_contract_tells_how_sharp_a_teacher_s_answers_are(folder: Path) -> None:
+    """By hand: half the logits, and the answers are flatter; what it gets wrong costs less."""
+    teacher = Teacher.load(folder)
+    rows = tiny_rows(60, seed=1)
+    sharp = check_teacher(teacher, rows, tiny_task())
+    encoded = encode(rows, teacher.tokenizer, tiny_task())
+    logits = teacher.logits(collate(encoded, range(60), teacher.tokenizer.pad_token_id)).detach().double()
+    p = logits.softmax(-1)
+    assert sharp["entropy"] == pytest.approx(float((-(p * p.log()).sum(-1) / np.log(3)).mean()), abs=1e-5)
+    assert sharp["log_loss"] == pytest.approx(float(-p.log()[range(60), encoded.targets].mean()), abs=1e-5)
+    with torch.no_grad():
+        for parameter in teacher.model.classifier.parameters():
+            parameter.mul_(0.5)
+    assert check_teacher(teacher, rows, tiny_task())["entropy"] > sharp["entropy"]
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-6])
+def test_a_teacher_with_one_answer_for_every_text_is_refused(folder: Path, scale: float) -> None:
+    """Also one whose order is right but whose logits are so flat that no soft target tells texts apart."""
+    teacher = Teacher.load(folder)
+    with torch.no_grad():
+        for parameter in teacher.model.classifier.parameters():
+            parameter.mul_(scale)
+    with pytest.raises(InvalidDataError, match="teacher tiny: gives every text the same answer"):
+        check_teacher(teacher, tiny_rows(60, seed=1), tiny_task())
+
+
+def test_a_weak_teacher_is_not_refused(folder: Path) -> None:
+    """Little to teach is not nothing."""
+    teacher = Teacher.load(folder)
+    with torch.no_grad():
+        for parameter in teacher.model.classifier.parameters():
+            parameter.mul_(0.02)
+    assert check_teacher(teacher, tiny_rows(60, seed=1), tiny_task())["entropy"] > 0.99
+
+
 def test_permuted_labels_are_refused_naming_the_swap(folder: Path) -> None:
     swapped = {LABELS[0]: LABELS[1], LABELS[1]: LABELS[0], LABELS[2]: LABELS[2]}
     teacher = prepare("liar", as_it_is(folder, labels=swapped), tiny_task(), folder)
