@@ -20,6 +20,9 @@ Booleans = npt.NDArray[np.bool_]
 Groups = npt.NDArray[np.str_]
 
 
+MINIMUM_GROUPS = 100
+"""Groups of test rows that must be left where some were left out: fewer say too little to judge a model by."""
+
 MEASURE_AGAIN = "run it with another `-S measure.round=N`; for the champion's timing, run its recipe so"
 
 
@@ -75,6 +78,33 @@ class Decision:
     verdict: Verdict
     reasons: tuple[str, ...]
     numbers: dict[str, float] = field(default_factory=dict)
+
+
+def left_out(seen: Booleans, groups: Groups) -> Decision | None:
+    """HOLD where so many test rows cannot be used that those left say too little; None where there are enough.
+
+    :param seen: [N], rows that the challenger or the champion was trained on, whole groups
+    :param groups: [N], near-duplicate group of each row
+    """
+    left = len(np.unique(groups[~seen]))
+    if not seen.any() or left >= MINIMUM_GROUPS:
+        return None
+    few = f"only {left} groups of test rows are left to judge by, fewer than {MINIMUM_GROUPS}"
+    return Decision(Verdict.HOLD, (f"{few}; bring test rows that no version was trained on", _seen_rows(seen)))
+
+
+def with_left_out(decision: Decision, seen: Booleans) -> Decision:
+    """The decision, saying on how many rows it rests and how many could not be used."""
+    numbers = {**decision.numbers, "test_rows": float((~seen).sum()), "left_out": float(seen.sum())}
+    reasons = (*decision.reasons, _seen_rows(seen)) if seen.any() else decision.reasons
+    return Decision(decision.verdict, reasons, numbers)
+
+
+def _seen_rows(seen: Booleans) -> str:
+    return (
+        f"{int(seen.sum()):,} of {len(seen):,} test rows were left out: this version or the champion was trained on "
+        "them or on near-duplicates"
+    )
 
 
 def check_quality(gate: GateParams, model: Measured) -> list[str]:

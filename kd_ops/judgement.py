@@ -14,47 +14,73 @@ import pandas as pd
 
 from kd_core.config.base import parse
 from kd_core.config.evaluation import GateParams
-from kd_core.runtime.errors import InvalidDataError
-from kd_ops.gate import Booleans, Champion, Decision, Measured, Speed, Verdict, decide
+from kd_core.evaluation.contamination import contaminated
+from kd_core.runtime.errors import InvalidDataError, TryAgainError
+from kd_ops.gate import Booleans, Champion, Decision, Measured, Speed, Verdict, decide, left_out, with_left_out
 from kd_ops.outs import Outs, read_document
 from kd_ops.packing import STUDENT
 from kd_ops.register import student_speed
+from kd_ops.results import read_result
 from kd_ops.runs import Run
 from kd_ops.served import serve_version
 from kd_ops.settings import Settings
+from kd_ops.training_record import TAG, read_record
 
 EXAMPLES = "evaluation/details/examples.parquet"
 TEST = "data/checked/reference/test.parquet"
 SERVED = "adaptive"
 """The answers that serve: early exits at the chosen threshold."""
 
-_NEEDED_TAGS = ("kd.labels", "kd.weights")
+_NEEDED_TAGS = ("kd.labels", "kd.weights", TAG)
 
 
 def judge(run: Run, outs: Outs, client: Any, champion: Any | None, settings: Settings) -> Decision:
-    """The gate's decision on the run's student against the registered version `champion` (None: there is none)."""
+    """The gate's decision on the run's student against the registered version `champion` (None: there is none).
+
+    Both are judged on the same rows: those of the run's test that neither was trained on. Raises TryAgainError if the
+    run is not registered yet.
+    """
     gate = parse(GateParams, run.params()["gate"], "gate")
-    model = measured(outs)
     if champion is not None and (lacking := [tag for tag in _NEEDED_TAGS if tag not in champion.tags]):
         return Decision(Verdict.HOLD, (_unknown_champion(champion, lacking),))
     examples = pd.read_parquet(io.BytesIO(outs.read(EXAMPLES)))
-    correct = _correct(examples)
-    against = None if champion is None else _champion(champion, model, examples, outs, client, settings)
-    return decide(gate, model, correct, examples["group"].to_numpy(dtype=str), against, _slices(examples))
+    rows = pd.read_parquet(io.BytesIO(outs.read(TEST))).set_index("id").loc[examples["id"]]
+    try:
+        seen = _seen(run, rows, champion, settings)
+    except FileNotFoundError as error:
+        return Decision(Verdict.HOLD, (f"the store has lost a record of training texts; restore it: {error}",))
+    if held := left_out(seen, examples["group"].to_numpy(dtype=str)):
+        return held
+    examples, rows = examples[~seen], rows[~seen]
+    model, correct = measured(outs, examples), _correct(examples)
+    against = None if champion is None else _champion(champion, model, examples, rows, outs, client, settings)
+    decision = decide(gate, model, correct, examples["group"].to_numpy(dtype=str), against, _slices(examples))
+    return with_left_out(decision, seen)
 
 
-def measured(outs: Outs) -> Measured:
-    """What evaluate and measure say of the run's student. Raises InvalidDataError if they lack it."""
-    evaluated = read_document(outs, "evaluation/metrics.json")
-    models = evaluated.get("models", {})
-    teachers = [quality["accuracy"] for name, quality in models.items() if name.startswith("teacher:")]
-    if SERVED not in models or not teachers:
-        raise InvalidDataError(f"evaluation/metrics.json: no accuracy of {SERVED!r} or of any teacher")
+def _seen(run: Run, rows: pd.DataFrame, champion: Any | None, settings: Settings) -> Booleans:
+    """[N], test rows that the run's student or the champion was trained on."""
+    own = read_result(run).get("trained_on")
+    if own is None:
+        raise TryAgainError(f"run {run.id}: what it was trained on is not on record; run `python -m kd_ops.register`")
+    trained = read_record(str(own), settings)
+    if champion is not None:
+        trained |= read_record(champion.tags[TAG], settings)
+    similarity = run.params()["data"]["reference"]["validation"]["duplicate_similarity"]
+    return contaminated(rows, trained, similarity)
+
+
+def measured(outs: Outs, examples: pd.DataFrame) -> Measured:
+    """What evaluate, on these test rows, and measure say of the student. Raises InvalidDataError if they lack it."""
+    correct = {name.removesuffix("/correct"): examples[name] for name in examples.columns if name.endswith("/correct")}
+    teachers = [float(values.mean()) for name, values in correct.items() if name.startswith("teacher:")]
+    if SERVED not in correct or not teachers:
+        raise InvalidDataError(f"{EXAMPLES}: no answers of {SERVED!r} or of any teacher")
     speed = student_speed(read_document(outs, "measure/metrics.json"))
     return Measured(
         weights=outs.md5(STUDENT),
         labels=tuple(json.loads(outs.read(f"{STUDENT}/inference.json"))["labels"]),
-        accuracy=models[SERVED]["accuracy"],
+        accuracy=float(correct[SERVED].mean()),
         best_teacher_accuracy=max(teachers),
         speedup=speed["speedup"],
         speed=Speed(speed["latency_ms"], speed["relative_latency"], speed["machine"]),
@@ -69,12 +95,19 @@ def test_hash(outs: Outs) -> str:
 def _unknown_champion(champion: Any, lacking: Sequence[str]) -> str:
     return (
         f"version {champion.version}, the champion, was not registered by a run (it has no tag {', '.join(lacking)}) "
-        "and cannot be compared with; `kd rollback --to VERSION` gives its alias to a version that a run registered"
+        "and cannot be compared with; run the recipe that made it again, or give its alias to a version that a run "
+        "registered: `kd rollback --to VERSION`"
     )
 
 
 def _champion(
-    version: Any, model: Measured, examples: pd.DataFrame, outs: Outs, client: Any, settings: Settings
+    version: Any,
+    model: Measured,
+    examples: pd.DataFrame,
+    rows: pd.DataFrame,
+    outs: Outs,
+    client: Any,
+    settings: Settings,
 ) -> Champion:
     tags = version.tags
     labels = tuple(json.loads(tags["kd.labels"]))
@@ -84,7 +117,7 @@ def _champion(
         correct = _correct(examples)
     else:
         known = _stored_answers(version, examples, outs, client)
-        correct = _computed_answers(version, examples, outs, settings) if known is None else known
+        correct = _computed_answers(version, examples, rows, settings) if known is None else known
     latency, relative = (float(tags[key]) if key in tags else None for key in ("kd.latency_ms", "kd.relative_latency"))
     return Champion(
         version=str(version.version),
@@ -96,7 +129,7 @@ def _champion(
 
 
 def _stored_answers(version: Any, examples: pd.DataFrame, outs: Outs, client: Any) -> Booleans | None:
-    """The champion's answers from its own run, if that was evaluated on exactly these test rows."""
+    """The champion's answers to these rows from its own run, if that was evaluated on the same test set."""
     from mlflow.exceptions import MlflowException
 
     if version.tags.get("kd.test_hash") != test_hash(outs):
@@ -107,14 +140,13 @@ def _stored_answers(version: Any, examples: pd.DataFrame, outs: Outs, client: An
         except (MlflowException, OSError):  # its run was deleted: the model itself still answers
             return None
     stored = stored.set_index("id")
-    if not stored.index.equals(pd.Index(examples["id"], name="id")):
+    if not examples["id"].isin(stored.index).all():
         return None
-    return _correct(stored)
+    return _correct(stored.loc[examples["id"]])
 
 
-def _computed_answers(version: Any, examples: pd.DataFrame, outs: Outs, settings: Settings) -> Booleans:
-    """The champion answers the run's test rows now."""
-    rows = pd.read_parquet(io.BytesIO(outs.read(TEST))).set_index("id").loc[examples["id"]]
+def _computed_answers(version: Any, examples: pd.DataFrame, rows: pd.DataFrame, settings: Settings) -> Booleans:
+    """The champion answers the rows now."""
     texts = [column for column in ("text", "text_pair") if column in rows.columns]
     with tempfile.TemporaryDirectory() as scratch:
         source, target = Path(scratch) / "test.parquet", Path(scratch) / "answers.parquet"

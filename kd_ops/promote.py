@@ -27,7 +27,6 @@ from kd_ops.registry import CHALLENGER, CHAMPION, by_alias, connect, version
 from kd_ops.results import copy_report, read_result, update_result
 from kd_ops.runs import Run
 from kd_ops.settings import Settings
-from kd_ops.split_ledgers import publish_ledgers
 
 ROLLBACK = "ROLLBACK"
 
@@ -76,7 +75,6 @@ def promote(run: Run, settings: Settings) -> Decision:
     uses = ledger.count_test_use(store, test_hash(outs), name, number)
     _note(client, run, name, number, case.decision, uses, tag_version=not case.held and case.is_last_of_version)
     copy_report(run, outs)
-    publish_ledgers(run, settings)
     return case.decision
 
 

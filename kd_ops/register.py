@@ -24,7 +24,9 @@ from kd_ops.registry import MODEL_FOLDER, connect, versions
 from kd_ops.results import read_result, update_result
 from kd_ops.runs import Run
 from kd_ops.settings import Settings
+from kd_ops.split_ledgers import publish_ledgers
 from kd_ops.tracking import run_tags, track
+from kd_ops.training_record import TAG, keep_record
 
 _DESCRIPTION_CHARACTERS = 5000
 
@@ -43,24 +45,29 @@ class Registered:
 def register(run: Run, settings: Settings) -> Registered:
     """Register the run's student, or find the version that it already is; noted in result.json.
 
+    From here on later data do not test on what the run trained on: its split ledgers are published before the version.
+
     Raises TryAgainError if the run has no student yet, InvalidDataError if the packed model does not answer.
     """
     outs = Outs.of(run, settings)
     weights = outs.md5(STUDENT)
     name = str(run.params()["registry"]["name"])
     client = connect(settings)
+    trained_on = keep_record(run, outs, client, settings)
+    publish_ledgers(run, settings)
     with exclusive(settings, name):
         found = _existing(client, name, weights)
         created = found is None
         if found is None:
-            made = _create(client, name, run, outs, settings)
+            made = _create(client, name, run, outs, trained_on, settings)
             found = _oldest(client, name, weights, made)
             created = found is made
         if not created:
-            _renew_speed(client, found, outs)
+            _renew(client, found, outs, trained_on)
     aliases = tuple(client.get_model_version(name, str(found.version)).aliases)
     registered = Registered(name, str(found.version), aliases, created)
-    update_result(run, model={"name": name, "version": registered.version, "aliases": list(aliases)})
+    model = {"name": name, "version": registered.version, "aliases": list(aliases)}
+    update_result(run, model=model, trained_on=trained_on)
     return registered
 
 
@@ -82,7 +89,7 @@ def _oldest(client: Any, name: str, weights: str, made: Any) -> Any:
     return oldest
 
 
-def _create(client: Any, name: str, run: Run, outs: Outs, settings: Settings) -> Any:
+def _create(client: Any, name: str, run: Run, outs: Outs, trained_on: str, settings: Settings) -> Any:
     from mlflow.exceptions import MlflowException
 
     parent = str(read_result(run).get("mlflow_run") or track(run, settings))
@@ -104,7 +111,7 @@ def _create(client: Any, name: str, run: Run, outs: Outs, settings: Settings) ->
         name,
         source=logged.artifact_location,
         run_id=parent,
-        tags=version_tags(run, outs),
+        tags=version_tags(run, outs) | {TAG: trained_on},
         description=_description(outs),
         model_id=logged.model_id,
     )
@@ -129,12 +136,18 @@ def _speed_tags(outs: Outs) -> dict[str, str]:
     return {f"kd.{key}": str(value) for key, value in speed.items() if value is not None}
 
 
-def _renew_speed(client: Any, known: Any, outs: Outs) -> None:
-    """The newest timing of a version counts, so that a doubtful one can be replaced; another machine's does not."""
-    tags = _speed_tags(outs)
-    if tags.get("kd.machine") == known.tags.get("kd.machine"):
-        for key, value in tags.items():
-            client.set_model_version_tag(known.name, str(known.version), key, value)
+def _renew(client: Any, known: Any, outs: Outs, trained_on: str) -> None:
+    """Tags of a version that another run has come to again.
+
+    The newest timing counts, so that a doubtful one can be replaced; another machine's does not. What the version was
+    trained on stays, and is added where an earlier release did not note it.
+    """
+    tags = {} if TAG in known.tags else {TAG: trained_on}
+    speed = _speed_tags(outs)
+    if speed.get("kd.machine") == known.tags.get("kd.machine"):
+        tags |= speed
+    for key, value in tags.items():
+        client.set_model_version_tag(known.name, str(known.version), key, value)
 
 
 def student_speed(measured: dict[str, Any]) -> dict[str, Any]:

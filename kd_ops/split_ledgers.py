@@ -45,7 +45,7 @@ def data_key(data: dict[str, Any], source: dict[str, Any]) -> str:
 
 
 def publish_ledgers(run: Run, settings: Settings | None = None) -> None:
-    """Remember the ledgers of a successful run. Raises TryAgainError if its ingest has not ended."""
+    """Remember the ledgers of a run that has trained a student. Raises TryAgainError if its ingest has not ended."""
     settings = settings or Settings()
     store, objects, params = Storage(settings.store_uri), Objects(settings), run.params()
     for role in ROLES:

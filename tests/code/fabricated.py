@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kd_core.config.data import SPLITS
 from kd_ops.code_snapshot import digest, keep, project_code
 from kd_ops.documents import to_json, to_yaml
 from kd_ops.merge import merged_params, recipe_path
@@ -20,8 +21,6 @@ from kd_ops.runs import Run, StageRecord
 from kd_ops.settings import PROJECT, Settings
 
 LABELS = ("red", "green", "blue")
-TEST = "data/checked/reference/test.parquet"
-CALIBRATION = "data/checked/reference/calibration.parquet"
 GATE = {"min_accuracy": 0.6, "min_share_of_best_teacher": 0.6}
 """Floors that planted models of every quality can be compared above."""
 
@@ -64,7 +63,12 @@ def new_run(settings: Settings, name: str, overrides: tuple[str, ...] = ()) -> R
     run.storage.write("run.json", to_json(about))
     code = project_code(settings)
     keep(code, settings.store_uri)
-    resolved = {"data": {role: {"ledger": None} for role in ("pretraining", "reference")}, "code": digest(code)}
+    resolved = {
+        "data": {role: {"ledger": None} for role in ("pretraining", "reference")},
+        "teachers": {teacher: {"revision": None} for teacher in params["teachers"]},
+        "student": {"revision": None},
+        "code": digest(code),
+    }
     run.storage.write("params.yaml", to_yaml({**params, "resolved": resolved}))
     return run
 
@@ -92,10 +96,24 @@ def labelled_rows(n: int = 300) -> pd.DataFrame:
     )
 
 
-def other_rows(n: int) -> pd.DataFrame:
-    """Rows that resemble no test row."""
-    texts = [f"calibration text number {i} of its own" for i in range(n)]
-    return labelled_rows(n).assign(id=[f"other{i:04d}" for i in range(n)], text=texts)
+def other_rows(n: int, what: str) -> pd.DataFrame:
+    """Rows that resemble no test row and no row of another `what`, each a group of its own."""
+    names = [f"{what}{i:04d}" for i in range(n)]
+    texts = [f"{what} text number {i} of its own" for i in range(n)]
+    return labelled_rows(n).assign(id=names, group=names, text=texts)
+
+
+def checked(rows: pd.DataFrame, trained: pd.DataFrame | None) -> dict[str, dict[str, bytes]]:
+    """The outs of validate, by role: the test rows, the training rows and a few others."""
+    names = [f"{role}/{split}" for role in ("pretraining", "reference") for split in SPLITS]
+    frames = {name: other_rows(4, name.replace("/", " ")) for name in names} | {"reference/test": rows}
+    if trained is not None:
+        frames["reference/train"] = trained
+    outs: dict[str, dict[str, bytes]] = {"pretraining": {}, "reference": {}}
+    for name, frame in frames.items():
+        outs[name.partition("/")[0]][f"data/checked/{name}.parquet"] = parquet(frame)
+    outs["reference"]["data/checked/reference/dataset.json"] = b'{"revision": "1.43.117"}'
+    return outs
 
 
 def parquet(frame: pd.DataFrame) -> bytes:
@@ -112,6 +130,7 @@ def evaluation(
     examples = rows[["id", "group", "label"]].copy()
     examples["adaptive"] = np.where(correct, rows["label"], wrong)
     examples["adaptive/correct"] = correct
+    examples["teacher:minilm_l6/correct"] = np.arange(len(rows)) * 3 % 10 < teacher * 10
     examples["exit_layer"] = 1
     models = {
         "teacher:minilm_l6": {"accuracy": teacher, "macro_f1": teacher},
@@ -220,9 +239,13 @@ def finished_run(
     overrides: tuple[str, ...] = (),
     cached: bool = False,
     test_hash: str = "hash1",
+    trained: pd.DataFrame | None = None,
     **measured: Any,
 ) -> Run:
-    """A run whose stages have all ended well, as far as tracking, registration and the gate look at them."""
+    """A run whose stages have all ended well, as far as tracking, registration and the gate look at them.
+
+    `trained` are its gold training rows; `measured` goes to `measurement`.
+    """
     run = new_run(settings, name, overrides)
     rows = labelled_rows(300 if correct is None else len(correct))
     correct = np.arange(len(rows)) % 8 != 0 if correct is None else correct
@@ -230,11 +253,7 @@ def finished_run(
         done(run, settings, f"ingest@{role}", {f"data/raw/{role}": {"ledger.parquet": role.encode()}}, cached=cached)
     history = json.dumps({"curves": {"loss": [[1, 2.0], [2, 1.0]], "valid/accuracy": [[2, 0.8]]}}).encode()
     outs = {
-        "validate@reference": {
-            TEST: parquet(rows),
-            CALIBRATION: parquet(other_rows(8)),
-            "data/checked/reference/dataset.json": b'{"revision": "1.43.117"}',
-        },
+        **{f"validate@{role}": written for role, written in checked(rows, trained).items()},
         "finetune": {"models/finetune": {"history.json": history}},
         "export": {"models/student": student or fake_student(name)},
         "evaluate": evaluation(correct, rows, test_hash=test_hash),

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from kd_core.evaluation.contamination import TrainedTexts
 from kd_core.inference.predictor import Predictor
 from kd_core.runtime.errors import InvalidDataError, ParamsError, TryAgainError
 from kd_core.runtime.storage import Storage
-from kd_ops import aliases, judgement, ledger, promote, register
+from kd_ops import aliases, judgement, ledger, promote, register, training_record
 from kd_ops.code_snapshot import digest, keep, project_code
 from kd_ops.documents import to_yaml
-from kd_ops.gate import Verdict
+from kd_ops.gate import MINIMUM_GROUPS, Verdict
 from kd_ops.outs import Outs
 from kd_ops.packing import requirements
 from kd_ops.registry import by_alias, connect, tracking_uri, versions
@@ -81,7 +83,9 @@ def test_a_version_serves_without_the_project_and_holds_no_pickle(
     served = serve("models:/kd-real/1", settings)
     model = served.code.parent
     example = json.loads((model / "input_example.json").read_text())
-    assert "calibration text number 0" in json.dumps(example), "test rows are read by evaluate and the gate alone"
+    assert "reference calibration text number 0" in json.dumps(example), (
+        "test rows are read by evaluate and the gate alone"
+    )
     names = {path.name for path in model.rglob("*") if path.is_file()}
     assert not [name for name in names if name.endswith((".pkl", ".pickle", ".bin", ".pyc"))]
     assert "torch==" in (model / "requirements.txt").read_text()
@@ -236,7 +240,9 @@ def test_a_version_measured_again_keeps_the_newest_timing_of_its_machine(setting
 
     assert tags("again-1", latency=2.0) == ("2.0", "0.5")
     assert tags("again-2", latency=9.0, cpu="another machine's") == ("2.0", "0.5")
+    connect(settings).delete_model_version_tag("kd-again", "1", training_record.TAG)
     assert tags("again-3", latency=4.0, relative=0.4) == ("4.0", "0.4")
+    assert training_record.TAG in connect(settings).get_model_version("kd-again", "1").tags
 
 
 @pytest.mark.usefixtures("unproven")
@@ -367,6 +373,98 @@ def test_two_machines_that_register_the_same_weights_at_once_make_one_version(
     assert [(each.version, each.created) for each in found] == [("1", True), ("1", False)]
     assert [str(version.version) for version in versions(connect(settings), name)] == ["1"]
     assert read_result(mine)["model"]["version"] == "1"
+
+
+def memorised(groups: int | None = None) -> tuple[np.ndarray, pd.DataFrame]:
+    """[N] bool, test rows that a run has trained on, in whole groups (half of all, or so many), and these rows."""
+    rows = labelled_rows(N)
+    names = sorted(set(rows["group"]))
+    chosen = names[::2] if groups is None else names[:groups]
+    mask = rows["group"].isin(chosen).to_numpy()
+    return mask, rows[mask]
+
+
+@pytest.mark.usefixtures("unproven")
+def test_a_champion_is_not_judged_on_rows_that_it_was_trained_on(settings: Settings) -> None:
+    """It knows half of today's test by heart, and is worse than the new version where neither does."""
+    name = "kd-by-heart"
+    mask, trained = memorised()
+    old, new = mask | right(0.7), right(0.8)
+    assert old.mean() > new.mean(), "on all rows the old one would win"
+    first = finished_run(settings, "by-heart-1", old, overrides=named(name), trained=trained)
+    assert close(first, settings) is Verdict.PROMOTE
+    run = finished_run(settings, "by-heart-2", new, overrides=named(name))
+    register.register(run, settings)
+    decision = promote.promote(run, settings)
+    assert decision.verdict is Verdict.PROMOTE
+    assert decision.numbers["difference"] == pytest.approx(new[~mask].mean() - old[~mask].mean())
+    assert (decision.numbers["test_rows"], decision.numbers["left_out"]) == ((~mask).sum(), mask.sum())
+    assert f"{mask.sum():,} of 1,200 test rows were left out" in decision.reasons[-1]
+
+
+@pytest.mark.usefixtures("unproven")
+def test_a_challenger_that_knows_the_test_by_heart_does_not_win_by_it(settings: Settings) -> None:
+    name = "kd-cheat"
+    mask, trained = memorised()
+    assert close(finished_run(settings, "cheat-1", right(0.8), overrides=named(name)), settings) is Verdict.PROMOTE
+    run = finished_run(settings, "cheat-2", mask | right(0.7), overrides=named(name), trained=trained)
+    assert close(run, settings) is Verdict.REJECT
+
+
+@pytest.mark.usefixtures("unproven")
+def test_the_floors_of_a_first_version_count_on_unseen_rows(settings: Settings) -> None:
+    mask, trained = memorised()
+    correct = mask | right(0.4)
+    assert correct.mean() > 0.65
+    run = finished_run(settings, "floors", correct, overrides=named("kd-floors"), trained=trained)
+    assert close(run, settings) is Verdict.REJECT
+    assert f"accuracy {correct[~mask].mean():.1%} is below the floor" in read_result(run)["reasons"][0]
+
+
+@pytest.mark.usefixtures("unproven")
+def test_too_few_unseen_rows_hold(settings: Settings) -> None:
+    groups = labelled_rows(N)["group"].nunique()
+    for left, verdict in ((MINIMUM_GROUPS - 1, Verdict.HOLD), (MINIMUM_GROUPS, Verdict.PROMOTE)):
+        _, trained = memorised(groups - left)
+        run = finished_run(settings, f"few-{left}", right(0.9), overrides=named(f"kd-few-{left}"), trained=trained)
+        assert close(run, settings) is verdict
+        assert ("only 99 groups of test rows are left" in read_result(run)["reasons"][0]) is (verdict is Verdict.HOLD)
+
+
+@pytest.mark.usefixtures("unproven")
+def test_a_version_has_seen_what_its_registered_teachers_have(settings: Settings) -> None:
+    _, trained = memorised()
+    register.register(finished_run(settings, "elder", overrides=named("kd-elder"), trained=trained), settings)
+    run = finished_run(settings, "heir", overrides=named("kd-heir"))
+    params = run.params()
+    params["teachers"]["minilm_l6"]["weights"] = "models:/kd-elder@champion"
+    params["resolved"]["teachers"]["minilm_l6"]["revision"] = "kd-elder/1"
+    run.storage.write("params.yaml", to_yaml(params))
+    register.register(run, settings)
+    known = [
+        training_record.read_record(connect(settings).get_model_version(name, "1").tags[training_record.TAG], settings)
+        for name in ("kd-elder", "kd-heir")
+    ]
+    assert TrainedTexts.of([trained]).texts <= known[0].texts <= known[1].texts
+
+
+@pytest.mark.usefixtures("unproven")
+def test_without_its_record_of_training_texts_a_version_is_held(settings: Settings) -> None:
+    run = finished_run(settings, "lost", right(0.9), overrides=named("kd-lost"))
+    register.register(run, settings)
+    Storage(settings.store_uri).delete(f"{training_record.FOLDER}/{read_result(run)['trained_on']}.parquet")
+    assert promote.promote(run, settings).verdict is Verdict.HOLD
+    assert "the store has lost a record of training texts" in read_result(run)["reasons"][0]
+
+
+@pytest.mark.usefixtures("unproven")
+def test_from_its_registration_on_nobody_tests_on_what_a_run_trained_on(settings: Settings) -> None:
+    """Whatever the gate says, and whether it gets to say anything: a version may be crowned later by hand."""
+    other_data = ("data.reference.split.train=1234",)
+    run = finished_run(settings, "published", overrides=(*named("kd-published"), *other_data))
+    register.register(run, settings)
+    folder = Storage(f"{settings.store_uri}/ledgers/route-reference")
+    assert run.id in {json.loads(folder.read(name))["run"] for name in folder.list()}
 
 
 @pytest.mark.usefixtures("unproven")

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from components.base import Component
+from kd_ops.training_record import SPLITS as RECORDED
 from tests.conftest import PROJECT
 
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -129,6 +130,18 @@ def test_only_these_stages_may_read_a_split(split: str) -> None:
         if path.endswith(f"/{split}.parquet") or (path.startswith("data/checked") and not Path(path).suffix)
     }
     assert readers - {"validate"} <= ALLOWED[split] - {"validate"}
+
+
+def test_a_version_s_record_of_training_texts_covers_what_its_stages_read() -> None:
+    """All but validate, which hands rows on, and evaluate and measure, which look at the student that there is."""
+    read = {
+        Path(path).stem
+        for stage in set(STAGES) - {"validate", "evaluate", "measure"}
+        for path in component(stage).inputs.values()
+        if path.startswith("data/checked/") and path.endswith(".parquet")
+    }
+    assert read <= set(RECORDED)
+    assert "test" not in RECORDED
 
 
 def test_run_cache_is_complete() -> None:
