@@ -21,7 +21,6 @@ from kd_ops import aliases, judgement, ledger, promote, register, training_recor
 from kd_ops.code_snapshot import digest, keep, project_code
 from kd_ops.documents import to_yaml
 from kd_ops.gate import MINIMUM_GROUPS, Verdict
-from kd_ops.outs import Outs
 from kd_ops.packing import requirements
 from kd_ops.registry import by_alias, connect, tracking_uri, versions
 from kd_ops.results import read_result
@@ -548,8 +547,7 @@ def test_a_champion_reads_the_test_rows_under_their_own_names(
 
     monkeypatch.setattr(ServedModel, "predict", answered)
     monkeypatch.setattr(judgement, "serve_version", lambda version, settings: ServedModel(tmp_path, tmp_path))
-    run = finished_run(settings, "columns", right(0.8)[:3])
-    correct = judgement._computed_answers(None, labelled_rows(3), Outs.of(run, settings), settings)
+    correct = judgement._computed_answers(None, labelled_rows(3), labelled_rows(3), settings)
     assert correct.all()
     assert asked[-2:] == ["--column", "text=text"]
 
