@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
 import threading
 import time
@@ -12,6 +11,8 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.status import Status
+
+from kd_ops.board import newest_event
 
 _SECONDS = 1.0
 
@@ -53,9 +54,8 @@ class Board:
 
 def _watch(path: Path, line: str, status: Status, stop: threading.Event) -> None:
     while not stop.wait(_SECONDS):
-        written = path.read_text(encoding="utf-8").rpartition("\n")[0]  # what follows is a line being written
-        if not written:
+        event = newest_event(path.read_bytes())
+        if not event:
             continue
-        event = json.loads(written.rpartition("\n")[2])
         share = f"{event['done'] / event['total']:.0%}" if event["total"] else f"{event['done']}"
         status.update(f"{line}  {event['phase']} {share}")

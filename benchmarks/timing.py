@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.stats import bootstrap
 
 _SIDE = 1024
 """Rows and columns of the matrices that the peak is measured with: large enough to fill every core's vector units."""
 _PRODUCTS = 20
-_RESAMPLES = 2000
 
 PEAK_FLOPS = _PRODUCTS * 2 * _SIDE**3
 """Floating-point operations of one `matmul_peak` call."""
@@ -46,11 +46,13 @@ def interleaved(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[
 
 
 def speedup(seconds: Mapping[str, list[float]], way: str, reference: str) -> Ratio:
-    """`reference`'s seconds ÷ `way`'s, paired by repeat."""
+    """`reference`'s seconds ÷ `way`'s, paired by repeat; a single repeat has no interval."""
     ratios = np.array(seconds[reference]) / np.array(seconds[way])
-    draws = np.random.default_rng(0).choice(ratios, (_RESAMPLES, len(ratios)))
-    low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
-    return Ratio(float(np.median(ratios)), float(low), float(high))
+    median = float(np.median(ratios))
+    if len(ratios) < 2 or way == reference:
+        return Ratio(median, median, median)
+    found = bootstrap((ratios,), np.median, method="percentile", rng=0).confidence_interval
+    return Ratio(median, float(found.low), float(found.high))
 
 
 def matmul_peak(dtype: torch.dtype) -> Callable[[], object]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.base import Component, Context, run
-from components.fetch import fetch_resolved, fetch_weights
+from components.fetch import fetch_resolved
 from components.training import write_history
 from components.weights import resolved
 from kd_core.config.data import TaskParams
@@ -65,9 +65,9 @@ def _prepare(context: Context, params: TeacherParams, task: TaskParams) -> Teach
 def _tokenizer_folder(params: TeacherParams, pinned: Mapping[str, Any]) -> Path | None:
     if params.tokenizer is None:
         return None
-    if pinned.get("tokenizer"):
-        return Path(fetch_resolved({"address": params.tokenizer, **pinned["tokenizer"]}))
-    return Path(fetch_weights(params.tokenizer))
+    from kd_core.models.weights import local_path
+
+    return local_path(fetch_resolved({"address": params.tokenizer, **pinned.get("tokenizer", {})}))
 
 
 if __name__ == "__main__":

@@ -58,14 +58,16 @@ def merged_params(
 
     Teachers that no stage names are left out: a recipe with teachers of its own does not train the default ones. A
     variant leaves none out: its student may learn from fewer, and is compared with all that the recipe has. Where no
-    stage names any, all that are declared are what the student is compared with.
+    stage names any, all that are declared are what the student is compared with. A variant's students are registered
+    under a name of their own (`kd-route-mkd`): a baseline is never the recipe's champion.
     """
     params = _params(project, recipe, overrides, revision, variants)
     named = _named_teachers(params)
     if variants:
         named |= _named_teachers(_params(project, recipe, overrides, revision, ()))
     kept = {name: teacher for name, teacher in params.teachers.items() if name in named}
-    return params.model_copy(update={"teachers": kept or params.teachers})
+    registry = params.registry.model_copy(update={"name": "-".join([params.registry.name, *variants])})
+    return params.model_copy(update={"teachers": kept or params.teachers, "registry": registry})
 
 
 def _params(

@@ -2,9 +2,7 @@
 
 Another program on the machine makes a timing several times worse. What two runs measured can be compared only relative
 to something that both timed and that depends on neither recipe nor model: a small BERT of fixed shape and weights. The
-two take turns call by call, so that a slow moment hits both, and the median of the pairs' ratios counts. Where several
-programs shared two cores, the middle 80 % of repeated measurements lay within a factor of 1.15 this way, of 2.3 where
-one was timed after the other, and of 3.3 for the latency alone.
+two take turns call by call, so that a slow moment hits both, and the median of the pairs' ratios counts.
 """
 
 from __future__ import annotations

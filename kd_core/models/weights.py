@@ -13,10 +13,18 @@ _PACKAGE = re.compile(r"pkg://([A-Za-z0-9_]+)/(.+)")
 
 
 def local_folder(address: str) -> Path:
-    """Folder of a model addressed as `pkg://package/folder` or as a local path.
+    """Folder of a model: `local_path`, with a config.json in it. Raises InvalidDataError if that is missing."""
+    folder = local_path(address)
+    if not (folder / "config.json").is_file():
+        raise InvalidDataError(f"{folder / 'config.json'}: missing; the folder is not a Hugging Face model")
+    return folder
+
+
+def local_path(address: str) -> Path:
+    """Folder addressed as `pkg://package/folder` or as a local path, of a model or of a tokenizer alone.
 
     Raises ParamsError for a remote address (hub id, `s3://`, `models:/`), which must be fetched before, and for a
-    package that is not installed; InvalidDataError if the folder or its config.json is missing.
+    package that is not installed; InvalidDataError if the folder is missing.
     """
     match = _PACKAGE.fullmatch(address)
     if match:
@@ -27,8 +35,6 @@ def local_folder(address: str) -> Path:
         folder = Path(address)
     if not folder.is_dir():
         raise InvalidDataError(f"{address}: no such folder; a hub id must be fetched first, a path must exist")
-    if not (folder / "config.json").is_file():
-        raise InvalidDataError(f"{folder / 'config.json'}: missing; the folder is not a Hugging Face model")
     return folder
 
 

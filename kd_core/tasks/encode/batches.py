@@ -11,7 +11,7 @@ from torch import Tensor
 _NOISE = 0.05
 """Lengths are stretched by up to this share before sorting, so that each epoch meets other batches.
 
-Rows of one length, of which there are many, mix anyway; 15 % would pad 5 – 7 % of the tokens of short texts."""
+Rows of one length, of which there are many, mix anyway; more noise would pad short texts too much."""
 
 
 @dataclass(frozen=True)
