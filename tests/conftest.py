@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,8 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _own_tracking_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`mlflow.set_tracking_uri` writes the variable; without this the next test would log into the last one's store."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def _own_tracking_store() -> Iterator[None]:
+    """`mlflow.set_tracking_uri` writes the variable: the next test, or its module's fixtures, would log into its store."""
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    yield
+    os.environ.pop("MLFLOW_TRACKING_URI", None)

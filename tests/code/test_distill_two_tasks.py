@@ -51,7 +51,7 @@ def params(root: Path) -> dict[str, Any]:
             "combine": "probabilities",
         },
         "pretrain": {"teachers": ["matcher"], "optimisation": training(12)},
-        "finetune": {"teachers": ["router"], "optimisation": training(12)},
+        "finetune": {"teachers": ["router"], "decoders": "per_teacher", "optimisation": training(12)},
     }
 
 
@@ -124,7 +124,7 @@ def test_stage_two_has_the_reference_labels_on_the_same_encoder(workspace: Path)
 def whole(**data: Any) -> dict[str, Any]:
     """The defaults with small data sections."""
     values = yaml.safe_load((PROJECT / "params.yaml").read_text())
-    source = {"kind": "files", "path": "rows.csv"}
+    source = {"kind": "files", "path": "rows.csv", "columns": {"text_pair": "reply"}}
     own = {role: {"source": source} for role in ("pretraining", "reference")}
     topics = {"kind": "classification", "labels": list(LABELS)}
     own["reference"]["task"] = topics
