@@ -55,7 +55,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_tracking_store() -> Iterator[None]:
-    """`mlflow.set_tracking_uri` writes the variable: the next test, or its module's fixtures, would log into its store."""
+    """`mlflow.set_tracking_uri` writes the variable: the next test, or a fixture of its module, would log there."""
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     yield
     os.environ.pop("MLFLOW_TRACKING_URI", None)
