@@ -10,7 +10,7 @@ import pandas as pd
 
 from components.base import Component, Context, run
 from components.fetch import fetched_data, fetched_wheel
-from kd_core.config.data import BotocoreSource, DataParams, FilesSource, HuggingFaceSource, Role
+from kd_core.config.data import MULTI_LABEL, BotocoreSource, DataParams, FilesSource, HuggingFaceSource, Role
 from kd_core.data.botocore_docs import read_botocore
 from kd_core.data.dataset import build_dataset, write_splits
 from kd_core.data.files import read_files
@@ -45,7 +45,7 @@ def main(context: Context) -> None:
     context.progress.update("write", 2, 3, "steps", rows=len(rows))
     record = {
         "role": role,
-        "source": {**params.source.model_dump(mode="json"), **source},
+        "source": {**params.source.model_dump(mode="json", exclude=_unused(params)), **source},
         "revision": source["revision"],
         "label_shares": dataset.ledger.label_shares,
         "previous": {"revision": earlier.revision, "label_shares": earlier.label_shares} if earlier.revision else None,
@@ -56,6 +56,12 @@ def main(context: Context) -> None:
     write_splits(folder, dataset.splits, record)
     dataset.ledger.write(folder / "ledger.parquet")
     context.progress.update("write", 3, 3, "steps", rows=len(rows))
+
+
+def _unused(params: DataParams) -> set[str]:
+    """Fields of the source that say nothing for this task."""
+    multi_label = params.task is not None and params.task.kind == MULTI_LABEL
+    return set() if multi_label else {"label_separator"}
 
 
 def _resolved(context: Context, role: Role) -> Mapping[str, Any]:
@@ -83,10 +89,11 @@ def _read(params: DataParams, role: Role, resolved: Mapping[str, Any]) -> Read:
     if isinstance(source, BotocoreSource):
         return _read_botocore(source, resolved)
     labelled, pair = task is not None, task is not None and task.pair
+    separator = source.label_separator if task is not None and task.kind == MULTI_LABEL else None
     if isinstance(source, FilesSource):
-        return _read_files(source, resolved, role, pair or "text_pair" in source.columns, labelled)
+        return _read_files(source, resolved, role, pair or "text_pair" in source.columns, labelled, separator)
     revision = str(resolved.get("revision") or source.revision)
-    return _read_hub(source, revision, role, pair or "text_pair" in source.columns, labelled)
+    return _read_hub(source, revision, role, pair or "text_pair" in source.columns, labelled, separator)
 
 
 def _read_botocore(source: BotocoreSource, resolved: Mapping[str, Any]) -> Read:
@@ -100,7 +107,9 @@ def _read_botocore(source: BotocoreSource, resolved: Mapping[str, Any]) -> Read:
         return read_botocore(source, wheel), {"revision": wanted, "wheel_sha256": fingerprint.of_file(wheel)}
 
 
-def _read_files(source: FilesSource, resolved: Mapping[str, Any], role: Role, pair: bool, labelled: bool) -> Read:
+def _read_files(
+    source: FilesSource, resolved: Mapping[str, Any], role: Role, pair: bool, labelled: bool, separator: str | None
+) -> Read:
     addresses: dict[str | None, str] = {}
     if isinstance(source.path, str):
         addresses[None] = source.path
@@ -112,12 +121,14 @@ def _read_files(source: FilesSource, resolved: Mapping[str, Any], role: Role, pa
             split: stack.enter_context(fetched_data(address, etags.get(split or "")))
             for split, address in addresses.items()
         }
-        rows = read_files(paths, source.columns, role, pair, labelled)
+        rows = read_files(paths, source.columns, role, pair, labelled, separator)
     return rows, {"revision": rows_hash(rows)}
 
 
-def _read_hub(source: HuggingFaceSource, revision: str, role: Role, pair: bool, labelled: bool) -> Read:
-    return read_huggingface(source, revision, role, pair, labelled), {"revision": revision}
+def _read_hub(
+    source: HuggingFaceSource, revision: str, role: Role, pair: bool, labelled: bool, separator: str | None
+) -> Read:
+    return read_huggingface(source, revision, role, pair, labelled, separator), {"revision": revision}
 
 
 if __name__ == "__main__":
