@@ -43,9 +43,12 @@ def main(context: Context) -> None:
     rows = rows.drop_duplicates("id").sort_values("id", ignore_index=True)
     folders = {name: context.input("scores") / name for name in params.teachers}
     scores = {name: read_scores(folder, {"name": name}, rows) for name, folder in folders.items()}
-    decoders = {name: read_score_record(folder)["labels"] for name, folder in folders.items()}
+    records = {name: read_score_record(folder) for name, folder in folders.items()}
+    decoders = {name: record["labels"] for name, record in records.items()}
+    kinds = {name: record["kind"] for name, record in records.items() if record["kind"] != task.kind}
     base = base_folder(context, student.base)
-    model, tokenizer = new_student(student, decoders, task.labels, base), load_tokenizer(base)
+    model = new_student(student, decoders, task.labels, base, task.kind, kinds)
+    tokenizer = load_tokenizer(base)
     live = _live_teacher(context, params)
     curves = pretrain(model, tokenizer, rows, scores, task, params, live, context.progress, context.state)
     save_student(context.output("model"), model, tokenizer, curves, rows=len(rows))

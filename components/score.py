@@ -51,7 +51,7 @@ def main(context: Context) -> None:
     rows = pd.concat(list(frames.values()), ignore_index=True)
     progress = Progress.from_environment(f"score_{role}@{name}")
     logits = score(teacher, rows, store, progress)
-    write_scores(context.output("scores"), teacher.name, spec_of(teacher), frames, logits)
+    write_scores(context.output("scores"), teacher.name, spec_of(teacher), frames, logits, teacher.kind)
 
 
 if __name__ == "__main__":

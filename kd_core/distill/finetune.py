@@ -22,7 +22,7 @@ from kd_core.tasks.encode import encode
 from kd_core.tasks.loss import hard_loss
 from kd_core.training.checkpoint import Curves
 from kd_core.training.loop import Batch, Loss, train
-from kd_core.training.texts import accuracy_on, batches_of
+from kd_core.training.texts import batches_of, validation_on
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,14 +41,14 @@ def finetune(
 ) -> Curves:
     """Train all of `model` on labelled and unlabelled `rows` with `scores` (teacher → logits [N, C]).
 
-    With patience, the epoch whose *combined* answer is the most accurate on `valid` is kept.
+    With patience, the epoch whose *combined* answer has the best main metric on `valid` is kept.
     """
     encoded = encode(rows, tokenizer, task)
     optimisation = params.optimisation
     columns = {"targets": encoded.targets, **score_columns(scores)}
     batches = batches_of(encoded, tokenizer, optimisation.batch_tokens, columns)
     checked = encode(valid, tokenizer, task)
-    validation = accuracy_on(model, combined_answer(model), checked, tokenizer, optimisation.batch_tokens)
+    validation = validation_on(model, combined_answer(model), checked, tokenizer, optimisation.batch_tokens, task.kind)
     return train(model, target_loss(params), batches, optimisation, progress, state, validation)
 
 
@@ -61,10 +61,10 @@ def target_loss(params: FinetuneParams) -> Loss:
 
     def loss(model: StudentModel, batch: Batch) -> dict[str, Tensor]:
         logits = model.decode(model.hidden_states(batch)[-1], batch["attention_mask"])
-        hard = hard_loss(logits[GOLD], batch["targets"])
+        hard = hard_loss(logits[GOLD], batch["targets"], model.config.kind)
         if not teachers:
             return {"loss": hard}
-        losses = teacher_losses(logits, batch, teachers, params.distillation)
+        losses = teacher_losses(logits, batch, teachers, params.distillation, model.kind_of)
         soft = torch.stack(losses).mean()
         parts = {f"loss_{name}": value for name, value in zip(teachers, losses, strict=True)}
         return {"loss": (1 - params.alpha) * hard + params.alpha * soft, "loss_gold": hard} | parts

@@ -5,10 +5,11 @@ docs/methods.md §1: targets of several teachers stay apart; they are never aver
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
+from kd_core.config.data import Kind
 from kd_core.config.training import Distillation
 from kd_core.tasks.loss import soft_loss
 from kd_core.training.loop import Batch
@@ -20,7 +21,14 @@ def score_columns(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def teacher_losses(
-    logits: Mapping[str, Tensor], batch: Batch, teachers: list[str], params: Distillation
+    logits: Mapping[str, Tensor],
+    batch: Batch,
+    teachers: list[str],
+    params: Distillation,
+    kind_of: Callable[[str], Kind],
 ) -> list[Tensor]:
-    """D(p_teacher_t, p_decoder_t), each decoder against its own teacher's scores in the batch."""
-    return [soft_loss(logits[name], batch[f"scores:{name}"], params) for name in teachers]
+    """D(p_teacher_t, p_decoder_t), each decoder against its own teacher's scores in the batch.
+
+    `kind_of` tells what a decoder's logits stand for.
+    """
+    return [soft_loss(logits[name], batch[f"scores:{name}"], params, kind_of(name)) for name in teachers]

@@ -17,13 +17,15 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from kd_core.config.data import Kind
 from kd_core.config.student import Combine, Pooling, StudentParams
 from kd_core.models import layers
 from kd_core.models.embeddings import reduced_embeddings
+from kd_core.models.kinds import PROBLEM_TYPES, kind_of
 from kd_core.models.loading import load_encoder
 from kd_core.models.weights import read_tensors
 from kd_core.runtime.errors import InvalidDataError, ParamsError
-from kd_core.tasks.decode import Branch, Decoder, combine
+from kd_core.tasks.decode import Branch, Decoder, combine, logits_of
 
 
 class StudentConfig(PreTrainedConfig):  # type: ignore[misc]
@@ -43,6 +45,8 @@ class StudentConfig(PreTrainedConfig):  # type: ignore[misc]
     combine: Combine = "probabilities"
     labels: list[str] | None = None
     """The task's labels, in the order of the answer."""
+    decoder_kinds: dict[str, Kind] | None = None
+    """Decoder → kind of its task, where that is not the student's."""
     dropout: float = 0.1
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -50,6 +54,16 @@ class StudentConfig(PreTrainedConfig):  # type: ignore[misc]
             self.id2label = dict(enumerate(self.labels))
             self.label2id = {label: index for index, label in enumerate(self.labels)}
         super().__post_init__(**kwargs)
+
+    @property
+    def kind(self) -> Kind:
+        """The task's kind: what the answer and the logits of its decoders and branches stand for."""
+        return kind_of(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As Hugging Face writes it; what is said of single decoders only where there is something to say."""
+        values: dict[str, Any] = super().to_dict()
+        return {key: value for key, value in values.items() if key != "decoder_kinds" or value}
 
 
 class StudentModel(PreTrainedModel):  # type: ignore[misc]
@@ -125,6 +139,10 @@ class StudentModel(PreTrainedModel):  # type: ignore[misc]
             states.append(layers.step(self.encoder, index, states[-1], inputs))
         return tuple(states)
 
+    def kind_of(self, decoder: str) -> Kind:
+        """What the logits of a decoder stand for."""
+        return (self.config.decoder_kinds or {}).get(decoder, self.config.kind)
+
     def decode(self, hidden: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
         """Each decoder's logits [B, C of that decoder] from the last hidden states."""
         return {name: decoder(hidden, attention_mask) for name, decoder in self.decoders.items()}
@@ -132,13 +150,18 @@ class StudentModel(PreTrainedModel):  # type: ignore[misc]
     def answer(self, logits: Mapping[str, Tensor]) -> Tensor:
         """Probabilities [B, C] in the order of `config.labels`: the combined answer of the task's decoders.
 
-        Decoders with other labels than the task's train the encoder but have no say. Raises ParamsError if none has.
+        Decoders with other labels than the task's, or of another kind, train the encoder but have no say. Raises
+        ParamsError if none has.
         """
         config = self.config
-        asked = {name: value for name, value in logits.items() if (config.decoders or {})[name] == config.labels}
+        asked = {
+            name: value
+            for name, value in logits.items()
+            if (config.decoders or {})[name] == config.labels and self.kind_of(name) == config.kind
+        }
         if not asked:
             raise ParamsError(f"no decoder predicts the task's labels (decoders: {', '.join(logits)})")
-        return combine(asked, config.combine, config.decoder_weights or {})
+        return combine(asked, config.combine, config.decoder_weights or {}, config.kind)
 
     def branch_logits(self, layer: int, hidden: Tensor, attention_mask: Tensor) -> Tensor:
         """Logits [B, C] of the branch after layer `layer` (1-based) from that layer's output."""
@@ -148,12 +171,12 @@ class StudentModel(PreTrainedModel):  # type: ignore[misc]
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> SequenceClassifierOutput:
-        """The full model's answer; `.logits` [B, C] are its log-probabilities."""
+        """The full model's answer; `.logits` [B, C] are its log-probabilities (multi-label: log-odds)."""
         batch = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None:
             batch["token_type_ids"] = token_type_ids
         probabilities = self.answer(self.decode(self.hidden_states(batch)[-1], attention_mask))
-        return SequenceClassifierOutput(logits=probabilities.clamp_min(torch.finfo(torch.float32).tiny).log())
+        return SequenceClassifierOutput(logits=logits_of(probabilities, self.config.kind))
 
     def replace_decoders(
         self, decoders: Mapping[str, Sequence[str]], labels: Sequence[str], combine: Combine, seed: int = 0
@@ -164,6 +187,7 @@ class StudentModel(PreTrainedModel):  # type: ignore[misc]
         self.config.id2label = dict(enumerate(labels))
         self.config.label2id = {label: index for index, label in enumerate(labels)}
         self.config.combine, self.config.decoder_weights, self.config.branches = combine, None, None
+        self.config.decoder_kinds = None
         with fixed_seed(seed):
             self.decoders, self.branches = self._new_decoders(), self._new_branches()
             self._initialise(self.decoders)
@@ -200,10 +224,16 @@ def fixed_seed(seed: int) -> Iterator[None]:
 
 
 def new_student(
-    params: StudentParams, decoders: Mapping[str, Sequence[str]], labels: Sequence[str], base_folder: Path
+    params: StudentParams,
+    decoders: Mapping[str, Sequence[str]],
+    labels: Sequence[str],
+    base_folder: Path,
+    kind: Kind = "classification",
+    decoder_kinds: Mapping[str, Kind] | None = None,
 ) -> StudentModel:
     """An untrained student with these decoders (name → labels), of the base's architecture and vocabulary.
 
+    `kind` is that of the task, and of every decoder that `decoder_kinds` does not name.
     `params.layers` a number: fresh layers, the base's word embeddings reduced to `hidden` by PCA, everything else
     initialised as the architecture prescribes. A list: the base's embeddings and copies of these layers.
     Everything random comes from `params.seed`. Raises ParamsError for sizes that do not fit the base.
@@ -218,6 +248,8 @@ def new_student(
         encoder=_encoder_config(params, base),
         decoders={name: list(owned) for name, owned in decoders.items()},
         labels=list(labels),
+        problem_type=None if kind == "classification" else PROBLEM_TYPES[kind],
+        decoder_kinds=dict(decoder_kinds or {}),
         pooling=params.pooling,
         combine=params.combine,
         dropout=params.dropout,

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from kd_core.config.data import Role, TaskParams
+from kd_core.config.data import Kind, Role, TaskParams
 from kd_core.config.teachers import TeacherParams
 from kd_core.config.training import Precision
+from kd_core.models.kinds import PROBLEM_TYPES, kind_of
 from kd_core.models.layers import keep_layers
 from kd_core.models.loading import load_classifier, load_tokenizer
 from kd_core.runtime import fingerprint as fingerprints
@@ -73,9 +74,14 @@ class Teacher:
         )
 
     @property
+    def kind(self) -> Kind:
+        """What the logits stand for, as the model's config says."""
+        return kind_of(self.model.config)
+
+    @property
     def task(self) -> TaskParams:
         """The task as this teacher reads it: its labels and its own length."""
-        return TaskParams(kind="classification", labels=self.labels, pair=self.pair, max_length=self.max_length)
+        return TaskParams(kind=self.kind, labels=self.labels, pair=self.pair, max_length=self.max_length)
 
     def logits(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits [B, C] in fp32, in the order of `labels`, of a batch made with this teacher's tokenizer."""
@@ -89,18 +95,20 @@ def prepare(
     """The teacher `name` from the weights in `folder`: as it is, or with a new classifier if it will be fine-tuned.
 
     The new classifier has the task's labels in their order and random weights (torch's global generator). Raises
-    InvalidDataError naming the teacher if its labels cannot be matched with the task's.
+    InvalidDataError naming the teacher if its labels cannot be matched with the task's, or if it was made for another
+    kind of task.
     """
     fresh = params.fine_tune is not None
     model = load_classifier(folder, fresh_labels=len(task.labels) if fresh else None)
     if params.layers is not None:
         keep_layers(model, params.layers)
     if fresh:
-        _name_outputs(model, task.labels)
+        _name_outputs(model, task.labels, task.kind)
         order: tuple[int, ...] = tuple(range(len(task.labels)))
     else:
+        _check_kind(name, model.config.problem_type, task.kind)
         order = label_order(name, model.config.id2label, params.labels, task.labels)
-        _name_outputs(model, [task.labels[order.index(output)] for output in range(len(order))])
+        _name_outputs(model, [task.labels[order.index(output)] for output in range(len(order))], task.kind)
     return Teacher(
         name=name,
         model=model,
@@ -139,10 +147,18 @@ def label_order(
     return tuple(means[label] for label in ours)
 
 
-def _name_outputs(model: PreTrainedModel, labels: Sequence[str]) -> None:
+def _check_kind(name: str, theirs: str | None, kind: Kind) -> None:
+    """A config that does not say what its logits stand for is believed to fit the task."""
+    if theirs is not None and theirs != PROBLEM_TYPES[kind]:
+        raise InvalidDataError(
+            f"teacher {name}: its config says {theirs}, the task is {kind}; use another teacher or fine-tune this one"
+        )
+
+
+def _name_outputs(model: PreTrainedModel, labels: Sequence[str], kind: Kind) -> None:
     model.config.id2label = dict(enumerate(labels))
     model.config.label2id = {label: index for index, label in enumerate(labels)}
-    model.config.problem_type = "single_label_classification"
+    model.config.problem_type = PROBLEM_TYPES[kind]
 
 
 def save_teacher(teacher: Teacher, folder: Path, contract: Mapping[str, Any]) -> dict[str, Any]:
