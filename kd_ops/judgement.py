@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from kd_core.config.base import parse
+from kd_core.config.data import MULTI_LABEL, Kind
 from kd_core.config.evaluation import GateParams
+from kd_core.evaluation.names import main_metric, metric_name
 from kd_core.runtime.errors import InvalidDataError
-from kd_ops.gate import Booleans, Champion, Decision, Measured, Verdict, decide
+from kd_core.tasks.decisions import row_scores
+from kd_ops.gate import Booleans, Champion, Decision, Measured, Scores, Verdict, decide
 from kd_ops.outs import Outs, read_document
 from kd_ops.packing import STUDENT, TEST
 from kd_ops.register import student_speed
@@ -37,27 +41,30 @@ def judge(run: Run, outs: Outs, client: Any, champion: Any | None, settings: Set
     if champion is not None and (lacking := [tag for tag in _NEEDED_TAGS if tag not in champion.tags]):
         return Decision(Verdict.HOLD, (_unknown_champion(champion, lacking),))
     examples = pd.read_parquet(io.BytesIO(outs.read(EXAMPLES)))
-    correct = _correct(examples)
+    scores = _scores(examples)
     against = None if champion is None else _champion(champion, model, examples, outs, client, settings)
-    return decide(gate, model, correct, examples["group"].to_numpy(dtype=str), against, _slices(examples))
+    return decide(gate, model, scores, examples["group"].to_numpy(dtype=str), against, _slices(examples))
 
 
 def measured(outs: Outs) -> Measured:
     """What evaluate and measure say of the run's student. Raises InvalidDataError if they lack it."""
     evaluated = read_document(outs, "evaluation/metrics.json")
-    models = evaluated.get("models", {})
-    teachers = [quality["accuracy"] for name, quality in models.items() if name.startswith("teacher:")]
+    models, metric = evaluated.get("models", {}), main_metric(evaluated)
+    teachers = [quality[metric] for name, quality in models.items() if name.startswith("teacher:")]
     if SERVED not in models or not teachers:
-        raise InvalidDataError(f"evaluation/metrics.json: no accuracy of {SERVED!r} or of any teacher")
+        raise InvalidDataError(f"evaluation/metrics.json: no {metric_name(metric)} of {SERVED!r} or of any teacher")
+    inference = json.loads(outs.read(f"{STUDENT}/inference.json"))
     speed = student_speed(read_document(outs, "measure/metrics.json"))
     return Measured(
         weights=outs.md5(STUDENT),
-        labels=tuple(json.loads(outs.read(f"{STUDENT}/inference.json"))["labels"]),
-        accuracy=models[SERVED]["accuracy"],
+        labels=tuple(inference["labels"]),
+        accuracy=models[SERVED][metric],
         best_teacher_accuracy=max(teachers),
         speedup=speed["speedup"],
         latency_ms=speed["latency_ms"],
         machine=speed["machine"],
+        kind=inference.get("kind", "classification"),
+        metric=metric_name(metric),
     )
 
 
@@ -77,27 +84,29 @@ def _champion(
     version: Any, model: Measured, examples: pd.DataFrame, outs: Outs, client: Any, settings: Settings
 ) -> Champion:
     tags = version.tags
-    labels = tuple(json.loads(tags["kd.labels"]))
-    if set(labels) != set(model.labels):
-        correct = np.zeros(len(examples), dtype=bool)  # refused by its labels before anything is compared
+    labels, kind = tuple(json.loads(tags["kd.labels"])), tags.get("kd.task", "classification")
+    scores: Scores
+    if (set(labels), kind) != (set(model.labels), model.kind):
+        scores = np.zeros(len(examples), dtype=bool)  # refused by its labels or kind before anything is compared
     elif tags["kd.weights"] == model.weights:
-        correct = _correct(examples)
+        scores = _scores(examples)
     else:
-        known = _stored_answers(version, examples, outs, client)
-        correct = _computed_answers(version, examples, outs, settings) if known is None else known
+        known = _stored_scores(version, examples, outs, client)
+        scores = _computed_scores(version, kind, labels, examples, outs, settings) if known is None else known
     latency = tags.get("kd.latency_ms")
     return Champion(
         version=str(version.version),
         weights=tags["kd.weights"],
         labels=labels,
-        correct=correct,
+        scores=scores,
         latency_ms=float(latency) if latency else None,
         machine=tags.get("kd.machine"),
+        kind=kind,
     )
 
 
-def _stored_answers(version: Any, examples: pd.DataFrame, outs: Outs, client: Any) -> Booleans | None:
-    """The champion's answers from its own run, if that was evaluated on exactly these test rows."""
+def _stored_scores(version: Any, examples: pd.DataFrame, outs: Outs, client: Any) -> Scores | None:
+    """The champion's scores from its own run, if that was evaluated on exactly these test rows."""
     from mlflow.exceptions import MlflowException
 
     if version.tags.get("kd.test_hash") != test_hash(outs):
@@ -110,10 +119,12 @@ def _stored_answers(version: Any, examples: pd.DataFrame, outs: Outs, client: An
     stored = stored.set_index("id")
     if not stored.index.equals(pd.Index(examples["id"], name="id")):
         return None
-    return _correct(stored)
+    return _scores(stored)
 
 
-def _computed_answers(version: Any, examples: pd.DataFrame, outs: Outs, settings: Settings) -> Booleans:
+def _computed_scores(
+    version: Any, kind: Kind, labels: Sequence[str], examples: pd.DataFrame, outs: Outs, settings: Settings
+) -> Scores:
     """The champion answers the run's test rows now."""
     rows = pd.read_parquet(io.BytesIO(outs.read(TEST))).set_index("id").loc[examples["id"]]
     texts = [column for column in ("text", "text_pair") if column in rows.columns]
@@ -122,10 +133,20 @@ def _computed_answers(version: Any, examples: pd.DataFrame, outs: Outs, settings
         rows[texts].to_parquet(source, index=False)
         serve_version(version, settings).predict(["--input", str(source), "--output", str(target)])
         answers = pd.read_parquet(target)["label"]
+    if kind == MULTI_LABEL:
+        return row_scores(_indicators(answers, labels).astype(np.float64), _indicators(examples["label"], labels), kind)
     return np.asarray(answers.to_numpy(dtype=str) == examples["label"].to_numpy(dtype=str), dtype=bool)
 
 
-def _correct(examples: pd.DataFrame) -> Booleans:
+def _indicators(column: pd.Series, labels: Sequence[str]) -> npt.NDArray[np.int64]:
+    """[N, C], 1 for each label of each row."""
+    return np.array([[label in set(row) for label in labels] for row in column], dtype=np.int64)
+
+
+def _scores(examples: pd.DataFrame) -> Scores:
+    """Whether each row is answered rightly, or how rightly where answers can be in between."""
+    if f"{SERVED}/score" in examples.columns:
+        return np.asarray(examples[f"{SERVED}/score"].to_numpy(dtype=np.float64), dtype=np.float64)
     return np.asarray(examples[f"{SERVED}/correct"].to_numpy(dtype=bool), dtype=bool)
 
 

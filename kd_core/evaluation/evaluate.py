@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from kd_core.config.data import TaskParams
@@ -22,6 +21,7 @@ from kd_core.models.teacher import Teacher
 from kd_core.rows import read_rows, rows_hash
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.runtime.progress import Progress
+from kd_core.tasks.encode import targets
 
 _DIGITS = 6
 
@@ -79,6 +79,8 @@ def evaluate(models: Models, test: Path, task: TaskParams, params: EvaluateParam
     answers = _answers(models, rows, task, params, student, progress)
     parts = slices.of_rows(rows)
     metrics = {"test": {"rows": len(rows), "hash": rows_hash(rows)}, **_metrics(answers, student, params)}
+    if task.kind != "classification":
+        metrics["main_metric"] = answers.main_metric
     return Evaluation(
         metrics=_round({**metrics, "slices": quality.of_slices(answers, parts)}),
         examples=details.examples(rows, answers, student.adaptive, task.labels, parts),
@@ -105,9 +107,7 @@ def _answers(
     alone = answered.of_student(models.alone, rows, task)
     found[ALONE] = alone.only(alone.layers[-1])
     found[TFIDF] = answered.of_tfidf(models.tfidf, rows, task)
-    index = {label: position for position, label in enumerate(task.labels)}
-    targets = np.asarray(rows["label"].map(index), dtype=np.int64)
-    return Answers(targets, rows["group"].to_numpy(str), found)
+    return Answers(targets(rows, task).numpy(), rows["group"].to_numpy(str), found, task.kind)
 
 
 def _metrics(answers: Answers, student: _Student, params: EvaluateParams) -> dict[str, Any]:
