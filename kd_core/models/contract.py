@@ -44,7 +44,7 @@ def check_teacher(teacher: Teacher, rows: pd.DataFrame, task: TaskParams) -> dic
     answers, targets = _probabilities(teacher, encoded), encoded.targets.numpy()
     if task.kind == MULTI_LABEL:
         weights = targets / np.maximum(targets.sum(0), 1)  # a frequent label says no more than a rare one
-        _check_meaning(teacher.name, _centred_ranks(answers), weights, task.labels)
+        _check_meaning(teacher.name, _centred_ranks(answers), weights, task.labels, each=True)
     else:
         _check_order(teacher.name, decisions(answers, task.kind), targets, task.labels)
     return {
@@ -110,7 +110,7 @@ def _centred_ranks(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _check_meaning(
-    name: str, evidence: NDArray[np.float64], gold: NDArray[np.float64], labels: tuple[str, ...]
+    name: str, evidence: NDArray[np.float64], gold: NDArray[np.float64], labels: tuple[str, ...], each: bool = False
 ) -> None:
     """Refuse a teacher whose answers another assignment of its outputs to labels explains clearly better.
 
@@ -119,6 +119,8 @@ def _check_meaning(
 
     :param evidence: [N, C], how much each output speaks for its label
     :param gold: [N, C], where a label is true how much that row counts, 0 elsewhere
+    :param each: whether each output that is moved must say more of the other label than of its own. Without, outputs
+        that tell the same of all labels, only some of them more clearly, could be sorted by the labels' difficulty
     """
     from scipy.stats import binomtest
 
@@ -126,12 +128,12 @@ def _check_meaning(
     half = np.zeros(len(gold), dtype=bool)
     half[np.lexsort(gold.T)[::2]] = True  # every label in both halves
     for found, judged in ((half, ~half), (~half, half)):
-        meaning = _assignment(evidence[found], gold[found])
+        meaning = _assignment(evidence[found], gold[found], each)
         moved = (evidence[judged] * gold[judged][:, meaning]).sum(1)
         same = (evidence[judged] * gold[judged]).sum(1)
         better, worse = better + int((moved > same).sum()), worse + int((same > moved).sum())
     if better > worse and binomtest(better, better + worse, 0.5, alternative="greater").pvalue < _SIGNIFICANCE:
-        meaning = _assignment(evidence, gold)
+        meaning = _assignment(evidence, gold, each)
         swaps = [f"{labels[i]} means {labels[m]}" for i, m in enumerate(meaning) if i != m]
         raise InvalidDataError(
             f"teacher {name}: its labels are in another order than the gold's: {'; '.join(swaps[:10])}; "
@@ -139,9 +141,12 @@ def _check_meaning(
         )
 
 
-def _assignment(evidence: NDArray[np.float64], gold: NDArray[np.float64]) -> NDArray[np.int64]:
+def _assignment(evidence: NDArray[np.float64], gold: NDArray[np.float64], each: bool) -> NDArray[np.int64]:
     """For each output the label it stands for, one to one, explaining most of the gold [N, C] (Hungarian method)."""
     from scipy.optimize import linear_sum_assignment
 
     counts = evidence.T @ gold + np.eye(gold.shape[1]) * 1e-6  # where rows decide nothing, an output means itself
+    if each:
+        own = counts.diagonal()[:, None]
+        counts = np.where(counts >= own, counts, -len(gold))  # less than any sum of evidence
     return np.asarray(linear_sum_assignment(counts, maximize=True)[1])

@@ -91,7 +91,8 @@ def test_permuted_labels_are_refused_naming_the_swap(folder: Path) -> None:
 
 def check_order(found: np.ndarray, truth: np.ndarray) -> None:
     weights = truth / np.maximum(truth.sum(0), 1)
-    contract._check_meaning("t", contract._centred_ranks(found), weights, tuple(map(str, range(truth.shape[1]))))
+    names = tuple(map(str, range(truth.shape[1])))
+    contract._check_meaning("t", contract._centred_ranks(found), weights, names, each=True)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -101,6 +102,15 @@ def test_a_merely_bad_teacher_is_not_called_permuted(seed: int) -> None:
     truth = (random.random((500, 12)) < random.uniform(0.02, 0.6, 12)).astype(int)
     truth[:, 1] &= truth[:, 0]
     check_order(random.beta(*random.uniform(0.1, 4, (2, 12)), (500, 12)), truth)
+
+
+def test_a_teacher_that_says_the_same_of_all_labels_is_not_called_permuted() -> None:
+    """The clearer its output, the less the label has to do with what it says: another order would fit better."""
+    random = np.random.default_rng(0)
+    topic = random.normal(size=(1500, 1))
+    truth = (np.linspace(0.2, 1.5, 12) * topic + random.normal(size=(1500, 12)) > 1).astype(int)
+    found = np.linspace(3.0, 0.2, 12) * topic + random.normal(size=(1500, 12))
+    check_order(found, truth)
 
 
 def test_two_swapped_labels_of_a_teacher_that_never_reaches_one_half_are_found() -> None:
