@@ -37,9 +37,8 @@ def main(context: Context) -> None:
         "choose threshold",
         choice.rows,
         choice.rows,
-        threshold=point.threshold,
-        accuracy=point.accuracy,
-        mean_layers=point.mean_layers,
+        "rows",
+        **point.as_dict(choice.metric),
     )
 
 

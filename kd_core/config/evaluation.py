@@ -14,7 +14,7 @@ class ExportParams(Section):
     """The servable model."""
 
     max_accuracy_loss: Fraction = 0.005
-    """Accuracy on the validation split that early exits may cost at most."""
+    """Accuracy (the main metric of other kinds of tasks) that early exits may cost on the validation split at most."""
 
 
 class BaselineParams(Section):
@@ -49,7 +49,10 @@ class MeasureParams(Section):
 
 
 class GateParams(Section):
-    """What a model must prove before it becomes champion. The bounds keep the gate a gate, whatever a recipe says."""
+    """What a model must prove before it becomes champion. The bounds keep the gate a gate, whatever a recipe says.
+
+    Accuracy is meant where rows have one label; for other kinds of tasks their main metric stands in for it.
+    """
 
     min_accuracy: Annotated[float, Field(gt=0, le=1)]
     """Absolute floor, for the first version too."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kd_core.inference.exits import Exits, Predictions
 from kd_core.models.student import StudentModel
+from kd_core.tasks.decode import probabilities as probabilities_of
 from kd_core.tasks.decode import uncertainty
 from kd_core.tasks.encode import Encoded, collate, token_batches
 
@@ -34,7 +35,7 @@ def answer_batch(model: StudentModel, batch: Mapping[str, Tensor], threshold: fl
     """
     with torch.inference_mode():
         mask, hidden = batch["attention_mask"], model.embed(batch)
-        last = model.layer_count
+        last, kind = model.layer_count, model.config.kind
         rows = torch.arange(len(mask), device=mask.device)
         probabilities = torch.zeros(len(mask), len(model.config.labels or ()), device=mask.device)
         exits = torch.full_like(rows, last)
@@ -43,8 +44,8 @@ def answer_batch(model: StudentModel, batch: Mapping[str, Tensor], threshold: fl
             if layer == last:
                 probabilities[rows] = model.answer(model.decode(hidden, mask))
             elif threshold > 0 and str(layer) in model.branches:
-                answers = model.branch_logits(layer, hidden, mask).float().softmax(-1)
-                certain = uncertainty(answers) < threshold
+                answers = probabilities_of(model.branch_logits(layer, hidden, mask), kind)
+                certain = uncertainty(answers, kind) < threshold
                 probabilities[rows[certain]], exits[rows[certain]] = answers[certain], layer
                 rows, hidden, mask = _repack(rows, hidden, mask, ~certain)
                 if len(rows) == 0:
@@ -68,7 +69,8 @@ def all_exits_batch(model: StudentModel, batch: Mapping[str, Tensor]) -> Tensor:
         mask = batch["attention_mask"]
         states = model.hidden_states(batch)
         answers = [
-            model.branch_logits(layer, states[layer], mask).float().softmax(-1) for layer in exit_layers(model)[:-1]
+            probabilities_of(model.branch_logits(layer, states[layer], mask), model.config.kind)
+            for layer in exit_layers(model)[:-1]
         ]
         return torch.stack([*answers, model.answer(model.decode(states[-1], mask))], dim=1)
 
@@ -86,8 +88,9 @@ def adaptive_predict(
     for indices in token_batches(encoded.lengths, batch_tokens):
         answers, layers = answer_batch(model, _batch(model, encoded, indices, pad_id), threshold)
         probabilities[indices], exits[indices] = answers.cpu(), layers.cpu()
-    entropy = uncertainty(probabilities) if len(encoded) else torch.zeros(0)
-    return Predictions(probabilities.numpy(), exits.numpy(), entropy.numpy())
+    kind = model.config.kind
+    entropy = uncertainty(probabilities, kind) if len(encoded) else torch.zeros(0)
+    return Predictions(probabilities.numpy(), exits.numpy(), entropy.numpy(), kind)
 
 
 def all_exits(model: StudentModel, encoded: Encoded, pad_id: int, batch_tokens: int = BATCH_TOKENS) -> Exits:
@@ -96,7 +99,7 @@ def all_exits(model: StudentModel, encoded: Encoded, pad_id: int, batch_tokens: 
     answers = np.zeros((len(encoded), len(layers), len(model.config.labels or ())), dtype=np.float32)
     for indices in token_batches(encoded.lengths, batch_tokens):
         answers[indices] = all_exits_batch(model, _batch(model, encoded, indices, pad_id)).cpu().numpy()
-    return Exits(layers, answers)
+    return Exits(layers, answers, model.config.kind)
 
 
 def _batch(model: StudentModel, encoded: Encoded, indices: list[int], pad_id: int) -> dict[str, Tensor]:

@@ -29,13 +29,13 @@ def export(
 ) -> Choice:
     """Choose the exit threshold on the rows of `valid` and write the servable model to `target`.
 
-    :param max_accuracy_loss: share of the validation rows, for instance 0.005
+    :param max_accuracy_loss: of the main metric on the validation rows, for instance 0.005
     :param columns: our column → what the data source calls it; recorded, so that such files need no renaming
     :raises InvalidDataError: the model has other labels than the task, or no row of `valid` is labelled
     """
     model, tokenizer = StudentModel.from_pretrained(model_folder), load_tokenizer(model_folder)
-    if tuple(model.config.labels or ()) != task.labels:
-        raise InvalidDataError(f"{model_folder}: its labels are not the task's; run the training stages again")
+    if (tuple(model.config.labels or ()), model.config.kind) != (task.labels, task.kind):
+        raise InvalidDataError(f"{model_folder}: its labels or kind are not the task's; run the training stages again")
     rows = read_rows(valid)
     encoded = encode(rows[rows["label"].notna()], tokenizer, task)
     exits = all_exits(model, encoded, tokenizer.pad_token_id)

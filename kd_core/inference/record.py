@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
 from kd_core.config.base import Count, Fraction, Section
-from kd_core.config.data import TaskParams
+from kd_core.config.data import Kind, TaskParams
 from kd_core.runtime.errors import InvalidDataError
 
 NAME = "inference.json"
@@ -17,7 +17,7 @@ NAME = "inference.json"
 class InferenceRecord(Section):
     """The task, the exits and the threshold that was chosen for them."""
 
-    kind: Literal["classification"]
+    kind: Kind
     labels: tuple[str, ...]
     pair: bool
     max_length: Count
@@ -32,9 +32,9 @@ class InferenceRecord(Section):
     threshold: Fraction
     """A text leaves at the first exit whose normalised entropy is below it."""
     max_accuracy_loss: Fraction
-    """What the threshold was allowed to cost on the validation split."""
+    """What the threshold was allowed to cost of the main metric on the validation split."""
     valid: dict[str, Any]
-    """What it does there: rows, accuracy_full, accuracy, mean_layers, curve."""
+    """What it does there: rows, the main metric of the full model and with exits, mean_layers, curve."""
 
     @property
     def task(self) -> TaskParams:

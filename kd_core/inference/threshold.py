@@ -1,8 +1,11 @@
-"""The exit threshold: as fast as a stated loss of accuracy on the validation split allows (docs/methods.md §2)."""
+"""The exit threshold: as fast as a stated loss on the validation split allows (docs/methods.md §2).
+
+What may be lost is accuracy; multi-label: the task's main metric, which then stands wherever this module says accuracy.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,7 @@ import numpy.typing as npt
 
 from kd_core.inference.exits import Exits, entropy
 from kd_core.runtime.errors import InvalidDataError
+from kd_core.tasks.decisions import MAIN_METRIC, Integers, row_scores
 
 MOST_CANDIDATES = 1000
 CURVE_POINTS = 50
@@ -25,6 +29,10 @@ class Point:
     mean_layers: float
     """Layers that a text passes on average."""
 
+    def as_dict(self, metric: str) -> dict[str, float]:
+        """For JSON, the accuracy under the name of the metric that it is."""
+        return {"threshold": self.threshold, metric: self.accuracy, "mean_layers": self.mean_layers}
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -35,15 +43,17 @@ class Choice:
     rows: int
     curve: tuple[Point, ...]
     """Ascending by threshold, thinned to about 50 points; the chosen one is among them."""
+    metric: str = "accuracy"
+    """What the points' accuracies are."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For inference.json: rows, accuracy_full, accuracy, mean_layers, curve."""
+        """For inference.json: rows, <metric>_full, <metric>, mean_layers, curve."""
         return {
             "rows": self.rows,
-            "accuracy_full": self.accuracy_full,
-            "accuracy": self.chosen.accuracy,
+            f"{self.metric}_full": self.accuracy_full,
+            self.metric: self.chosen.accuracy,
             "mean_layers": self.chosen.mean_layers,
-            "curve": [asdict(point) for point in self.curve],
+            "curve": [point.as_dict(self.metric) for point in self.curve],
         }
 
 
@@ -52,28 +62,28 @@ def candidates(exits: Exits) -> npt.NDArray[np.float64]:
 
     Where there are more than 1,000, evenly spaced ones by rank are kept.
     """
-    values = entropy(exits.probabilities[:, :-1]).astype(np.float64).ravel()
+    values = entropy(exits.probabilities[:, :-1], exits.kind).astype(np.float64).ravel()
     changes = np.unique(np.round(np.concatenate([[0.0], values, [1.0]]), _DIGITS))
     if len(changes) > MOST_CANDIDATES:
         changes = changes[np.linspace(0, len(changes) - 1, MOST_CANDIDATES).round().astype(int)]
     return changes
 
 
-def at(exits: Exits, targets: npt.NDArray[np.int64], threshold: float) -> Point:
-    """Accuracy against `targets` [N] and mean number of layers at one threshold."""
+def at(exits: Exits, targets: Integers, threshold: float) -> Point:
+    """Accuracy against `targets` ([N]; multi-label [N, C]) and mean number of layers at one threshold."""
     outcome = exits.simulate(threshold)
-    accuracy = float(np.mean(outcome.answers == targets))
+    accuracy = float(row_scores(outcome.probabilities, targets, exits.kind).mean())
     return Point(float(threshold), accuracy, float(outcome.exit_layer.mean()))
 
 
-def choose(exits: Exits, targets: npt.NDArray[np.int64], max_accuracy_loss: float) -> Choice:
+def choose(exits: Exits, targets: Integers, max_accuracy_loss: float) -> Choice:
     """The largest threshold whose accuracy is at most `max_accuracy_loss` below the full model's.
 
     Accuracy need not fall steadily with the threshold. What is promised holds for the chosen threshold itself; a
     smaller one may lose more. A larger one never exits later, so the largest is the fastest.
 
     :param exits: answers of every exit to the validation rows
-    :param targets: [N], index of each row's label
+    :param targets: [N], index of each row's label; multi-label [N, C], 1 where a label applies
     :param max_accuracy_loss: share of rows, for instance 0.005
     :raises InvalidDataError: no validation row
     """
@@ -86,7 +96,7 @@ def choose(exits: Exits, targets: npt.NDArray[np.int64], max_accuracy_loss: floa
         (point for point in points if full.accuracy - point.accuracy <= max_accuracy_loss + tolerance),
         key=lambda point: point.threshold,
     )
-    return Choice(chosen, full.accuracy, len(targets), _thin(points, chosen))
+    return Choice(chosen, full.accuracy, len(targets), _thin(points, chosen), MAIN_METRIC[exits.kind])
 
 
 def _thin(points: list[Point], chosen: Point) -> tuple[Point, ...]:
