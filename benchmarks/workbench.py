@@ -59,7 +59,7 @@ class Workbench:
     def run(self, recipe: Path, overrides: Sequence[str], variants: Sequence[str], targets: Sequence[str]) -> Run:
         """The stages named in `targets` (before any `@`), and all that they read, for a recipe's params."""
         params = merged_params(PROJECT, recipe, overrides, None, variants)
-        document = resolved_document(params, self.settings, recipe)
+        document = resolved_document(params, self.settings, recipe, code=None)
         if document not in self._runs:
             self._runs[document] = Run(self, document)
         self._runs[document].make(targets)
