@@ -59,10 +59,13 @@ def _write(path: Path, model: Path, rows: Path, task: TaskParams) -> None:
     layers, exits = _answers(model, frame, task)
     flat = pa.array(np.ascontiguousarray(exits, dtype=np.float32).ravel())
     several = task.kind == MULTI_LABEL
-    cells = frame.assign(label=label_sets(frame["label"])) if several else frame
+    cells = {"label": label_sets(frame["label"])} if several else {}
     types = schema(pair=False, multi_label=several)
     columns = {
-        **{name: pa.array(cells[name].tolist(), types.field(name).type) for name in ("id", "group", "label")},
+        **{
+            name: pa.array(cells.get(name, frame[name].tolist()), types.field(name).type)
+            for name in ("id", "group", "label")
+        },
         "probabilities": pa.FixedSizeListArray.from_arrays(flat, exits.shape[1] * exits.shape[2]),
     }
     record = model / inference_record.NAME
