@@ -126,15 +126,15 @@ def test_predictions_are_kept_with_lists_of_labels(tmp_path: Path, monkeypatch: 
 
 
 def test_data_of_another_kind_start_from_another_ledger_and_a_separator_counts_where_it_is_used() -> None:
-    def key(kind: str, separator: str = "|") -> str:
+    def key(kind: str, separator: str | None = "|") -> str:
         data = {
             "task": {"kind": kind, "labels": list(LABELS), "pair": False},
-            "source": {"kind": "files", "path": "x", "label_separator": separator},
+            "source": {"path": "x"} | ({} if separator is None else {"label_separator": separator}),
             "split": {},
             "validation": {"duplicate_similarity": 0.8},
         }
         return data_key(data, {"ledger": "1"})
 
-    assert key(MULTI_LABEL) != key("classification")
+    assert key(MULTI_LABEL, None) != key("classification", None)
     assert key(MULTI_LABEL) != key(MULTI_LABEL, ";")
     assert key("classification") == key("classification", ";")
