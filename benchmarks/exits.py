@@ -24,7 +24,7 @@ class ExitTable:
     accuracy: dict[str, float]
     """Layer → accuracy if all texts were answered there."""
     shares: dict[str, float]
-    """Layer → share of the texts that leave there at the threshold chosen on the validation split."""
+    """Layer → share of the texts that leave there at the thresholds that the calibration split supports."""
     mean_layers: float
     """Layers that a text passes."""
     correct: np.ndarray
@@ -36,14 +36,14 @@ class ExitTable:
 
 
 def exits(setting: Setting, arm: Arm, seeds: Sequence[int], targets: np.ndarray) -> ExitTable:
-    """Train the arm's branches for each seed, choose their thresholds, and answer the test rows; `targets` [N]."""
+    """Train the arm's branches for each seed, calibrate them, and answer the test rows; `targets` [N]."""
     found = []
     for seed in seeds:
         run = setting.run(arm, seed, ["export"])
         predictions = predict(run, "models/student", TEST, setting.bench)
-        found.append((Exits(predictions.layers, predictions.exits), predictions.threshold or 0.0))
+        found.append((Exits(predictions.layers, predictions.exits), predictions.thresholds or 0.0))
     layers = found[0][0].layers
-    adaptive = [answers.simulate(threshold) for answers, threshold in found]
+    adaptive = [answers.simulate(thresholds) for answers, thresholds in found]
     accuracy = {
         str(layer): float(np.mean([(answers.only(layer).argmax(1) == targets).mean() for answers, _ in found]))
         for layer in layers

@@ -1,4 +1,4 @@
-"""Parameters of what comes after training: exit threshold, evaluation, measurement, baselines, gate."""
+"""Parameters of what comes after training: calibration of exits, evaluation, measurement, baselines, gate."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from kd_core.config.training import Optimisation
 class ExportParams(Section):
     """The servable model."""
 
-    max_accuracy_loss: Fraction = 0.005
-    """Accuracy on the validation split that early exits may cost at most."""
+    max_disagreement: Fraction = 0.01
+    """Share of texts that early exits may answer otherwise than the full model, at most; 0: the full model."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """That they do not exceed it; at 0.95, 0.01 needs 299 calibration texts without one disagreement, 0.005 needs 598."""
 
 
 class BaselineParams(Section):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 TRUNK, ADAPTIVE = "trunk", "adaptive"
-"""The student with all its layers, and with early exits at the chosen threshold."""
+"""The student with all its layers, and with early exits at the chosen thresholds."""
+CHOSEN = "chosen"
+"""Among exit thresholds: those that the model serves with, one an early exit."""
 
 _NAMES = {
     TRUNK: "Student, all layers",

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from kd_core.inference.thresholds import Thresholds, first_exit
+
 Probabilities = npt.NDArray[np.float32]
 
 
@@ -43,12 +45,21 @@ class Exits:
     probabilities: Probabilities
     """[N, E, C]"""
 
-    def simulate(self, threshold: float) -> Predictions:
-        """The outcome of adaptive inference at `threshold`: each text leaves at its first exit with U < threshold."""
-        uncertainty = entropy(self.probabilities)
-        leaves = uncertainty < threshold
-        leaves[:, -1] = True
-        first = leaves.argmax(1)
+    @property
+    def uncertainty(self) -> npt.NDArray[np.float32]:
+        """[N, E], of each exit's answer, in [0, 1]."""
+        return entropy(self.probabilities)
+
+    @property
+    def disagrees(self) -> npt.NDArray[np.bool_]:
+        """[N, E − 1], whether the answer of an early exit differs from the full model's."""
+        answers = self.probabilities.argmax(-1)
+        return np.asarray(answers[:, :-1] != answers[:, -1:], dtype=bool)
+
+    def simulate(self, thresholds: Thresholds) -> Predictions:
+        """The outcome of adaptive inference: each text leaves at its first exit with U < its threshold."""
+        uncertainty = self.uncertainty
+        first = first_exit(uncertainty[:, :-1], thresholds)
         rows = np.arange(len(first))
         layers = np.asarray(self.layers, dtype=np.int64)
         return Predictions(self.probabilities[rows, first], layers[first], uncertainty[rows, first])
