@@ -16,7 +16,7 @@ class ExportParams(Section):
     max_disagreement: Fraction = 0.01
     """Share of texts that early exits may answer otherwise than the full model, at most; 0: the full model."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    """That they do not exceed it; at 0.95, 0.01 needs 299 calibration texts without one disagreement, 0.005 needs 598."""
+    """That they do not exceed it. At 0.95, 0.01 takes 299 calibration texts without a disagreement, 0.005 takes 598."""
 
 
 class BaselineParams(Section):

@@ -87,7 +87,7 @@ def read_log(folder: Path, model: str, since: datetime) -> pd.DataFrame:
         )
     columns = ["exit_layer", "entropy", "thresholds"]
     tables = [pq.read_table(path, columns=columns, filters=[("time", ">=", since)]) for path in own]
-    rows = pa.concat_tables(tables).to_pandas()
+    rows: pd.DataFrame = pa.concat_tables(tables).to_pandas()
     rows["thresholds"] = rows["thresholds"].map(tuple)
     return rows
 

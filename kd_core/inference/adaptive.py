@@ -23,7 +23,7 @@ def exit_layers(model: StudentModel) -> tuple[int, ...]:
     return (*sorted(int(name) for name in model.branches), model.layer_count)
 
 
-def answer_batch(model: StudentModel, batch: Mapping[str, Tensor], thresholds: Thresholds) -> tuple[Tensor, Tensor]:
+def answer_batch(model: StudentModel, batch: Mapping[str, Tensor], threshold: Thresholds) -> tuple[Tensor, Tensor]:
     """Answer one batch with early exits.
 
     After layer l, a text whose branch has U < its threshold is answered by it and leaves; the others are packed
@@ -32,12 +32,13 @@ def answer_batch(model: StudentModel, batch: Mapping[str, Tensor], thresholds: T
     model's.
 
     :param batch: input_ids, attention_mask and, if any, token_type_ids, [B, L] on the model's device
+    :param threshold: of all early exits, or one for each
     :returns: probabilities [B, C] float32 and exit layers [B] (1-based), in the order of the batch
     """
     with torch.inference_mode():
         mask, hidden = batch["attention_mask"], model.embed(batch)
         last = model.layer_count
-        limits = dict(zip(exit_layers(model), per_exit(thresholds, len(model.branches)), strict=False))
+        limits = dict(zip(exit_layers(model), per_exit(threshold, len(model.branches)), strict=False))
         rows = torch.arange(len(mask), device=mask.device)
         probabilities = torch.zeros(len(mask), len(model.config.labels or ()), device=mask.device)
         exits = torch.full_like(rows, last)
@@ -77,17 +78,17 @@ def all_exits_batch(model: StudentModel, batch: Mapping[str, Tensor]) -> Tensor:
 
 
 def adaptive_predict(
-    model: StudentModel, encoded: Encoded, thresholds: Thresholds, pad_id: int, batch_tokens: int = BATCH_TOKENS
+    model: StudentModel, encoded: Encoded, threshold: Thresholds, pad_id: int, batch_tokens: int = BATCH_TOKENS
 ) -> Predictions:
     """Answers to all rows of `encoded`, in their order; they depend on the batches by rounding only (1e-5).
 
     :param model: in eval mode
-    :param thresholds: normalised entropies in [0, 1]; 0: the full model
+    :param threshold: normalised entropy in [0, 1], or one for each early exit; 0: the full model
     """
     probabilities = torch.zeros(len(encoded), len(model.config.labels or ()))
     exits = torch.zeros(len(encoded), dtype=torch.long)
     for indices in token_batches(encoded.lengths, batch_tokens):
-        answers, layers = answer_batch(model, _batch(model, encoded, indices, pad_id), thresholds)
+        answers, layers = answer_batch(model, _batch(model, encoded, indices, pad_id), threshold)
         probabilities[indices], exits[indices] = answers.cpu(), layers.cpu()
     entropy = uncertainty(probabilities) if len(encoded) else torch.zeros(0)
     return Predictions(probabilities.numpy(), exits.numpy(), entropy.numpy())

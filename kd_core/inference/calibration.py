@@ -75,11 +75,11 @@ def family(uncertainty: Uncertainties, disagrees: Booleans) -> Family:
         return np.zeros((0, 0))
     if len(uncertainty) == 0:
         grid = np.geomspace(_SMALLEST, 1, FAMILY_POINTS)
-        return np.repeat(grid.round(_DIGITS)[:, None], early, axis=1)
+        return np.asarray(np.repeat(grid.round(_DIGITS)[:, None], early, axis=1), dtype=np.float64)
     most = disagrees.sum(0).max() + 1
     steps = np.geomspace(1 / FAMILY_POINTS, most, FAMILY_POINTS)
     thresholds = [_losing(steps, uncertainty[:, exit], disagrees[:, exit]) for exit in range(early)]
-    return np.stack(thresholds, axis=1).round(_DIGITS)
+    return np.asarray(np.stack(thresholds, axis=1).round(_DIGITS), dtype=np.float64)
 
 
 def _losing(steps: npt.NDArray[np.float64], uncertainty: Uncertainties, disagrees: Booleans) -> npt.NDArray[np.float64]:

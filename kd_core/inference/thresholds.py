@@ -22,13 +22,12 @@ def per_exit(thresholds: Thresholds, early_exits: int) -> tuple[float, ...]:
     :raises ParamsError: another number of thresholds, or one outside [0, 1]
     """
     single = isinstance(thresholds, int | float)
-    found = (float(thresholds),) * early_exits if single else tuple(float(value) for value in thresholds)
-    if len(found) != early_exits:
-        raise ParamsError(f"{len(found)} thresholds for {early_exits} early exits: give one for each, or one for all")
-    wrong = [value for value in ((float(thresholds),) if single else found) if not 0 <= value <= 1]
-    if wrong:
+    given = (float(thresholds),) if isinstance(thresholds, int | float) else tuple(map(float, thresholds))
+    if wrong := [value for value in given if not 0 <= value <= 1]:
         raise ParamsError(f"threshold {wrong[0]}: it is a normalised entropy, from 0 (full model) to 1")
-    return found
+    if not single and len(given) != early_exits:
+        raise ParamsError(f"{len(given)} thresholds for {early_exits} early exits: give one for each, or one for all")
+    return given * early_exits if single else given
 
 
 def first_exit(uncertainty: Uncertainties, thresholds: Thresholds) -> npt.NDArray[np.int64]:
@@ -41,4 +40,4 @@ def first_exit(uncertainty: Uncertainties, thresholds: Thresholds) -> npt.NDArra
     rows, early = uncertainty.shape
     leaves = np.ones((rows, early + 1), dtype=bool)
     leaves[:, :early] = uncertainty < np.asarray(per_exit(thresholds, early), dtype=np.float32)
-    return leaves.argmax(1).astype(np.int64)
+    return np.asarray(leaves.argmax(1), dtype=np.int64)

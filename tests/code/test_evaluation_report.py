@@ -258,7 +258,7 @@ def test_pictures_stand_little_data() -> None:
     table = {"labels": ["a", "b"], "matrix": [[3, 0], [0, 0]], "classes": [{"label": "a", "rows": 3, "recall": 1.0}]}
     drawn = [
         plots.tradeoff(example(), [], {}, 32),
-        plots.exits({"0": {"1": 1.0}}, 0.0),
+        plots.exits({"0": {"1": 1.0}, "chosen": {"1": 1.0}}),
         plots.reliability(bins, example()),
         plots.confusion({**table, "mistakes": []}),
         plots.training({"pretrain": {}}),

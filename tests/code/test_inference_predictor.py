@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from components import export as component
@@ -19,8 +20,9 @@ from kd_core.config.data import TaskParams
 from kd_core.inference import files, predict, predictor
 from kd_core.inference.export import export
 from kd_core.inference.files import named_texts, predict_file, read_table, write_table
+from kd_core.inference.prediction_log import MODEL
 from kd_core.inference.predictor import Predictor
-from kd_core.inference.record import InferenceRecord
+from kd_core.inference.record import InferenceRecord, identity
 from kd_core.inference.uncertainties import read_uncertainties
 from kd_core.rows import write_rows
 from kd_core.runtime.errors import InvalidDataError, ParamsError
@@ -136,6 +138,42 @@ def test_a_request_turns_the_dial(student: Predictor) -> None:
         student.predict(rows, threshold=0.1, max_disagreement=0.1)
     with pytest.raises(ParamsError, match="share of texts"):
         student.predict(rows, max_disagreement=1.5)
+
+
+def test_command_turns_the_dial_and_logs(
+    folder: Path,
+    tmp_path: Path,
+    student: Predictor,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    texts = tiny_rows(20)["text"].tolist()
+    write_table(tmp_path / "in.csv", pd.DataFrame({"text": texts}))
+    words = ["--model", str(folder), "--log", str(tmp_path / "log"), "--max-disagreement", "0.5"]
+    assert predict.main([*words, "--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.csv")]) == 0
+    expected = student.predict(texts, max_disagreement=0.5)
+    assert [int(value) for value in read_table(tmp_path / "out.csv")["exit_layer"]] == expected["exit_layer"].tolist()
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps("the tiger")))
+    assert predict.main(words) == 0
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps("the tiger")))
+    assert predict.main([*words, "--threshold", "0.1"]) == 64
+    assert "not both" in capsys.readouterr().err
+    logs = [pq.read_table(path) for path in sorted((tmp_path / "log").iterdir())]
+    first, second = sorted(logs, key=len, reverse=True)
+    assert first["exit_layer"].to_pylist() == expected["exit_layer"].tolist()
+    np.testing.assert_allclose(first["entropy"].to_numpy(), expected["entropy"], atol=1e-5)
+    assert set(map(tuple, first["thresholds"].to_pylist())) == {student.record.dial.at(0.5).thresholds}
+    assert [labels for (labels,) in first["labels"].to_pylist()] == expected["label"].tolist()
+    assert len(second) == 1
+    assert first.schema.metadata[MODEL].decode() == identity(folder)
+
+
+def test_another_calibration_is_another_identity(folder: Path, tmp_path: Path) -> None:
+    record = InferenceRecord.read(folder)
+    record.write(tmp_path)
+    assert identity(tmp_path) == identity(folder)
+    record.model_copy(update={"weights": "others"}).write(tmp_path)
+    assert identity(tmp_path) != identity(folder)
 
 
 def test_calibration_takes_one_row_of_a_group_and_needs_no_label(tmp_path: Path) -> None:
