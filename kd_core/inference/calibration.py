@@ -86,7 +86,7 @@ def _losing(steps: npt.NDArray[np.float64], uncertainty: Uncertainties, disagree
     """[M], the thresholds at which one exit loses so many rows; beyond all that it can lose: 1."""
     lost = np.sort(uncertainty[disagrees]).astype(np.float64)
     knots = np.concatenate([[0.0], lost, [1.0]])
-    return np.interp(steps, np.arange(len(knots)), knots)
+    return np.asarray(np.interp(steps, np.arange(len(knots)), knots), dtype=np.float64)
 
 
 def _tested(
