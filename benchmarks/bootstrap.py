@@ -62,15 +62,15 @@ class Resampled:
 
 
 def resample(
-    correct: Mapping[str, npt.ArrayLike], groups: npt.ArrayLike, confidence: float, resamples: int, seed: int
+    scores: Mapping[str, npt.ArrayLike], groups: npt.ArrayLike, confidence: float, resamples: int, seed: int
 ) -> Resampled:
     """Resample rows and seeds.
 
-    :param correct: contestant → [S, N] whether it answers each row rightly with each seed; [1, N] without seeds
+    :param scores: contestant → [S, N] how right it answers each row with each seed, 0 to 1; [1, N] without seeds
     :param groups: [N], near-duplicate group of each row
     :raises ValueError: contestants with different numbers of seeds above 1
     """
-    matrices = {name: np.asarray(values, dtype=np.float64) for name, values in correct.items()}
+    matrices = {name: np.asarray(values, dtype=np.float64) for name, values in scores.items()}
     seeds = {len(matrix) for matrix in matrices.values()} - {1}
     if len(seeds) > 1:
         raise ValueError(f"contestants with {sorted(seeds)} seeds cannot be paired")

@@ -15,6 +15,9 @@ from benchmarks.bootstrap import Resampled, resample
 from benchmarks.claims import EXPECTED, TEACHER, Claim, Finding, judge
 from benchmarks.exits import LABEL, ExitTable, exits
 from benchmarks.workbench import Run
+from kd_core.config.data import Kind
+from kd_core.evaluation.names import metric_name
+from kd_core.tasks.decisions import MAIN_METRIC, Integers, row_scores
 
 ALONE = "alone"
 
@@ -40,6 +43,7 @@ class Line:
 
     name: str
     accuracy: float
+    """Or what stands in for it: the comparison's `metric`."""
     interval: tuple[float, float]
     deviation: float
     """Over seeds."""
@@ -66,10 +70,13 @@ class Comparison:
     """Rows of each split, labels, hash, notes."""
     shared_seconds: dict[str, float] = field(default_factory=dict)
     """Stages that all arms share."""
+    metric: str = "accuracy"
+    """The task's main metric, in a person's words."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
+            "metric": self.metric,
             "best_teacher": self.best_teacher,
             "data": self.data,
             "lines": [asdict(line) for line in self.lines],
@@ -80,42 +87,45 @@ class Comparison:
 
 
 def compare(setting: Setting, request: Request) -> Comparison:
-    """Compute, or find, everything that the request needs, and compare."""
+    """Compute, or find, everything that the request needs, and compare by the task's main metric."""
+    from kd_core.tasks.encode import targets as targets_of
+
     board = setting.bench.board
     board.start(_jobs(request))
     board.job("teachers")
     rows, task, data = contestants.rows_of(setting)
-    index = {label: position for position, label in enumerate(task.labels)}
-    targets = rows["label"].map(index).to_numpy(np.int64)
-    correct = {f"teacher {name}": right([found], targets) for name, found in contestants.teachers(setting).items()}
-    best = max(correct, key=lambda name: float(correct[name].mean()))
+    targets, kind = targets_of(rows, task).numpy(), task.kind
+    asked = contestants.teachers(setting)
+    scores = {f"teacher {name}": scores_of([found], targets, kind) for name, found in asked.items()}
+    best = max(scores, key=lambda name: float(scores[name].mean()))
     costs = {}
     for arm in request.arms:
         answers = []
         for seed in request.seeds if arm.seeded else request.seeds[:1]:
             board.job(f"{arm.name} seed {seed}")
             answers.append(contestants.answer(setting, arm, seed))
-        correct[arm.name], costs[arm.name] = right(answers, targets), answers
+        scores[arm.name], costs[arm.name] = scores_of(answers, targets, kind), answers
     tables = {}
     for arm in request.exit_arms:
         board.job(f"{arm.name} exits")
-        tables[arm.name] = exits(setting, arm, request.seeds, targets)
-        correct[arm.name + LABEL] = tables[arm.name].correct
-    correct[TEACHER] = correct[best]
+        tables[arm.name] = exits(setting, arm, request.seeds, targets, kind)
+        scores[arm.name + LABEL] = tables[arm.name].scores
+    scores[TEACHER] = scores[best]
     groups = rows["group"].to_numpy(str)
-    found = resample(correct, groups, request.confidence, request.resamples, seed=0)
-    lines = [_line(name, found, request, costs.get(name)) for name in correct if name != TEACHER]
+    found = resample(scores, groups, request.confidence, request.resamples, seed=0)
+    lines = [_line(name, found, request, costs.get(name)) for name in scores if name != TEACHER]
     claims = [*EXPECTED, *request.claims, *_of_exits(request.exit_arms)]
-    return Comparison(lines, judge(found, claims), tables, best, _data(data), _shared(setting))
+    findings, metric = judge(found, claims), metric_name(MAIN_METRIC[kind])
+    return Comparison(lines, findings, tables, best, _data(data), _shared(setting), metric)
 
 
 def _jobs(request: Request) -> int:
     return 1 + sum(len(request.seeds) if arm.seeded else 1 for arm in request.arms) + len(request.exit_arms)
 
 
-def right(answers: Sequence[Any], targets: np.ndarray) -> np.ndarray:
-    """[S, N], whether each answer's most probable label is the target."""
-    return np.stack([each.probabilities.argmax(1) == targets for each in answers])
+def scores_of(answers: Sequence[Any], targets: Integers, kind: Kind) -> np.ndarray:
+    """[S, N], how right each answer is: 1 or 0, multi-label anything between."""
+    return np.stack([row_scores(each.probabilities, targets, kind) for each in answers])
 
 
 def _of_exits(arms: Sequence[Arm]) -> list[Claim]:

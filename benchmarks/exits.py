@@ -10,7 +10,9 @@ import numpy as np
 
 from benchmarks.arms import TEST, Arm, Setting
 from benchmarks.predictions import predict
+from kd_core.config.data import Kind
 from kd_core.inference.exits import Exits, shares
+from kd_core.tasks.decisions import Integers, row_scores
 
 LABEL = " with exits"
 """Follows an arm's name where its student answers with early exits."""
@@ -22,30 +24,33 @@ class ExitTable:
 
     layers: tuple[int, ...]
     accuracy: dict[str, float]
-    """Layer → accuracy if all texts were answered there."""
+    """Layer → accuracy (or the task's main metric) if all texts were answered there."""
     shares: dict[str, float]
     """Layer → share of the texts that leave there at the thresholds that the calibration split supports."""
     mean_layers: float
     """Layers that a text passes."""
-    correct: np.ndarray
-    """[S, N], whether the student with early exits answers rightly."""
+    scores: np.ndarray
+    """[S, N], how right the student with early exits answers."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, without the rows."""
         return {"accuracy": self.accuracy, "shares": self.shares, "mean_layers": self.mean_layers}
 
 
-def exits(setting: Setting, arm: Arm, seeds: Sequence[int], targets: np.ndarray) -> ExitTable:
-    """Train the arm's branches for each seed, calibrate them, and answer the test rows; `targets` [N]."""
+def exits(setting: Setting, arm: Arm, seeds: Sequence[int], targets: Integers, kind: Kind) -> ExitTable:
+    """Train the arm's branches for each seed, calibrate them, and answer the test rows.
+
+    `targets` [N], multi-label [N, C].
+    """
     found = []
     for seed in seeds:
         run = setting.run(arm, seed, ["export"])
         predictions = predict(run, "models/student", TEST, setting.bench)
-        found.append((Exits(predictions.layers, predictions.exits), predictions.thresholds or 0.0))
+        found.append((Exits(predictions.layers, predictions.exits, kind), predictions.thresholds or 0.0))
     layers = found[0][0].layers
     adaptive = [answers.simulate(thresholds) for answers, thresholds in found]
     accuracy = {
-        str(layer): float(np.mean([(answers.only(layer).argmax(1) == targets).mean() for answers, _ in found]))
+        str(layer): float(np.mean([row_scores(answers.only(layer), targets, kind).mean() for answers, _ in found]))
         for layer in layers
     }
     left = [shares(outcome.exit_layer, layers) for outcome in adaptive]
@@ -54,5 +59,5 @@ def exits(setting: Setting, arm: Arm, seeds: Sequence[int], targets: np.ndarray)
         accuracy,
         {layer: float(np.mean([each[layer] for each in left])) for layer in left[0]},
         float(np.mean([outcome.exit_layer.mean() for outcome in adaptive])),
-        np.stack([outcome.answers == targets for outcome in adaptive]),
+        np.stack([row_scores(outcome.probabilities, targets, kind) for outcome in adaptive]),
     )

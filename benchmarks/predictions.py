@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.workbench import Run, Workbench
-from kd_core.config.data import TaskParams
+from kd_core.config.data import MULTI_LABEL, TaskParams
 from kd_core.inference import record as inference_record
 from kd_core.inference.record import InferenceRecord
-from kd_core.rows import read_rows, write_table
+from kd_core.rows import label_sets, read_rows, schema, write_table
 from kd_core.runtime import fingerprint
 
 _ABOUT = b"about"
@@ -58,8 +58,14 @@ def _write(path: Path, model: Path, rows: Path, task: TaskParams) -> None:
     frame = frame[frame["label"].notna()].reset_index(drop=True)
     layers, exits = _answers(model, frame, task)
     flat = pa.array(np.ascontiguousarray(exits, dtype=np.float32).ravel())
+    several = task.kind == MULTI_LABEL
+    cells = {"label": label_sets(frame["label"])} if several else {}
+    types = schema(pair=False, multi_label=several)
     columns = {
-        **{name: pa.array(frame[name].tolist(), pa.string()) for name in ("id", "group", "label")},
+        **{
+            name: pa.array(cells.get(name, frame[name].tolist()), types.field(name).type)
+            for name in ("id", "group", "label")
+        },
         "probabilities": pa.FixedSizeListArray.from_arrays(flat, exits.shape[1] * exits.shape[2]),
     }
     record = model / inference_record.NAME

@@ -28,7 +28,7 @@ def section(title: str, found: Comparison, seeds: Sequence[int], reference: str 
         f"Rows: {rows}. Data hash `{found.data['hash'][:16]}`. Seeds {', '.join(map(str, seeds))}. "
         f"Best teacher: {found.best_teacher}. Shared by all arms and seeds: {shared}.",
         *(f"- {note}" for note in found.data["notes"]),
-        accuracies(found.lines, reference),
+        accuracies(found.lines, reference, found.metric),
         findings(found.findings),
     ]
     if found.exits:
@@ -36,9 +36,9 @@ def section(title: str, found: Comparison, seeds: Sequence[int], reference: str 
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def accuracies(lines: Sequence[Line], reference: str | None) -> str:
-    """One row a contestant."""
-    head = ["", "accuracy", "95 % interval", "sd over seeds", "of best teacher", "gap closed"]
+def accuracies(lines: Sequence[Line], reference: str | None, metric: str) -> str:
+    """One row a contestant; `metric` is what their accuracies are."""
+    head = ["", metric, "95 % interval", "sd over seeds", "of best teacher", "gap closed"]
     head += [f"− {reference}"] if reference else []
     head += ["training", "students a text"]
     return table(head, [_cells(line, reference) for line in lines])

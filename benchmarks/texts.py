@@ -18,7 +18,8 @@ def labelled_texts() -> tuple[str, pd.DataFrame, pd.DataFrame]:
     folder = os.environ.get("KD_SHARED_DATA")
     if folder:
         train, test = (pd.read_csv(Path(folder) / "banking77" / f"{split}.csv") for split in ("train", "test"))
-        return "banking77", *(_rows(each.rename(columns={"category": "label"})) for each in (train, test))
+        train, test = (_rows(each.rename(columns={"category": "label"})) for each in (train, test))
+        return "banking77", train, test
     recipe = yaml.safe_load(Path("recipes/route.yaml").read_text(encoding="utf-8"))
     rows = _rows(read_botocore(parse(BotocoreSource, recipe["data"]["reference"]["source"], "source")))
     return "route (set KD_SHARED_DATA for banking77)", rows.iloc[::2], rows.iloc[1::2]

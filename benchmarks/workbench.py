@@ -26,13 +26,13 @@ from components.base import Context
 from kd_core.runtime import fingerprint
 from kd_core.runtime.errors import KDError
 from kd_ops import inputs
+from kd_ops.code_snapshot import code_files
 from kd_ops.documents import from_yaml
 from kd_ops.graph import Graph, Stage
 from kd_ops.keys import listed_params
 from kd_ops.merge import merged_params
 from kd_ops.resolve import resolved_document
 from kd_ops.settings import PROJECT, Settings
-from kd_ops.workspace import code_files
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Workbench:
     def run(self, recipe: Path, overrides: Sequence[str], variants: Sequence[str], targets: Sequence[str]) -> Run:
         """The stages named in `targets` (before any `@`), and all that they read, for a recipe's params."""
         params = merged_params(PROJECT, recipe, overrides, None, variants)
-        document = resolved_document(params, self.settings, recipe)
+        document = resolved_document(params, self.settings, recipe, code=None)
         if document not in self._runs:
             self._runs[document] = Run(self, document)
         self._runs[document].make(targets)

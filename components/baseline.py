@@ -34,12 +34,14 @@ def main(context: Context) -> None:
     task = context.section("data.reference.task", TaskParams)
     train, valid = (read_rows(context.input(split)) for split in ("train", "valid"))
     base = base_folder(context, student.base)
-    model, tokenizer = new_student(student, {GOLD: task.labels}, task.labels, base), load_tokenizer(base)
+    model = new_student(student, {GOLD: task.labels}, task.labels, base, task.kind)
+    tokenizer = load_tokenizer(base)
     params = FinetuneParams(teachers=(), optimisation=context.section("baseline", BaselineParams).optimisation)
     curves = finetune(model, tokenizer, train, {}, valid, task, params, context.progress, context.state)
     save_student(context.output("alone"), model, tokenizer, curves, rows=len(train))
     pairs = train["text_pair"].tolist() if task.pair else None
-    tfidf.fit(train["text"].tolist(), train["label"].tolist(), task.labels, pairs).save(context.output("tfidf"))
+    fitted = tfidf.fit(train["text"].tolist(), train["label"].tolist(), task.labels, pairs, task.kind)
+    fitted.save(context.output("tfidf"))
 
 
 if __name__ == "__main__":

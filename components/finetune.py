@@ -38,7 +38,7 @@ def main(context: Context) -> None:
     if params.teachers:  # without them an unlabelled row teaches nothing
         rows = pd.concat([rows, read_rows(context.input("unlabelled"))]).drop_duplicates("id")
         rows = rows.sort_values("id", ignore_index=True)
-        expected = {"task_labels": task.labels, "pair": task.pair}
+        expected = {"task_labels": task.labels, "kind": task.kind, "pair": task.pair}
         folders = {name: context.input("scores") / name for name in params.teachers}
         scores, valid_scores = (
             {name: read_scores(folder, {"name": name, **expected}, each) for name, folder in folders.items()}

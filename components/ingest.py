@@ -10,7 +10,7 @@ import pandas as pd
 
 from components.base import Component, Context, run
 from components.fetch import fetched_data, fetched_wheel
-from kd_core.config.data import BotocoreSource, DataParams, FilesSource, HuggingFaceSource, Role
+from kd_core.config.data import MULTI_LABEL, BotocoreSource, DataParams, FilesSource, HuggingFaceSource, Role
 from kd_core.data.botocore_docs import label_names, read_models, rows_of
 from kd_core.data.dataset import build_dataset, write_splits
 from kd_core.data.files import read_files
@@ -45,7 +45,7 @@ def main(context: Context) -> None:
     context.progress.update("write", 2, 3, "steps", rows=len(rows))
     record = {
         "role": role,
-        "source": {**params.source.model_dump(mode="json"), **source},
+        "source": {**params.source.model_dump(mode="json", exclude=_unused(params)), **source},
         "revision": source["revision"],
         "label_names": names,
         "label_shares": dataset.ledger.label_shares,
@@ -57,6 +57,12 @@ def main(context: Context) -> None:
     write_splits(folder, dataset.splits, record)
     dataset.ledger.write(folder / "ledger.parquet")
     context.progress.update("write", 3, 3, "steps", rows=len(rows))
+
+
+def _unused(params: DataParams) -> set[str]:
+    """Fields of the source that say nothing for this task."""
+    multi_label = params.task is not None and params.task.kind == MULTI_LABEL
+    return set() if multi_label else {"label_separator"}
 
 
 def _resolved(context: Context, role: Role) -> Mapping[str, Any]:
@@ -84,10 +90,11 @@ def _read(params: DataParams, role: Role, resolved: Mapping[str, Any]) -> Read:
     if isinstance(source, BotocoreSource):
         return _read_botocore(source, resolved)
     labelled = task is not None
+    separator = source.label_separator if task is not None and task.kind == MULTI_LABEL else None
     if isinstance(source, FilesSource):
-        return _read_files(source, resolved, role, params.has_pairs, labelled)
+        return _read_files(source, resolved, role, params.has_pairs, labelled, separator)
     revision = str(resolved.get("revision") or source.revision)
-    return _read_hub(source, revision, role, params.has_pairs, labelled)
+    return _read_hub(source, revision, role, params.has_pairs, labelled, separator)
 
 
 def _read_botocore(source: BotocoreSource, resolved: Mapping[str, Any]) -> Read:
@@ -103,7 +110,9 @@ def _read_botocore(source: BotocoreSource, resolved: Mapping[str, Any]) -> Read:
     return rows_of(models, source), found, label_names(models, source)
 
 
-def _read_files(source: FilesSource, resolved: Mapping[str, Any], role: Role, pair: bool, labelled: bool) -> Read:
+def _read_files(
+    source: FilesSource, resolved: Mapping[str, Any], role: Role, pair: bool, labelled: bool, separator: str | None
+) -> Read:
     addresses: dict[str | None, str] = {}
     if isinstance(source.path, str):
         addresses[None] = source.path
@@ -115,12 +124,14 @@ def _read_files(source: FilesSource, resolved: Mapping[str, Any], role: Role, pa
             split: stack.enter_context(fetched_data(address, etags.get(split or "")))
             for split, address in addresses.items()
         }
-        rows = read_files(paths, source.columns, role, pair, labelled)
+        rows = read_files(paths, source.columns, role, pair, labelled, separator)
     return rows, {"revision": rows_hash(rows)}, {}
 
 
-def _read_hub(source: HuggingFaceSource, revision: str, role: Role, pair: bool, labelled: bool) -> Read:
-    return read_huggingface(source, revision, role, pair, labelled), {"revision": revision}, {}
+def _read_hub(
+    source: HuggingFaceSource, revision: str, role: Role, pair: bool, labelled: bool, separator: str | None
+) -> Read:
+    return read_huggingface(source, revision, role, pair, labelled, separator), {"revision": revision}, {}
 
 
 if __name__ == "__main__":

@@ -45,8 +45,10 @@ def main(context: Context) -> None:
     records = {name: read_score_record(context.input("scores") / name) for name in params.teachers}
     # A student has a decoder; where no teacher asks for one it is that for gold labels, which `update` replaces.
     decoders = {name: record["labels"] for name, record in records.items()} or {GOLD: task.labels}
+    kinds = {name: record["kind"] for name, record in records.items() if record["kind"] != task.kind}
     base = base_folder(context, student.base)
-    model, tokenizer = new_student(student, decoders, task.labels, base), load_tokenizer(base)
+    model = new_student(student, decoders, task.labels, base, task.kind, kinds)
+    tokenizer = load_tokenizer(base)
     curves: Curves = {}
     rows = 0
     if params.teachers or params.live_teacher != "none":

@@ -24,7 +24,7 @@ def main(context: Context) -> None:
     model, tokenizer = StudentModel.from_pretrained(folder), load_tokenizer(folder)
     task = context.section("data.reference.task", TaskParams)
     second = [] if context.value("finetune.decoders") == "one" else context.value("finetune.teachers")
-    update(model, second, task.labels, context.value("student.combine"))
+    update(model, second, task.labels, context.value("student.combine"), task.kind)
     save_student(context.output("model"), model, tokenizer, {})
 
 

@@ -17,6 +17,8 @@ from kd_core.config.evaluation import GateParams
 from kd_core.evaluation.comparison import compare_slices, disagreement, paired_difference
 
 Booleans = npt.NDArray[np.bool_]
+Scores = Booleans | npt.NDArray[np.float64]
+"""[N], how right each row is answered: whether it is, or where answers can be partly right, a value from 0 to 1."""
 Groups = npt.NDArray[np.str_]
 
 
@@ -24,6 +26,7 @@ MINIMUM_GROUPS = 100
 """Groups of test rows that must be left where some were left out: fewer say too little to judge a model by."""
 
 MEASURE_AGAIN = "run it with another `-S measure.round=N`; for the champion's timing, run its recipe so"
+_OTHER_NAME = "register under another name (registry.name)"
 
 
 class Verdict(StrEnum):
@@ -54,10 +57,15 @@ class Measured:
     """Hash of the model's folder."""
     labels: tuple[str, ...]
     accuracy: float
+    """Or what stands in for it: `metric`."""
     best_teacher_accuracy: float
     speedup: float | None
     """Throughput ÷ that of the slowest teacher at the largest measured batch."""
     speed: Speed
+    kind: str = "classification"
+    """Of the task."""
+    metric: str = "accuracy"
+    """The task's main metric, in a person's words."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +75,9 @@ class Champion:
     version: str
     weights: str
     labels: tuple[str, ...]
-    correct: Booleans
+    scores: Scores
     speed: Speed
+    kind: str = "classification"
 
 
 @dataclass(frozen=True)
@@ -111,11 +120,11 @@ def check_quality(gate: GateParams, model: Measured) -> list[str]:
     """The absolute floors of quality that `model` breaks, in plain words; empty if it holds them all."""
     broken = []
     if model.accuracy < gate.min_accuracy:
-        broken.append(f"accuracy {model.accuracy:.1%} is below the floor of {gate.min_accuracy:.1%}")
+        broken.append(f"{model.metric} {model.accuracy:.1%} is below the floor of {gate.min_accuracy:.1%}")
     share = model.accuracy / model.best_teacher_accuracy if model.best_teacher_accuracy else 0.0
     if share < gate.min_share_of_best_teacher:
         floor = gate.min_share_of_best_teacher
-        broken.append(f"it reaches {share:.1%} of the best teacher's accuracy; the floor is {floor:.1%}")
+        broken.append(f"it reaches {share:.1%} of the best teacher's {model.metric}; the floor is {floor:.1%}")
     return broken
 
 
@@ -137,18 +146,20 @@ def check_speed(gate: GateParams, model: Measured) -> list[str]:
 def decide(
     gate: GateParams,
     model: Measured,
-    correct: Booleans,
+    scores: Scores,
     groups: Groups,
     champion: Champion | None,
     slices: Mapping[str, Booleans] | None = None,
 ) -> Decision:
     """The verdict on `model`.
 
-    :param correct: [N], whether the model answers each test row rightly
+    :param scores: [N], how right the model answers each test row
     :param groups: [N], near-duplicate group of each test row
-    :param champion: with `correct` [N] on the same rows in the same order; None for the first version
+    :param champion: with `scores` [N] on the same rows in the same order; None for the first version
     :param slices: name → [N], which test rows belong to it
     """
+    if champion is not None and champion.kind != model.kind:
+        return Decision(Verdict.REJECT, (_kind_change(champion.kind, model.kind),))
     if champion is not None and set(champion.labels) != set(model.labels):
         return Decision(Verdict.REJECT, (_label_change(champion.labels, model.labels),))
     if broken := check_quality(gate, model):
@@ -160,9 +171,9 @@ def decide(
     if champion.weights == model.weights:
         same = f"identical: these are the weights of version {champion.version}, the champion"
         return Decision(Verdict.HOLD, (same,))
-    quality = _compare(gate, correct, groups, champion)
+    quality = _compare(gate, scores, groups, champion)
     verdict, reasons = quality.verdict, [*quality.reasons]
-    if verdict is Verdict.PROMOTE and (worse := _worse_slices(gate, correct, groups, champion, slices or {})):
+    if verdict is Verdict.PROMOTE and (worse := _worse_slices(gate, scores, groups, champion, slices or {})):
         verdict, reasons = Verdict.HOLD, [*worse, *reasons]
     speed, slower = _compare_speed(gate, model.speed, champion.speed)
     if verdict is not Verdict.REJECT and (slow or slower):
@@ -177,11 +188,11 @@ def _held_for_speed(slow: list[str], reasons: list[str], numbers: dict[str, floa
 
 
 def _worse_slices(
-    gate: GateParams, correct: Booleans, groups: Groups, champion: Champion, slices: Mapping[str, Booleans]
+    gate: GateParams, scores: Scores, groups: Groups, champion: Champion, slices: Mapping[str, Booleans]
 ) -> list[str]:
     """Slices of at least 100 rows on which the challenger is worse than the margin, Holm-corrected."""
     compared = compare_slices(
-        correct, champion.correct, groups, slices, margin=gate.margin, resamples=gate.resamples, seed=gate.seed
+        scores, champion.scores, groups, slices, margin=gate.margin, resamples=gate.resamples, seed=gate.seed
     )
     return [
         f"worse on slice {part.name}: {part.difference * 100:+.2f} points on {part.rows:,} rows"
@@ -190,17 +201,17 @@ def _worse_slices(
     ]
 
 
-def _compare(gate: GateParams, correct: Booleans, groups: Groups, champion: Champion) -> Decision:
+def _compare(gate: GateParams, scores: Scores, groups: Groups, champion: Champion) -> Decision:
     """Paired comparison; `low` and `high` are one-sided bounds at the gate's confidence."""
     difference, low, high = paired_difference(
-        correct, champion.correct, groups, confidence=2 * gate.confidence - 1, resamples=gate.resamples, seed=gate.seed
+        scores, champion.scores, groups, confidence=2 * gate.confidence - 1, resamples=gate.resamples, seed=gate.seed
     )
-    counts = disagreement(correct, champion.correct)
+    counts = disagreement(scores, champion.scores)
     detectable = counts.smallest_detectable(gate.confidence)
     numbers = {"difference": difference, "low": low, "high": high, "discordance": counts.discordance}
     numbers["detectable"] = detectable
     seen = (
-        f"{difference * 100:+.2f} points against version {champion.version} on the same {len(correct):,} test rows "
+        f"{difference * 100:+.2f} points against version {champion.version} on the same {len(scores):,} test rows "
         f"(one-sided {gate.confidence:.0%} bounds {low * 100:+.2f} and {high * 100:+.2f})"
     )
     margin = f"the margin of {gate.margin * 100:.2f} points"
@@ -237,9 +248,13 @@ def _compare_speed(gate: GateParams, model: Speed, champion: Speed) -> tuple[str
     return text, slowdown > gate.max_slowdown
 
 
+def _kind_change(old: str, new: str) -> str:
+    return f"the kind of task changed from {old} to {new}, so the champion cannot be compared: {_OTHER_NAME}"
+
+
 def _label_change(old: tuple[str, ...], new: tuple[str, ...]) -> str:
     gone, come = sorted(set(old) - set(new)), sorted(set(new) - set(old))
     return (
         f"the label set changed (gone: {', '.join(gone) or 'none'}; new: {', '.join(come) or 'none'}), so the champion "
-        "cannot be compared: register under another name (registry.name)"
+        f"cannot be compared: {_OTHER_NAME}"
     )

@@ -10,13 +10,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from kd_core.config.base import parse
+from kd_core.config.data import MULTI_LABEL, Kind
 from kd_core.config.evaluation import GateParams
 from kd_core.evaluation.contamination import contaminated
+from kd_core.evaluation.names import metric_name
+from kd_core.rows import labels_of
 from kd_core.runtime.errors import InvalidDataError, TryAgainError
-from kd_ops.gate import Booleans, Champion, Decision, Measured, Speed, Verdict, decide, left_out, with_left_out
+from kd_core.tasks.decisions import MAIN_METRIC, row_scores
+from kd_ops.gate import (
+    Booleans,
+    Champion,
+    Decision,
+    Measured,
+    Scores,
+    Speed,
+    Verdict,
+    decide,
+    left_out,
+    with_left_out,
+)
 from kd_ops.outs import Outs, read_document
 from kd_ops.packing import STUDENT
 from kd_ops.register import student_speed
@@ -30,6 +46,8 @@ EXAMPLES = "evaluation/details/examples.parquet"
 TEST = "data/checked/reference/test.parquet"
 SERVED = "adaptive"
 """The answers that serve: early exits at the chosen threshold."""
+_SCORED = ("/correct", "/score")
+"""What follows a model's name in the columns of `EXAMPLES` that say how right its answers are."""
 
 _NEEDED_TAGS = ("kd.labels", "kd.weights", TAG)
 
@@ -52,9 +70,9 @@ def judge(run: Run, outs: Outs, client: Any, champion: Any | None, settings: Set
     if held := left_out(seen, examples["group"].to_numpy(dtype=str)):
         return held
     examples, rows = examples[~seen], rows[~seen]
-    model, correct = measured(outs, examples), _correct(examples)
+    model, scores = measured(outs, examples), _scores(examples, SERVED)
     against = None if champion is None else _champion(champion, model, examples, rows, outs, client, settings)
-    decision = decide(gate, model, correct, examples["group"].to_numpy(dtype=str), against, _slices(examples))
+    decision = decide(gate, model, scores, examples["group"].to_numpy(dtype=str), against, _slices(examples))
     return with_left_out(decision, seen)
 
 
@@ -72,18 +90,22 @@ def _seen(run: Run, rows: pd.DataFrame, champion: Any | None, settings: Settings
 
 def measured(outs: Outs, examples: pd.DataFrame) -> Measured:
     """What evaluate, on these test rows, and measure say of the student. Raises InvalidDataError if they lack it."""
-    correct = {name.removesuffix("/correct"): examples[name] for name in examples.columns if name.endswith("/correct")}
-    teachers = [float(values.mean()) for name, values in correct.items() if name.startswith("teacher:")]
-    if SERVED not in correct or not teachers:
+    models = {name.rpartition("/")[0] for name in examples.columns if name.endswith(_SCORED)}
+    teachers = [float(_scores(examples, name).mean()) for name in models if name.startswith("teacher:")]
+    if SERVED not in models or not teachers:
         raise InvalidDataError(f"{EXAMPLES}: no answers of {SERVED!r} or of any teacher")
+    inference = json.loads(outs.read(f"{STUDENT}/inference.json"))
+    kind: Kind = inference.get("kind", "classification")
     speed = student_speed(read_document(outs, "measure/metrics.json"))
     return Measured(
         weights=outs.md5(STUDENT),
-        labels=tuple(json.loads(outs.read(f"{STUDENT}/inference.json"))["labels"]),
-        accuracy=float(correct[SERVED].mean()),
+        labels=tuple(inference["labels"]),
+        accuracy=float(_scores(examples, SERVED).mean()),
         best_teacher_accuracy=max(teachers),
         speedup=speed["speedup"],
         speed=Speed(speed["latency_ms"], speed["relative_latency"], speed["machine"]),
+        kind=kind,
+        metric=metric_name(MAIN_METRIC[kind]),
     )
 
 
@@ -110,26 +132,28 @@ def _champion(
     settings: Settings,
 ) -> Champion:
     tags = version.tags
-    labels = tuple(json.loads(tags["kd.labels"]))
-    if set(labels) != set(model.labels):
-        correct = np.zeros(len(examples), dtype=bool)  # refused by its labels before anything is compared
+    labels, kind = tuple(json.loads(tags["kd.labels"])), tags.get("kd.task", "classification")
+    scores: Scores
+    if (set(labels), kind) != (set(model.labels), model.kind):
+        scores = np.zeros(len(examples), dtype=bool)  # refused by its labels or kind before anything is compared
     elif tags["kd.weights"] == model.weights:
-        correct = _correct(examples)
+        scores = _scores(examples, SERVED)
     else:
-        known = _stored_answers(version, examples, outs, client)
-        correct = _computed_answers(version, examples, rows, settings) if known is None else known
+        known = _stored_scores(version, examples, outs, client)
+        scores = _computed_scores(version, model, examples, rows, settings) if known is None else known
     latency, relative = (float(tags[key]) if key in tags else None for key in ("kd.latency_ms", "kd.relative_latency"))
     return Champion(
         version=str(version.version),
         weights=tags["kd.weights"],
         labels=labels,
-        correct=correct,
+        scores=scores,
         speed=Speed(latency, relative, tags.get("kd.machine")),
+        kind=kind,
     )
 
 
-def _stored_answers(version: Any, examples: pd.DataFrame, outs: Outs, client: Any) -> Booleans | None:
-    """The champion's answers to these rows from its own run, if that was evaluated on the same test set."""
+def _stored_scores(version: Any, examples: pd.DataFrame, outs: Outs, client: Any) -> Scores | None:
+    """The champion's scores on these rows from its own run, if that was evaluated on the same test set."""
     from mlflow.exceptions import MlflowException
 
     if version.tags.get("kd.test_hash") != test_hash(outs):
@@ -142,11 +166,13 @@ def _stored_answers(version: Any, examples: pd.DataFrame, outs: Outs, client: An
     stored = stored.set_index("id")
     if not examples["id"].isin(stored.index).all():
         return None
-    return _correct(stored.loc[examples["id"]])
+    return _scores(stored.loc[examples["id"]], SERVED)
 
 
-def _computed_answers(version: Any, examples: pd.DataFrame, rows: pd.DataFrame, settings: Settings) -> Booleans:
-    """The champion answers the rows now."""
+def _computed_scores(
+    version: Any, model: Measured, examples: pd.DataFrame, rows: pd.DataFrame, settings: Settings
+) -> Scores:
+    """The champion, whose labels and kind are the model's, answers the rows now."""
     texts = [column for column in ("text", "text_pair") if column in rows.columns]
     with tempfile.TemporaryDirectory() as scratch:
         source, target = Path(scratch) / "test.parquet", Path(scratch) / "answers.parquet"
@@ -154,11 +180,22 @@ def _computed_answers(version: Any, examples: pd.DataFrame, rows: pd.DataFrame, 
         served = serve_version(version, settings)
         served.predict(["--input", str(source), "--output", str(target), *served.as_named(texts)])
         answers = pd.read_parquet(target)["label"]
+    if model.kind == MULTI_LABEL:
+        given, true = (_indicators(column, model.labels) for column in (answers, examples["label"]))
+        return row_scores(given.astype(np.float64), true, MULTI_LABEL)
     return np.asarray(answers.to_numpy(dtype=str) == examples["label"].to_numpy(dtype=str), dtype=bool)
 
 
-def _correct(examples: pd.DataFrame) -> Booleans:
-    return np.asarray(examples[f"{SERVED}/correct"].to_numpy(dtype=bool), dtype=bool)
+def _indicators(column: pd.Series, labels: Sequence[str]) -> npt.NDArray[np.int64]:
+    """[N, C], 1 for each label of each row."""
+    return np.array([[label in labels_of(row) for label in labels] for row in column], dtype=np.int64)
+
+
+def _scores(examples: pd.DataFrame, model: str) -> Scores:
+    """[N], whether `model` answers each row rightly, or how rightly where answers can be in between."""
+    if f"{model}/score" in examples.columns:
+        return np.asarray(examples[f"{model}/score"].to_numpy(dtype=np.float64), dtype=np.float64)
+    return np.asarray(examples[f"{model}/correct"].to_numpy(dtype=bool), dtype=bool)
 
 
 def _slices(examples: pd.DataFrame) -> dict[str, Booleans]:

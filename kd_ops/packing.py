@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from kd_core.config.data import MULTI_LABEL
 from kd_core.runtime.errors import InvalidDataError, TryAgainError
 from kd_ops.outs import Outs
 from kd_ops.registry import MODEL_FOLDER
@@ -59,7 +60,7 @@ def pack(outs: Outs, folder: Path, project: Path) -> Path:
         python_model=str(Path(__file__).with_name("serving_model.py")),
         artifacts={MODEL_FOLDER: str(student)},
         code_paths=[str(project / "kd_core")],
-        signature=_signature(columns),
+        signature=_signature(columns, several=inference.get("kind") == MULTI_LABEL),
         input_example=example,
         pip_requirements=requirements(),
     )
@@ -72,14 +73,16 @@ def _example(outs: Outs, columns: list[str]) -> pd.DataFrame:
     return rows.head(_EXAMPLE_ROWS).astype(str)
 
 
-def _signature(columns: list[str]) -> Any:
+def _signature(columns: list[str], several: bool) -> Any:
+    """:param several: whether a text may be given several labels, or none"""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types.schema import Array
 
     texts = [ColSpec(DataType.string, name) for name in columns]
     answers = {
-        "label": DataType.string,
-        "probability": DataType.double,
+        "label": Array(DataType.string) if several else DataType.string,
+        "probability": Array(DataType.double) if several else DataType.double,
         "exit_layer": DataType.long,
         "entropy": DataType.double,
     }

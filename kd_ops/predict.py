@@ -98,9 +98,18 @@ def _table(answers: Sequence[dict[str, Any]]) -> Table:
     for name in extra:
         table.add_column(name.removeprefix("probability_"), justify="right", style="dim")
     for row in answers:
-        numbers = [f"{row['probability']:.1%}", str(row["exit_layer"]), *(f"{row[name]:.1%}" for name in extra)]
-        table.add_row(*(escape(_short(str(row[name]))) for name in shown), *numbers)
+        numbers = [_shares(row["probability"]), str(row["exit_layer"]), *(_shares(row[name]) for name in extra)]
+        table.add_row(*(escape(_short(_text(row[name]))) for name in shown), *numbers)
     return table
+
+
+def _text(answer: str | Sequence[str]) -> str:
+    """A text or a label; several labels, or a dash for none."""
+    return answer if isinstance(answer, str) else ", ".join(answer) or "–"
+
+
+def _shares(probability: float | Sequence[float]) -> str:
+    return ", ".join(f"{each:.1%}" for each in (probability if isinstance(probability, list) else [probability]))
 
 
 def _short(text: str) -> str:

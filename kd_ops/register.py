@@ -125,6 +125,7 @@ def version_tags(run: Run, outs: Outs) -> dict[str, str]:
     tags = run_tags(run, outs) | {
         "kd.weights": outs.md5(STUDENT),
         "kd.labels": json.dumps(inference["labels"], ensure_ascii=False),
+        "kd.task": inference.get("kind", "classification"),
         "kd.test_hash": evaluated.get("test", {}).get("hash", ""),
     }
     tags |= {f"kd.metric.{key}": f"{value:.6g}" for key, value in tracked_values.metrics(quality).items()}

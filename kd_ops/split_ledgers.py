@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, get_args
 
-from kd_core.config.data import Role
+from kd_core.config.data import MULTI_LABEL, Role
 from kd_core.data.ledger import FOLDER, Ledger, ledger_name
 from kd_core.data.splits import TRAINING_FIRST
 from kd_core.runtime.errors import TryAgainError
@@ -37,10 +37,14 @@ def starting_ledger(recipe: str, role: str, data_key: str, settings: Settings) -
 
 def data_key(data: dict[str, Any], source: dict[str, Any]) -> str:
     """Hash of what decides one role's rows and their splits, given the ledger: params and resolved source ids."""
-    task = data["task"] and {key: data["task"][key] for key in ("labels", "pair")}
+    task, origin = data["task"] and {key: data["task"][key] for key in ("labels", "pair")}, dict(data["source"])
+    if data["task"] and data["task"]["kind"] == MULTI_LABEL:
+        task["kind"] = MULTI_LABEL
+    else:
+        origin.pop("label_separator", None)  # nothing is separated
     similarity = data["validation"]["duplicate_similarity"]
     ids = {key: value for key, value in source.items() if key != "ledger"}
-    parts = {"source": data["source"], "split": data["split"], "task": task, "similarity": similarity, "ids": ids}
+    parts = {"source": origin, "split": data["split"], "task": task, "similarity": similarity, "ids": ids}
     return of_value(parts)
 
 

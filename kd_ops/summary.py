@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from kd_core.evaluation.names import main_metric, metric_name
 from kd_ops.board import StageView
 from kd_ops.settings import is_local
 from kd_ops.terminal import duration
@@ -35,19 +36,19 @@ def print_summary(console: Console, summary: dict[str, Any], result: dict[str, A
 
 
 def model_table(summary: dict[str, Any]) -> Table:
-    """One row a model: accuracy with its interval, size, throughput, speed-up over the slowest teacher, latency."""
+    """One row a model: main metric with its interval, size, throughput, speed-up over the slowest teacher, latency."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("model")
-    interval = f"{summary['confidence']:.0%} interval"
+    interval, metric = f"{summary['confidence']:.0%} interval", main_metric(summary)
     speed = (f"samples/s at batch {summary['batch']}", "speed-up", f"ms at batch {summary.get('latency_batch', 1)}")
-    for name in ("accuracy", interval, "size", *speed):
+    for name in (metric_name(metric), interval, "size", *speed):
         table.add_column(name, justify="right")
     for row in summary.get("rows", []):
         style = "bold green" if row["model"] == "adaptive" else ""
         low, high = row["interval"]
         table.add_row(
             escape(row["name"]),
-            _number(row.get("accuracy"), "{:.1%}"),
+            _number(row.get(metric), "{:.1%}"),
             f"{low:.1%} – {high:.1%}",
             _number(row.get("size_mb"), "{:.1f} MB"),
             _number(row.get("samples_per_second"), "{:,.0f}"),

@@ -13,11 +13,16 @@ Role = Literal["pretraining", "reference"]
 
 SPLITS = ("train", "valid", "calibration", "test", "unlabelled")
 
+Kind = Literal["classification", "multi_label_classification"]
+"""One label a row (softmax), or any number of labels, none included (a sigmoid for each)."""
+
+MULTI_LABEL: Kind = "multi_label_classification"
+
 
 class TaskParams(Section):
     """What is predicted."""
 
-    kind: Literal["classification"]
+    kind: Kind
     labels: tuple[str, ...] = Field(min_length=2)
     """The label set, frozen and in the order of the model's outputs."""
     pair: bool = False
@@ -55,6 +60,8 @@ class FilesSource(Section):
     """One file for all rows, or one a split; missing splits are carved from train."""
     columns: dict[Literal["id", "text", "text_pair", "label"], str] = {}
     """Our column name → theirs; a name not given is taken as it is."""
+    label_separator: Annotated[str, Field(min_length=1)] = "|"
+    """Multi-label tasks: between the labels of a text cell; a cell that holds it alone says that none applies."""
 
 
 class HuggingFaceSource(Section):
@@ -69,6 +76,8 @@ class HuggingFaceSource(Section):
     splits: dict[Literal["train", "valid", "calibration", "test", "unlabelled"], str] = {"train": "train"}
     """Our split → theirs."""
     columns: dict[Literal["id", "text", "text_pair", "label"], str] = {}
+    label_separator: Annotated[str, Field(min_length=1)] = "|"
+    """As that of files."""
 
 
 Source = Annotated[BotocoreSource | FilesSource | HuggingFaceSource, Field(discriminator="kind")]

@@ -51,7 +51,10 @@ class MeasureParams(Section):
 
 
 class GateParams(Section):
-    """What a model must prove before it becomes champion. The bounds keep the gate a gate, whatever a recipe says."""
+    """What a model must prove before it becomes champion. The bounds keep the gate a gate, whatever a recipe says.
+
+    Accuracy is meant where rows have one label; for other kinds of tasks their main metric stands in for it.
+    """
 
     min_accuracy: Annotated[float, Field(gt=0, le=1)]
     """Absolute floor, for the first version too."""

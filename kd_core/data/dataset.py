@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,14 @@ import pandas as pd
 from kd_core.config.data import SPLITS, DataParams, Role, SplitParams
 from kd_core.data.groups import Cluster, find_clusters
 from kd_core.data.ledger import Ledger
-from kd_core.data.splits import FILL_ORDER, TRAINING_FIRST, Group, assign
+from kd_core.data.splits import FILL_ORDER, NONE_APPLIES, TRAINING_FIRST, Group, assign, strata_of
 from kd_core.data.words import stable_order
-from kd_core.rows import nulls_as_none, read_rows, rows_hash, write_rows
+from kd_core.rows import label_sets, nulls_as_none, read_rows, rows_hash, write_rows
 from kd_core.runtime import fingerprint
 from kd_core.runtime.errors import InvalidDataError, ParamsError
+
+Labels = tuple[str, ...]
+"""All labels of a labelled row."""
 
 TRAINING_SIDE = ("train", "unlabelled")
 EVALUATION_FIRST = ("test", "calibration", "valid", *TRAINING_SIDE)
@@ -75,16 +78,17 @@ def build_dataset(rows: pd.DataFrame, params: DataParams, earlier: Ledger, revis
 
 
 def label_shares(labels: pd.Series) -> dict[str, float]:
-    """Share of each label among the rows that have one."""
-    counts = Counter(label for label in nulls_as_none(labels) if label is not None)
-    return {label: round(count / counts.total(), 6) for label, count in sorted(counts.items())}
+    """Share of each label among all labels of the rows; a row to which none applies counts as one, NONE_APPLIES."""
+    counts = _label_counts(labels)
+    total = sum(counts.values())
+    return {label: round(count / total, 6) for label, count in counts.items()}
 
 
 def _plan(rows: pd.DataFrame, clusters: Sequence[Cluster], params: DataParams, role: Role) -> Plan:
     if params.task is None:
         return Plan(["unlabelled"] * len(rows), {cluster.name: "unlabelled" for cluster in clusters}, [])
     given = nulls_as_none(rows["split"]) if "split" in rows.columns else [None] * len(rows)
-    labels = nulls_as_none(rows["label"])
+    labels = label_sets(rows["label"])
     if set(given) <= {None, "train"}:
         plan = _carve(clusters, labels, params.split)
     else:
@@ -94,9 +98,9 @@ def _plan(rows: pd.DataFrame, clusters: Sequence[Cluster], params: DataParams, r
     return plan
 
 
-def _carve(clusters: Sequence[Cluster], labels: Sequence[str | None], params: SplitParams) -> Plan:
+def _carve(clusters: Sequence[Cluster], labels: Sequence[Labels | None], params: SplitParams) -> Plan:
     """Every split is ours to choose; rows without a label are unlabelled text."""
-    groups = [Group(c.name, _labels(c.rows, labels), c.earlier) for c in clusters]
+    groups = _groups(clusters, {c.name: c.rows for c in clusters}, labels, set(SPLITS))
     assignment = assign(groups, params)
     plan = Plan([None] * len(labels), assignment.splits, list(assignment.notes))
     dropped = 0
@@ -115,7 +119,7 @@ def _carve(clusters: Sequence[Cluster], labels: Sequence[str | None], params: Sp
 
 
 def _respect(
-    clusters: Sequence[Cluster], labels: Sequence[str | None], given: Sequence[str], params: SplitParams
+    clusters: Sequence[Cluster], labels: Sequence[Labels | None], given: Sequence[str], params: SplitParams
 ) -> Plan:
     """The user's splits stay; near-duplicates across them leave the training side; missing splits come out of train."""
     plan = Plan([None] * len(labels), {}, [])
@@ -142,7 +146,7 @@ def _respect(
 
 
 def _carve_missing(
-    clusters: Sequence[Cluster], labels: Sequence[str | None], given: Sequence[str], params: SplitParams, plan: Plan
+    clusters: Sequence[Cluster], labels: Sequence[Labels | None], given: Sequence[str], params: SplitParams, plan: Plan
 ) -> None:
     missing = [split for split in FILL_ORDER if split not in given]
     counted = params.train >= 1
@@ -152,7 +156,7 @@ def _carve_missing(
         return
     train_rows = {c.name: [r for r in c.rows if plan.splits[r] == "train"] for c in ours}
     allowed = {*missing, *TRAINING_SIDE}
-    groups = [Group(c.name, _labels(train_rows[c.name], labels), c.earlier & allowed) for c in ours]
+    groups = _groups(ours, train_rows, labels, allowed)
     assignment = assign(groups, params, to_fill, rest="unlabelled" if counted else "train")
     plan.notes += assignment.notes
     plan.clusters |= assignment.splits
@@ -165,24 +169,41 @@ def _carve_missing(
                 plan.splits[row] = None
 
 
-def _limit_labels(clusters: Sequence[Cluster], labels: Sequence[str | None], most: int, seed: int, plan: Plan) -> None:
-    """Training rows past `most` a class become unlabelled text; a larger number keeps all rows of a smaller one."""
-    taken: Counter[str | None] = Counter()
+def _limit_labels(
+    clusters: Sequence[Cluster], labels: Sequence[Labels | None], most: int, seed: int, plan: Plan
+) -> None:
+    """Training rows past the first `most` of a class become unlabelled text; a larger number keeps those of a smaller.
+
+    A row with several labels stays if it is among the first of any of them, so that none has fewer rows than it may.
+    """
+    seen: Counter[str] = Counter()
     dropped = 0
     for position in stable_order(seed, [cluster.name for cluster in clusters]):
         for row in clusters[position].rows:
             if plan.splits[row] != "train":
                 continue
-            if taken[labels[row]] < most:
-                taken[labels[row]] += 1
-            else:
+            own = labels[row] or (NONE_APPLIES,)
+            if all(seen[label] >= most for label in own):
                 plan.splits[row] = "unlabelled"
                 dropped += 1
+            seen.update(own)
     plan.notes.append(f"{dropped} training rows became unlabelled text: at most {most} labels a class")
 
 
-def _labels(rows: Sequence[int], labels: Sequence[str | None]) -> tuple[str, ...]:
-    return tuple(label for row in rows if (label := labels[row]) is not None)
+def _groups(
+    clusters: Sequence[Cluster],
+    rows: Mapping[str, Sequence[int]],
+    labels: Sequence[Labels | None],
+    allowed: Collection[str],
+) -> list[Group]:
+    """The clusters as groups of the rows that count, by cluster name; earlier splits as far as they are allowed."""
+    strata = strata_of(labels)
+    groups = []
+    for cluster in clusters:
+        own = tuple(stratum for row in rows[cluster.name] if (stratum := strata[row]) is not None)
+        every = frozenset(label for row in rows[cluster.name] for label in labels[row] or ())
+        groups.append(Group(cluster.name, own, cluster.earlier.intersection(allowed), every.difference(own)))
+    return groups
 
 
 def _frames(rows: pd.DataFrame, splits: Sequence[str | None]) -> dict[str, pd.DataFrame]:
@@ -206,7 +227,7 @@ def write_splits(folder: Path, splits: Mapping[str, pd.DataFrame], record: Mappi
     described = {
         **record,
         "counts": {name: len(splits[name]) for name in SPLITS},
-        "labels": {name: _label_counts(splits[name]) for name in SPLITS},
+        "labels": {name: _label_counts(splits[name]["label"]) for name in SPLITS},
         "hash": fingerprint.of_value({name: rows_hash(splits[name]) for name in SPLITS}),
     }
     write_json(folder / "dataset.json", described)
@@ -230,5 +251,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     temporary.replace(path)
 
 
-def _label_counts(frame: pd.DataFrame) -> dict[str, int]:
-    return dict(sorted(Counter(label for label in nulls_as_none(frame["label"]) if label is not None).items()))
+def _label_counts(labels: pd.Series) -> dict[str, int]:
+    """Label → rows that have it, by name."""
+    rows = [row or (NONE_APPLIES,) for row in label_sets(labels) if row is not None]
+    return dict(sorted(Counter(label for row in rows for label in row).items()))

@@ -28,17 +28,24 @@ Column = Literal["id", "text", "text_pair", "label"]
 
 
 def read_files(
-    paths: Mapping[str | None, Path], columns: Mapping[Column, str], role: Role, pair: bool, labelled: bool
+    paths: Mapping[str | None, Path],
+    columns: Mapping[Column, str],
+    role: Role,
+    pair: bool,
+    labelled: bool,
+    separator: str | None = None,
 ) -> pd.DataFrame:
     """The rows of one file (key None) or of one file a split: id, text, text_pair?, label, and split unless None.
 
-    A path may be a folder: all files in it, by name. Raises InvalidDataError naming the file and what to do.
+    A path may be a folder: all files in it, by name. `separator`: see `to_rows`. Raises InvalidDataError naming the
+    file and what to do.
     """
     frames = []
     for split, path in paths.items():
         for file in _files(path):
             with_label = labelled and split != "unlabelled"
-            frames.append(to_rows(_records(file), columns, str(file), role, pair, with_label).assign(split=split))
+            found = to_rows(_records(file), columns, str(file), role, pair, with_label, separator)
+            frames.append(found.assign(split=split))
     rows = pd.concat(frames, ignore_index=True)
     if rows.empty:
         raise InvalidDataError(f"data.{role}.source: {', '.join(map(str, paths.values()))}: no rows")
@@ -46,9 +53,18 @@ def read_files(
 
 
 def to_rows(
-    records: Records, columns: Mapping[Column, str], name: str, role: Role, pair: bool, labelled: bool
+    records: Records,
+    columns: Mapping[Column, str],
+    name: str,
+    role: Role,
+    pair: bool,
+    labelled: bool,
+    separator: str | None = None,
 ) -> pd.DataFrame:
-    """Our columns out of theirs; cells as text, nulls as None. `name` is the file or data set that errors name."""
+    """Our columns out of theirs; cells as text, nulls as None. `name` is the file or data set that errors name.
+
+    `separator` is given where a row may have several labels: it stands between those of a text cell.
+    """
     wanted: list[Column] = ["text"]
     if pair:
         wanted.append("text_pair")
@@ -65,7 +81,10 @@ def to_rows(
     empty = [None] * len(records[_theirs(columns, "text")])
     cells: dict[str, list[Any]] = {"id": records.get(_theirs(columns, "id"), empty), "label": empty}
     cells |= {ours: records[_theirs(columns, ours)] for ours in wanted}
-    return pd.DataFrame({ours: pd.Series(list(map(_text, theirs)), dtype=object) for ours, theirs in cells.items()})
+    found = {ours: pd.Series(list(map(_text, theirs)), dtype=object) for ours, theirs in cells.items()}
+    if separator is not None:
+        found["label"] = pd.Series([_label_set(cell, separator) for cell in cells["label"]], dtype=object)
+    return pd.DataFrame(found)
 
 
 def _theirs(columns: Mapping[Column, str], ours: Column) -> str:
@@ -82,7 +101,7 @@ def with_ids(rows: pd.DataFrame) -> pd.DataFrame:
         if isinstance(given, str) and given:
             ids.append(given)
             continue
-        key = fingerprint.of_value([cell if isinstance(cell, str) else None for cell in content])[:16]
+        key = fingerprint.of_value([cell if isinstance(cell, str | tuple) else None for cell in content])[:16]
         seen[key] += 1
         ids.append(key if seen[key] == 1 else f"{key}-{seen[key]}")
     return rows.assign(id=pd.Series(ids, dtype=object, index=rows.index))
@@ -92,6 +111,16 @@ def _text(cell: Any) -> str | None:
     if cell is None or (isinstance(cell, float) and cell != cell):
         return None
     return cell if isinstance(cell, str) else str(cell)
+
+
+def _label_set(cell: Any, separator: str) -> tuple[str, ...] | None:
+    """The labels of a cell, sorted; None where it is null or blank. A separator alone says that no label applies."""
+    if not isinstance(cell, list | tuple):
+        text = _text(cell)
+        if text is None or not text.strip():
+            return None
+        cell = [part.strip() for part in text.split(separator)]
+    return tuple(sorted({name for label in cell if (name := _text(label))}))
 
 
 def _files(path: Path) -> Sequence[Path]:

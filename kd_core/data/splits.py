@@ -4,13 +4,14 @@ The rules, in order:
 1. a group is on one side: training (train, unlabelled), valid, calibration or test;
 2. a text keeps the split it had in an earlier revision; what was ever trained on is never tested on;
 3. each class has a training row;
-4. each label's groups fill test, calibration, valid and train in proportion; what is left is unlabelled.
+4. each stratum's groups fill test, calibration, valid and train in proportion; what is left is unlabelled. A stratum is
+   a label; where rows have several, the rarest that they have.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kd_core.config.data import SplitParams
@@ -23,6 +24,9 @@ TRAINING_FIRST = ("train", "unlabelled", "valid", "calibration", "test")
 FILL_ORDER = ("test", "calibration", "valid", "train")
 """Test first: a larger training split then takes rows that were unlabelled, not rows that were tested on."""
 
+NONE_APPLIES = "(no label)"
+"""Stands for a label where none applies to a row."""
+
 _UNLABELLED = "unlabelled"
 
 
@@ -31,21 +35,41 @@ class Group:
     """Near-duplicate rows, which stay together."""
 
     name: str
-    labels: tuple[str, ...]
-    """Labels of its labelled rows, with repeats."""
+    strata: tuple[str, ...]
+    """The stratum of each of its labelled rows: their labels, where rows have one."""
     earlier: frozenset[str] = frozenset()
     """Splits that texts of the group were in, in earlier revisions."""
+    more_labels: frozenset[str] = frozenset()
+    """Labels that its rows have besides the one that is their stratum."""
 
     @property
     def size(self) -> int:
         """Number of labelled rows."""
-        return len(self.labels)
+        return len(self.strata)
+
+    @property
+    def labels(self) -> frozenset[str]:
+        """All labels of its rows."""
+        return frozenset(self.strata) | self.more_labels
 
     @property
     def stratum(self) -> str:
-        """The most frequent label; the first in the alphabet among equals."""
-        counts = Counter(self.labels)
+        """The most frequent one of its rows; the first in the alphabet among equals."""
+        counts = Counter(self.strata)
         return min(counts, key=lambda label: (-counts[label], label))
+
+
+def strata_of(labels: Sequence[Iterable[str] | None]) -> list[str | None]:
+    """The stratum of each row from its labels (None: unlabelled): the rarest of them, or NONE_APPLIES.
+
+    Splits in proportion within these strata are in proportion for each label, exactly for the rare ones, which chance
+    would spread worst; iterative stratification (Sechidis et al. 2011) starts from the rarest label for that reason.
+    """
+    counts = Counter(label for row in labels if row is not None for label in row)
+    return [
+        None if row is None else min(row, key=lambda label: (counts[label], label), default=NONE_APPLIES)
+        for row in labels
+    ]
 
 
 @dataclass
@@ -128,11 +152,11 @@ def _one_training_row_a_class(groups: Sequence[Group], assignment: Assignment) -
     missing = {label for group in groups for label in group.labels}
     for group in groups:
         if assignment.splits.get(group.name) == "train":
-            missing -= set(group.labels)
+            missing -= group.labels
     for group in groups:
-        if missing & set(group.labels) and assignment.splits.get(group.name, _UNLABELLED) == _UNLABELLED:
+        if missing & group.labels and assignment.splits.get(group.name, _UNLABELLED) == _UNLABELLED:
             assignment.splits[group.name] = "train"
-            missing -= set(group.labels)
+            missing -= group.labels
 
 
 def _fill(groups: Sequence[Group], assignment: Assignment, sizes: Mapping[str, int], rest: str) -> None:

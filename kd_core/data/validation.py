@@ -21,7 +21,7 @@ from kd_core.data.expectations import (
 )
 from kd_core.data.near_duplicates import near_duplicates_of
 from kd_core.data.words import row_words
-from kd_core.rows import nulls_as_none
+from kd_core.rows import label_sets, nulls_as_none
 
 EVALUATION = ("test", "calibration", "valid")
 """Splits whose near-duplicates may not stand in a split named later, nor in pre-training texts."""
@@ -63,7 +63,7 @@ def validate(
     rejected = _rejected(frame, reasons)
     kept = frame[~frame[ROW].isin(reasons)]
     shift = label_shift(record.get("label_shares"), (record.get("previous") or {}).get("label_shares"))
-    whole = run_dataset_suite(kept.assign(**{LABEL_SHIFT: shift}), params, role)
+    whole = run_dataset_suite(kept.assign(**{LABEL_SHIFT: shift}).explode("label"), params, role)
     faulty = sum(any(reason != KEPT_APART for reason in found) for found in reasons.values())
     counts = Counter(reason for found in reasons.values() for reason in found)
     summary = {
@@ -149,7 +149,7 @@ def _explain(whole: SuiteResult, kept: pd.DataFrame, params: DataParams, role: R
         there = ", ".join(f"{name} {count}" for name, count in kept["split"].value_counts(sort=False).items())
         problems.append(f"data.{role}: a split has no rows ({there}); raise its size in data.{role}.split")
     if "a class has no training row" in failed and params.task is not None:
-        seen = set(kept.loc[kept["split"] == "train", "label"].dropna())
+        seen = _labels(kept.loc[kept["split"] == "train", "label"])
         missing = [label for label in params.task.labels if label not in seen]
         problem = (
             "has one class only" if len(seen) == 1 else f"lacks {len(missing)} of {len(params.task.labels)} classes"
@@ -172,7 +172,8 @@ def _too_many(
 ) -> str:
     reasons = "".join(f"\n  {n} × {reason}" for reason, n in counts.most_common() if reason != KEPT_APART)
     faults = rejected[~rejected["reason"].str.startswith(KEPT_APART)]
-    unknown = sorted(set(faults.loc[faults["reason"].str.contains("label outside"), "label"].dropna()))
+    known = set(params.task.labels) if params.task is not None else set()
+    unknown = sorted(_labels(faults.loc[faults["reason"].str.contains("label outside"), "label"]) - known)
     examples = "".join(
         f"\n  {row['split']} row {row['row']} (id {row['id']}): {row['reason']}"
         for row in faults.head(_EXAMPLES).to_dict("records")
@@ -183,6 +184,10 @@ def _too_many(
         + (f"\nunknown labels: {_listed(unknown)}" if unknown else "")
         + f"\nfirst of them:{examples}\ncorrect these rows at the source, or raise the tolerance"
     )
+
+
+def _labels(column: pd.Series) -> set[str]:
+    return {label for row in label_sets(column) for label in row or ()}
 
 
 def _listed(names: Sequence[str], most: int = 8) -> str:

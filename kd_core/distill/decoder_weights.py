@@ -7,23 +7,28 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from kd_core.config.data import MULTI_LABEL, Kind
 from kd_core.config.student import Combine
 
 Floats = npt.NDArray[np.float64]
 _DIGITS = 6
 
 
-def fit(logits: Mapping[str, npt.ArrayLike], targets: npt.ArrayLike, mode: Combine) -> dict[str, float]:
+def fit(
+    logits: Mapping[str, npt.ArrayLike], targets: npt.ArrayLike, mode: Combine, kind: Kind = "classification"
+) -> dict[str, float]:
     """The weights, ≥ 0 and summing to 1, with the least log-loss of the combined answer: a convex problem.
 
     :param logits: decoder → [N, C] on labelled rows
-    :param targets: [N] indices of labels
+    :param targets: [N] indices of labels; multi-label [N, C], 1 where a label applies
     :param mode: what is averaged, `probabilities` or `logits`
     """
     from scipy.optimize import minimize
 
     stacked = np.stack([np.asarray(values, dtype=np.float64) for values in logits.values()])
     gold = np.asarray(targets, dtype=np.int64)
+    if kind == MULTI_LABEL:
+        stacked, gold = _as_choices(stacked), gold.ravel()
     start = np.full(len(stacked), 1.0 / len(stacked))
 
     def loss(weights: Floats) -> float:
@@ -45,6 +50,15 @@ def log_loss(logits: Floats, targets: npt.NDArray[np.int64], weights: Floats, mo
         return float(-_log_softmax(np.tensordot(weights, logits, axes=1))[rows, targets].mean())
     answers = np.exp(_log_softmax(logits))[:, rows, targets]
     return float(-np.log(np.maximum(weights @ answers, np.finfo(np.float64).tiny)).mean())
+
+
+def _as_choices(logits: Floats) -> Floats:
+    """[D, N, C] → [D, N · C, 2]: each label of each row as a choice between "does not apply" and "applies".
+
+    A sigmoid is the softmax over 0 and its logit, also of an average of logits.
+    """
+    choices: Floats = np.stack([np.zeros_like(logits), logits], axis=-1).reshape(len(logits), -1, 2)
+    return choices
 
 
 def _log_softmax(logits: Floats) -> Floats:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from kd_core.config.data import TaskParams
+from kd_core.config.data import Kind, TaskParams
 from kd_core.config.training import FinetuneParams
 from kd_core.distill import decoder_weights, teacher_weights
 from kd_core.distill.soft_targets import averaged_loss, score_columns, side_by_side, teacher_losses
@@ -25,7 +25,7 @@ from kd_core.tasks.encode import Encoded, encode
 from kd_core.tasks.loss import hard_loss
 from kd_core.training.checkpoint import Curves
 from kd_core.training.loop import Batch, Loss, train
-from kd_core.training.texts import accuracy_on, batches_of, outputs_of
+from kd_core.training.texts import batches_of, outputs_of, validation_on
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,16 +45,16 @@ def finetune(
 ) -> Curves:
     """Train all of `model` on labelled and unlabelled `rows` with `scores` (teacher → logits [N, C]).
 
-    With patience, the epoch whose *combined* answer is the most accurate on `valid` is kept. `valid_scores`, those of
-    the rows of `valid`, are needed for teacher weights by validation loss.
+    With patience, the epoch whose *combined* answer has the best main metric on `valid` is kept. `valid_scores`, those
+    of the rows of `valid`, are needed for teacher weights by validation loss.
     """
     encoded = encode(rows, tokenizer, task)
     optimisation = params.optimisation
     columns = {"targets": encoded.targets, **score_columns(scores)}
     batches = batches_of(encoded, tokenizer, optimisation.batch_tokens, columns)
     checked = encode(valid, tokenizer, task)
-    validation = accuracy_on(model, combined_answer(model), checked, tokenizer, optimisation.batch_tokens)
-    weights = _teacher_weights(params, valid_scores or {}, checked)
+    validation = validation_on(model, combined_answer(model), checked, tokenizer, optimisation.batch_tokens, task.kind)
+    weights = _teacher_weights(params, valid_scores or {}, checked, task.kind)
     loss = target_loss(params, weights)
     trained = nn.ModuleDict({"student": model, "teacher_weights": weights})
     curves = train(
@@ -65,10 +65,13 @@ def finetune(
     return curves
 
 
-def _teacher_weights(params: FinetuneParams, valid_scores: Mapping[str, Tensor], valid: Encoded) -> TeacherWeights:
+def _teacher_weights(
+    params: FinetuneParams, valid_scores: Mapping[str, Tensor], valid: Encoded, kind: Kind
+) -> TeacherWeights:
     teachers = len(params.teachers)
     if teachers and params.teacher_weights == "validation_loss":
-        return teacher_weights.by_validation_loss({name: valid_scores[name] for name in params.teachers}, valid.targets)
+        scores = {name: valid_scores[name] for name in params.teachers}
+        return teacher_weights.by_validation_loss(scores, valid.targets, kind)
     learned = params.teacher_weights == "learned"
     return teacher_weights.learned(teachers) if learned else teacher_weights.uniform(teachers)
 
@@ -85,13 +88,13 @@ def target_loss(params: FinetuneParams, weights: TeacherWeights | None = None) -
 
     def loss(model: StudentModel, batch: Batch) -> dict[str, Tensor]:
         logits = model.decode(model.hidden_states(batch)[-1], batch["attention_mask"])
-        hard = hard_loss(logits[GOLD], batch["targets"])
+        hard = hard_loss(logits[GOLD], batch["targets"], model.config.kind)
         if not teachers:
             return {"loss": hard}
         if params.decoders == "one":
-            soft = averaged_loss(logits[GOLD], batch, teachers, shares(), params.distillation)
+            soft = averaged_loss(logits[GOLD], batch, teachers, shares(), params.distillation, model.config.kind)
             return {"loss": (1 - alpha) * hard + alpha * soft, "loss_gold": hard, "loss_average": soft}
-        losses = teacher_losses(logits, batch, teachers, params.distillation)
+        losses = teacher_losses(logits, batch, teachers, params.distillation, model.kind_of)
         parts = {f"loss_{name}": value for name, value in zip(teachers, losses, strict=True)}
         if params.teacher_weights == "learned":
             parts |= {f"weight_{name}": share for name, share in zip(teachers, shares(), strict=True)}
@@ -105,13 +108,14 @@ def fit_decoder_weights(model: StudentModel, tokenizer: Any, valid: Encoded, bat
 
     Raises ParamsError if there is none.
     """
-    names, labelled = list(model.decoders), valid.targets != -100
+    names, labelled = list(model.decoders), valid.labelled
     if not labelled.any():
         raise ParamsError("finetune.decoder_weights: fitted, but there are no labelled validation rows")
     outputs = outputs_of(model, side_by_side(model, names), valid, tokenizer, batch_tokens)
     by_decoder = outputs[labelled].chunk(len(names), dim=1)
     logits = {name: values.numpy() for name, values in zip(names, by_decoder, strict=True)}
-    model.config.decoder_weights = decoder_weights.fit(logits, valid.targets[labelled].numpy(), model.config.combine)
+    targets, config = valid.targets[labelled].numpy(), model.config
+    config.decoder_weights = decoder_weights.fit(logits, targets, config.combine, config.kind)
 
 
 def combined_answer(model: StudentModel) -> Callable[[Batch], Tensor]:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from kd_core.config.data import TaskParams
+from kd_core.config.data import Kind, TaskParams
 from kd_core.config.training import Distillation, PretrainParams
 from kd_core.distill import teacher_weights
 from kd_core.distill.attention import AttentionDistiller
@@ -25,6 +25,8 @@ from kd_core.models.teacher import Teacher
 from kd_core.runtime.errors import ParamsError
 from kd_core.runtime.progress import Progress
 from kd_core.runtime.storage import Storage
+from kd_core.tasks.decisions import decisions, row_scores
+from kd_core.tasks.decode import probabilities
 from kd_core.tasks.encode import encode
 from kd_core.training.checkpoint import Curves
 from kd_core.training.loop import Batch, Loss, Validation, train
@@ -50,19 +52,21 @@ def pretrain(
 ) -> Curves:
     """Train all of `model`, whose decoders are named after their teachers, on `scores` (teacher → logits [N, C_t]).
 
-    Without scores only the live teacher's self-attention is distilled. Raises ParamsError if the live teacher's
-    tokenizer is not the student's, or their heads do not fit.
+    Without scores only the live teacher's self-attention is distilled. Labels of `rows` are not read. Raises
+    ParamsError if the live teacher's tokenizer is not the student's, or their heads do not fit.
     """
     held = held_out(rows["id"].tolist())
     kept = {part: torch.nonzero(chosen).squeeze(1) for part, chosen in (("train", ~held), ("held", held))}
-    encoded = {part: encode(rows.iloc[index.numpy()], tokenizer, task) for part, index in kept.items()}
+    texts = rows.drop(columns="label", errors="ignore")  # of the teachers' task, which need not be `task`
+    encoded = {part: encode(texts.iloc[index.numpy()], tokenizer, task) for part, index in kept.items()}
     columns = score_columns({name: logits[kept["train"]] for name, logits in scores.items()})
     batches = batches_of(encoded["train"], tokenizer, params.optimisation.batch_tokens, columns)
 
     def agreement() -> dict[str, float]:
         answer = side_by_side(model, list(scores))
         answers = outputs_of(model, answer, encoded["held"], tokenizer, params.optimisation.batch_tokens)
-        return _agreement(answers, {name: logits[kept["held"]] for name, logits in scores.items()})
+        held_scores = {name: logits[kept["held"]] for name, logits in scores.items()}
+        return _agreement(answers, held_scores, model.kind_of)
 
     validation = Validation(agreement, "agreement") if held.any() and scores else None
     weigh = teacher_weights.learned if params.teacher_weights == "learned" else teacher_weights.uniform
@@ -84,7 +88,7 @@ def multi_teacher_loss(teachers: list[str], distillation: Distillation, weights:
 
     def loss(model: StudentModel, batch: Batch) -> dict[str, Tensor]:
         logits = model.decode(model.hidden_states(batch)[-1], batch["attention_mask"])
-        losses = teacher_losses(logits, batch, teachers, distillation)
+        losses = teacher_losses(logits, batch, teachers, distillation, model.kind_of)
         parts = {f"loss_{name}": value for name, value in zip(teachers, losses, strict=True)}
         return {"loss": shares.total(losses)} | parts
 
@@ -131,11 +135,13 @@ def held_out(ids: list[str]) -> Tensor:
     return torch.tensor([int.from_bytes(digest[:8], "big") % 100 < HELD_OUT_PERCENT for digest in digests])
 
 
-def _agreement(answers: Tensor, scores: Mapping[str, Tensor]) -> dict[str, float]:
-    """Share of rows where a decoder's label is its teacher's: each, and the mean."""
+def _agreement(answers: Tensor, scores: Mapping[str, Tensor], kind_of: Callable[[str], Kind]) -> dict[str, float]:
+    """How far a decoder's answers are its teacher's (row scores with the latter as targets): each, and the mean."""
     parts = torch.split(answers, [logits.shape[1] for logits in scores.values()], dim=1)
-    shares = {
-        f"agreement_{name}": float((part.argmax(-1) == logits.argmax(-1)).float().mean())
-        for part, (name, logits) in zip(parts, scores.items(), strict=True)
-    }
+    shares = {}
+    for part, (name, logits) in zip(parts, scores.items(), strict=True):
+        kind = kind_of(name)
+        ours, theirs = (probabilities(each, kind).numpy() for each in (part, logits))
+        found = row_scores(ours, decisions(theirs, kind), kind)
+        shares[f"agreement_{name}"] = float(torch.from_numpy(found).float().mean())
     return {"agreement": sum(shares.values()) / len(shares)} | shares

@@ -13,13 +13,13 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from accelerate import PartialState
 from torch import Tensor, nn
 
-from kd_core.config.data import TaskParams
+from kd_core.config.data import Kind, TaskParams
 from kd_core.config.training import SelfDistillParams
 from kd_core.models.student import StudentModel
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.runtime.progress import Progress
 from kd_core.runtime.storage import Storage
-from kd_core.tasks.decode import pool
+from kd_core.tasks.decode import log_distributions, log_of, pool
 from kd_core.tasks.encode import Encoded, collate, encode, token_batches
 from kd_core.training.checkpoint import Curves
 from kd_core.training.loop import Batch, Batches, Loss, train
@@ -60,7 +60,8 @@ def self_distill(
     model.to(PartialState().device).eval()
     encoded = encode(rows.drop(columns="label", errors="ignore"), tokenizer, task)
     batches = _trunk_batches(model, encoded, tokenizer, params.optimisation.batch_tokens)
-    return train(model.branches, branch_loss(params.direction), batches, params.optimisation, progress, state)
+    loss = branch_loss(params.direction, model.config.kind)
+    return train(model.branches, loss, batches, params.optimisation, progress, state)
 
 
 def _trunk_batches(model: StudentModel, encoded: Encoded, tokenizer: Any, batch_tokens: int) -> Batches:
@@ -98,13 +99,15 @@ def _columns(model: StudentModel, outputs: Tensor) -> Batch:
     return {"answer": outputs[:, :classes], "layers": layers}
 
 
-def branch_loss(direction: Direction) -> Loss:
+def branch_loss(direction: Direction, kind: Kind = "classification") -> Loss:
     """L_ST: the mean over samples of the sum over branches of the KL between branch and trunk."""
 
     def loss(branches: nn.ModuleDict, batch: Batch) -> dict[str, Tensor]:
         one_token = batch["layers"].new_ones(len(batch["layers"]), 1)  # a pooled text is a text of one token
         parts = {
-            f"loss_{layer}": divergence(branch(batch["layers"][:, [index]], one_token), batch["answer"], direction)
+            f"loss_{layer}": divergence(
+                branch(batch["layers"][:, [index]], one_token), batch["answer"], direction, kind
+            )
             for index, (layer, branch) in enumerate(branches.items())
         }
         return {"loss": torch.stack(list(parts.values())).sum()} | parts
@@ -112,13 +115,12 @@ def branch_loss(direction: Direction) -> Loss:
     return loss
 
 
-def divergence(branch_logits: Tensor, trunk: Tensor, direction: Direction) -> Tensor:
+def divergence(branch_logits: Tensor, trunk: Tensor, direction: Direction, kind: Kind = "classification") -> Tensor:
     """KL(p_branch ‖ p_trunk), or for `trunk_to_branch` KL(p_trunk ‖ p_branch); logits and probabilities [B, C].
 
-    Summed over classes, mean over the batch.
+    Summed over classes (multi-label: Bernoulli KL, over labels), mean over the batch.
     """
-    branch = branch_logits.float().log_softmax(-1)
-    target = trunk.clamp_min(torch.finfo(torch.float32).tiny).log()
+    branch, target = log_distributions(branch_logits, kind), log_of(trunk, kind)
     if direction == "branch_to_trunk":
         return F.kl_div(target, branch, reduction="batchmean", log_target=True)
     return F.kl_div(branch, target, reduction="batchmean", log_target=True)

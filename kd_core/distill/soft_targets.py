@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from kd_core.config.data import Kind
 from kd_core.config.training import Distillation
 from kd_core.models.student import StudentModel
 from kd_core.tasks.loss import average, soft_loss
@@ -23,15 +24,25 @@ def score_columns(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def teacher_losses(
-    logits: Mapping[str, Tensor], batch: Batch, teachers: list[str], params: Distillation
+    logits: Mapping[str, Tensor],
+    batch: Batch,
+    teachers: list[str],
+    params: Distillation,
+    kind_of: Callable[[str], Kind],
 ) -> list[Tensor]:
-    """D(p_teacher_t, p_decoder_t), each decoder against its own teacher's scores in the batch."""
-    return [soft_loss(logits[name], batch[f"scores:{name}"], params) for name in teachers]
+    """D(p_teacher_t, p_decoder_t), each decoder against its own teacher's scores in the batch.
+
+    `kind_of` tells what a decoder's logits stand for.
+    """
+    return [soft_loss(logits[name], batch[f"scores:{name}"], params, kind_of(name)) for name in teachers]
 
 
-def averaged_loss(logits: Tensor, batch: Batch, teachers: list[str], weights: Tensor, params: Distillation) -> Tensor:
+def averaged_loss(
+    logits: Tensor, batch: Batch, teachers: list[str], weights: Tensor, params: Distillation, kind: Kind
+) -> Tensor:
     """D(Σ_t w_t p_teacher_t, p_decoder) of one decoder's logits [B, C]: 1-o-1, or with several teachers 1avg-o-1."""
-    return soft_loss(logits, average([batch[f"scores:{name}"] for name in teachers], weights, params), params)
+    mean = average([batch[f"scores:{name}"] for name in teachers], weights, params, kind)
+    return soft_loss(logits, mean, params, kind)
 
 
 def side_by_side(model: StudentModel, decoders: list[str]) -> Callable[[Batch], Tensor]:

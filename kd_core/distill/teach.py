@@ -8,20 +8,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kd_core.config.data import MULTI_LABEL
 from kd_core.config.training import Optimisation
 from kd_core.models.teacher import Teacher
 from kd_core.runtime.progress import Progress
 from kd_core.runtime.storage import Storage
+from kd_core.tasks.decode import probabilities
 from kd_core.tasks.encode import Encoded, encode
 from kd_core.tasks.loss import hard_loss
 from kd_core.training.checkpoint import Curves
 from kd_core.training.loop import Batch, train
-from kd_core.training.texts import accuracy_on, batches_of, outputs_of
+from kd_core.training.texts import batches_of, outputs_of, validation_on
 
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
     from transformers import PreTrainedModel
+
+    from kd_core.tasks.decisions import Integers
+
+    Floats = NDArray[np.float64]
 
 PROBE_REGULARISATION = 10.0
 """Inverse strength of the probe's L2 penalty, on the features as they are.
@@ -38,7 +44,7 @@ def fine_tune(
     progress: Progress,
     state: Storage | None = None,
 ) -> Curves:
-    """Cross-entropy on labelled `rows`, all weights, in place; accuracy on `valid` after each epoch.
+    """Cross-entropy on labelled `rows`, all weights, in place; the main metric on `valid` after each epoch.
 
     The classifier starts from a linear probe (Kumar et al. 2022, LP-FT): with few labels a random one would spend
     most of the epochs on finding its direction, and bend the encoder meanwhile.
@@ -52,10 +58,15 @@ def fine_tune(
         return teacher.logits({name: tensor for name, tensor in batch.items() if name != "targets"})
 
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        return {"loss": hard_loss(logits(batch), batch["targets"])}
+        return {"loss": hard_loss(logits(batch), batch["targets"], teacher.kind)}
+
+    def answer(batch: Batch) -> Tensor:
+        return probabilities(logits(batch), teacher.kind)
 
     checked = encode(valid, teacher.tokenizer, teacher.task)
-    validation = accuracy_on(teacher.model, logits, checked, teacher.tokenizer, optimisation.batch_tokens)
+    validation = validation_on(
+        teacher.model, answer, checked, teacher.tokenizer, optimisation.batch_tokens, teacher.kind
+    )
     return train(teacher.model, loss, batches, optimisation, progress, state, validation)
 
 
@@ -76,17 +87,18 @@ def pass_features_on(model: PreTrainedModel) -> None:
 
 
 def probe(teacher: Teacher, encoded: Encoded, batch_tokens: int) -> None:
-    """Set the last linear layer to a logistic regression on what reaches it, the encoder as it is."""
-    from sklearn.linear_model import LogisticRegression
+    """Set the last linear layer to a logistic regression on what reaches it, the encoder as it is.
 
+    Multi-label: one regression a label; a label that all rows or none have keeps its random weights.
+    """
     classifier = _classifier(teacher)
     features = _inputs_of(classifier, teacher, encoded, batch_tokens)
-    labelled = (encoded.targets != -100).numpy()
+    labelled = encoded.labelled.numpy()
     features, targets = features[labelled], encoded.targets.numpy()[labelled]
     mean = features.mean(0)
-    model = LogisticRegression(C=PROBE_REGULARISATION, max_iter=500).fit(features - mean, targets)
-    weights, bias = _as_softmax(model)
-    rows = torch.from_numpy(model.classes_)
+    regress = _one_vs_rest if teacher.kind == MULTI_LABEL else _multinomial
+    outputs, weights, bias = regress(features - mean, targets)
+    rows = torch.from_numpy(outputs)
     with torch.no_grad():
         classifier.weight[rows] = torch.from_numpy(weights).to(classifier.weight.dtype)
         classifier.bias[rows] = torch.from_numpy(bias - weights @ mean).to(classifier.bias.dtype)
@@ -97,7 +109,7 @@ def _classifier(teacher: Teacher) -> nn.Linear:
     return next(layer for layer in reversed(layers) if layer.out_features == len(teacher.labels))
 
 
-def _inputs_of(classifier: nn.Linear, teacher: Teacher, encoded: Encoded, batch_tokens: int) -> NDArray[np.float64]:
+def _inputs_of(classifier: nn.Linear, teacher: Teacher, encoded: Encoded, batch_tokens: int) -> Floats:
     """What reaches the classifier for every row, [N, H]."""
     caught: list[Tensor] = []
     hook = classifier.register_forward_pre_hook(lambda _module, inputs: caught.append(inputs[0]))
@@ -112,7 +124,25 @@ def _inputs_of(classifier: nn.Linear, teacher: Teacher, encoded: Encoded, batch_
         hook.remove()
 
 
-def _as_softmax(model: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _multinomial(features: Floats, targets: Integers) -> tuple[Integers, Floats, Floats]:
+    """The classes that occur, and for each of them weights and bias."""
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=PROBE_REGULARISATION, max_iter=500).fit(features, targets)
+    return model.classes_, *_as_softmax(model)
+
+
+def _one_vs_rest(features: Floats, targets: Integers) -> tuple[Integers, Floats, Floats]:
+    """The labels that some rows have and some have not, and for each of them weights and bias."""
+    from sklearn.linear_model import LogisticRegression
+
+    learnt = np.flatnonzero((targets == 0).any(0) & (targets == 1).any(0))
+    models = [LogisticRegression(C=PROBE_REGULARISATION, max_iter=500).fit(features, targets[:, i]) for i in learnt]
+    weights = np.concatenate([np.zeros((0, features.shape[1])), *(model.coef_ for model in models)])
+    return learnt, weights, np.array([model.intercept_[0] for model in models])
+
+
+def _as_softmax(model: Any) -> tuple[Floats, Floats]:
     """Coefficients with one row a class; scikit-learn keeps a single row for two classes."""
     if len(model.classes_) > 2:
         return model.coef_, model.intercept_

@@ -14,8 +14,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
+
+from kd_core.config.data import Kind
+from kd_core.tasks.loss import hard_loss
 
 MEMORY = 100
 """Batches that the running mean of a loss goes back, about."""
@@ -64,10 +66,10 @@ def learned(teachers: int) -> TeacherWeights:
     return TeacherWeights(None, teachers)
 
 
-def by_validation_loss(scores: Mapping[str, Tensor], targets: Tensor) -> TeacherWeights:
+def by_validation_loss(scores: Mapping[str, Tensor], targets: Tensor, kind: Kind = "classification") -> TeacherWeights:
     """∝ exp(−log-loss) of each teacher's scores [N, C] on labelled rows: the likelihood that it gives a gold label.
 
-    targets [N], -100 where there is no label.
+    targets [N], multi-label [N, C] (the likelihood is that of all decisions on a row), -100 where there is no label.
     """
-    losses = torch.stack([F.cross_entropy(logits.float(), targets, ignore_index=-100) for logits in scores.values()])
+    losses = torch.stack([hard_loss(logits, targets, kind) for logits in scores.values()])
     return TeacherWeights(torch.softmax(-losses, dim=0), len(scores))

@@ -18,21 +18,22 @@ from kd_core.models.loading import load_tokenizer
 from kd_core.models.student import StudentModel
 from kd_core.models.teacher import Teacher
 from kd_core.runtime.errors import InvalidDataError
+from kd_core.tasks.decode import probabilities as probabilities_of
 from kd_core.tasks.encode import collate, encode, token_batches
 
 Probabilities = npt.NDArray[np.floating]
 
 
 def of_teacher(teacher: Teacher, rows: pd.DataFrame, task: TaskParams) -> Probabilities:
-    """[N, C], in the teacher's own arithmetic. Raises InvalidDataError if its labels are not the task's."""
-    if teacher.labels != task.labels:
-        raise InvalidDataError(f"teacher {teacher.name}: its labels are not the task's; run teach again")
+    """[N, C], in the teacher's own arithmetic. Raises InvalidDataError if its labels or kind are not the task's."""
+    if (teacher.labels, teacher.kind) != (task.labels, task.kind):
+        raise InvalidDataError(f"teacher {teacher.name}: its labels or kind are not the task's; run teach again")
     encoded = encode(rows, teacher.tokenizer, teacher.task)
     probabilities = np.zeros((len(rows), len(task.labels)), dtype=np.float32)
     with torch.inference_mode():
         for indices in token_batches(encoded.lengths, BATCH_TOKENS):
             batch = collate(encoded, indices, teacher.tokenizer.pad_token_id)
-            probabilities[indices] = teacher.logits(batch).softmax(-1).numpy()
+            probabilities[indices] = probabilities_of(teacher.logits(batch), teacher.kind).numpy()
     return probabilities
 
 

@@ -29,10 +29,10 @@ def paired_difference(
     resamples: int,
     seed: int,
 ) -> tuple[float, float, float]:
-    """Accuracy of the challenger − accuracy of the champion, with its two-sided percentile interval.
+    """Main metric of the challenger − main metric of the champion, with its two-sided percentile interval.
 
-    :param challenger: [N] bool, whether it answers each row rightly
-    :param champion: [N] bool, the same rows in the same order
+    :param challenger: [N], how right it answers each row: 1 or 0, for other tasks than classification anything between
+    :param champion: [N], the same rows in the same order
     :param groups: [N], near-duplicate group of each row; whole groups are resampled
     :returns: difference, low, high
     :raises ValueError: lengths differ or are zero
@@ -43,19 +43,16 @@ def paired_difference(
 
 @dataclass(frozen=True)
 class Disagreement:
-    """Rows on which exactly one of two models is right (McNemar's counts)."""
+    """Rows on which one of two models is right and the other not, or less (McNemar's counts)."""
 
     rows: int
     only_challenger: int
     only_champion: int
-
-    @property
-    def discordance(self) -> float:
-        """Share of rows on which exactly one is right."""
-        return (self.only_challenger + self.only_champion) / self.rows
+    discordance: float
+    """Mean squared difference of the rows' scores: the share of such rows, where answers are right or wrong."""
 
     def smallest_detectable(self, confidence: float) -> float:
-        """Difference in accuracy that so many rows can tell from none: z · √(discordance / n).
+        """Difference in the main metric that so many rows can tell from none: z · √(discordance / n).
 
         :param confidence: one-sided, in (0.5, 1); z is the normal distribution's quantile there, 1.645 for 0.95
         """
@@ -63,11 +60,11 @@ class Disagreement:
 
 
 def disagreement(challenger: npt.ArrayLike, champion: npt.ArrayLike) -> Disagreement:
-    """McNemar's counts of two models, [N] bool each."""
+    """McNemar's counts of two models' scores, [N] each."""
     gain = _gain(challenger, champion)
     if len(gain) == 0:
         raise ValueError("no rows to compare on")
-    return Disagreement(len(gain), int((gain > 0).sum()), int((gain < 0).sum()))
+    return Disagreement(len(gain), int((gain > 0).sum()), int((gain < 0).sum()), float((gain**2).sum()) / len(gain))
 
 
 @dataclass(frozen=True)
@@ -123,8 +120,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _gain(challenger: npt.ArrayLike, champion: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """[N]: 1 where only the challenger is right, −1 where only the champion is."""
-    first, second = np.asarray(challenger, dtype=bool), np.asarray(champion, dtype=bool)
+    """[N]: 1 where only the challenger is right, −1 where only the champion is; in between where answers can be."""
+    first, second = np.asarray(challenger, dtype=np.float64), np.asarray(champion, dtype=np.float64)
     if first.ndim != 1 or first.shape != second.shape:
         raise ValueError(f"answers of shapes {first.shape} and {second.shape}: both must be [N], on the same rows")
-    return first.astype(np.float64) - second.astype(np.float64)
+    return first - second

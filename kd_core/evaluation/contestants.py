@@ -18,6 +18,7 @@ from kd_core.inference.adaptive import answer_batch
 from kd_core.inference.predictor import Predictor
 from kd_core.inference.thresholds import Thresholds
 from kd_core.models.teacher import Teacher
+from kd_core.tasks.decode import probabilities
 from kd_core.tasks.encode import collate, encode
 
 PIPELINE = "pipeline:"
@@ -53,7 +54,8 @@ def _answer_teacher(teacher: Teacher, device: torch.device, rows: pd.DataFrame) 
     encoded = encode(rows, teacher.tokenizer, teacher.task)
     batch = collate(encoded, range(len(encoded)), teacher.tokenizer.pad_token_id)
     with torch.inference_mode():
-        return teacher.logits({name: value.to(device) for name, value in batch.items()}).softmax(-1).cpu()
+        logits = teacher.logits({name: value.to(device) for name, value in batch.items()})
+        return probabilities(logits, teacher.kind).cpu()
 
 
 def _students(folder: Path, device: torch.device) -> list[Contestant]:

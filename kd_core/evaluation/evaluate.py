@@ -24,6 +24,7 @@ from kd_core.models.teacher import Teacher
 from kd_core.rows import read_rows, rows_hash
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.runtime.progress import Progress
+from kd_core.tasks.encode import targets
 
 _DIGITS = 6
 
@@ -87,6 +88,8 @@ def evaluate(
     answers = _answers(_plain(models, rows, task, student, progress), rows, task, params, student)
     parts = slices.of_rows(rows)
     metrics = {"test": {"rows": len(rows), "hash": rows_hash(rows)}, **_metrics(answers, student, params)}
+    if task.kind != "classification":
+        metrics["main_metric"] = answers.main_metric
     copy, changed = masked.mask(rows, label_names or {})
     if len(copy):
         unnamed = _plain(models, copy, task, _student(models, copy, task), progress)
@@ -127,9 +130,7 @@ def _answers(
     exits = student.exits
     found = plain | {f"branch:{layer}": exits.only(layer) for layer in exits.layers[:-1]}
     found |= {exits_name(value): exits.simulate(value).probabilities for value in params.thresholds}
-    index = {label: position for position, label in enumerate(task.labels)}
-    targets = np.asarray(rows["label"].map(index), dtype=np.int64)
-    return Answers(targets, rows["group"].to_numpy(str), found)
+    return Answers(targets(rows, task).numpy(), rows["group"].to_numpy(str), found, task.kind)
 
 
 def _metrics(answers: Answers, student: _Student, params: EvaluateParams) -> dict[str, Any]:

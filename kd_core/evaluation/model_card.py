@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from kd_core.evaluation.names import metric_name, titled
 from kd_core.evaluation.promise import named_thresholds
+from kd_core.tasks.decisions import APPLIES
 
 if TYPE_CHECKING:
     from kd_core.evaluation.report import Findings
@@ -20,19 +22,24 @@ def render(findings: Findings, summary: Mapping[str, Any]) -> str:
 def _title(findings: Findings) -> str:
     kind = "pairs of texts" if findings.task.pair else "single texts"
     student = next(row for row in findings.measured["rows"] if row["model"] == "adaptive")
+    count = len(findings.task.labels)
+    does = f"gives {kind} any of {count} labels" if findings.multi_label else f"classifies {kind} into {count} labels"
     return (
         f"# {findings.recipe}: distilled student\n\n"
-        f"A small transformer encoder with early exits that classifies {kind} into {len(findings.task.labels)} labels. "
+        f"A small transformer encoder with early exits that {does}. "
         f"{student['parameters']:,} parameters, {findings.inference['layers']} layers, {student['size_mb']:.1f} MB."
     )
 
 
 def _use(findings: Findings) -> str:
     labels = ", ".join(f"`{_cell(label)}`" for label in findings.task.labels)
+    given = "Every text gets one of the labels, also a text that belongs to none of them."
+    if findings.multi_label:
+        given = f"A text gets every label whose probability is above {APPLIES:.0%}, and none where no probability is."
     return (
         "## Intended use\n\n"
         f"Texts like those it was trained on (see below), up to {findings.task.max_length} tokens; longer ones are "
-        "cut. Every text gets one of the labels, also a text that belongs to none of them.\n\n"
+        f"cut. {given}\n\n"
         f"Labels: {labels}"
     )
 
@@ -67,9 +74,9 @@ def _teacher(record: Mapping[str, Any]) -> str:
 
 
 def _results(findings: Findings, summary: Mapping[str, Any]) -> str:
-    head = f"{summary['confidence']:.0%} interval"
+    head, metric = f"{summary['confidence']:.0%} interval", findings.metric
     lines = [
-        f"| model | accuracy | {head} | macro-F1 | log-loss | ECE | texts/s | speed-up |",
+        f"| model | {metric_name(metric)} | {head} | macro-F1 | log-loss | ECE | texts/s | speed-up |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in summary["rows"]:
@@ -79,7 +86,7 @@ def _results(findings: Findings, summary: Mapping[str, Any]) -> str:
         times = f"{row['speedup']:.1f}×" if row["speedup"] else "–"
         numbers = f"{quality['macro_f1']:.3f} | {quality['log_loss']:.3f} | {quality['ece']:.3f}"
         lines.append(
-            f"| {_cell(row['name'])} | {row['accuracy']:.1%} | {low:.1%} – {high:.1%} | {numbers} | {speed} | {times} |"
+            f"| {_cell(row['name'])} | {row[metric]:.1%} | {low:.1%} – {high:.1%} | {numbers} | {speed} | {times} |"
         )
     return "\n".join(
         [
@@ -91,7 +98,7 @@ def _results(findings: Findings, summary: Mapping[str, Any]) -> str:
             "",
             *lines,
             "",
-            summary["conclusion"] + f" {_sentence(summary['gap_conclusion'])}",
+            summary["conclusion"] + f" {titled(summary['gap_conclusion'])}.",
         ]
     )
 
@@ -110,11 +117,13 @@ def _exits(findings: Findings, summary: Mapping[str, Any]) -> str:
 
 
 def _limits(findings: Findings) -> str:
-    worst = findings.tables["confusion"]["classes"][:3]
-    named = ", ".join(f"`{_cell(entry['label'])}` ({entry['recall']:.0%} of {entry['rows']})" for entry in worst)
+    worst, key = findings.tables["confusion"]["classes"][:3], "F1" if findings.multi_label else "recall"
+    share = "{:.0%} on {}" if findings.multi_label else "{:.0%} of {}"
+    each = [(entry["label"], share.format(entry[key.lower()], entry["rows"])) for entry in worst]
+    named = ", ".join(f"`{_cell(label)}` ({how})" for label, how in each)
     return (
         "## Limits\n\n"
-        f"- Lowest recall on the test rows: {named}.\n"
+        f"- Lowest {key} on the test rows: {named}.\n"
         f"{_masked(findings)}"
         "- Measured on data like its training data only; other sources, languages or styles were not tested.\n"
         "- It inherits mistakes and biases of its teachers and of the text that they were trained on.\n"
@@ -123,14 +132,15 @@ def _limits(findings: Findings) -> str:
 
 
 def _masked(findings: Findings) -> str:
-    """Accuracy without the labels' names; empty where the source knows none."""
+    """The main metric without the labels' names; empty where the source knows none."""
     masked = findings.metrics.get("masked")
     if masked is None:
         return ""
     student, plain = masked["models"]["adaptive"], findings.metrics["models"]["adaptive"]
+    metric = findings.metric
     return (
         f"- A name of the label stands in {masked['changed']:,} of {masked['rows']:,} test rows. With it masked, "
-        f"accuracy is {student['accuracy']:.1%} instead of {plain['accuracy']:.1%}; on these rows alone "
+        f"{metric_name(metric)} is {student[metric]:.1%} instead of {plain[metric]:.1%}; on these rows alone "
         f"{student['changed_masked']:.1%} instead of {student['changed']:.1%}.\n"
     )
 
@@ -153,10 +163,6 @@ def _machine(findings: Findings) -> str:
     machine = findings.measured["machine"]
     where = machine.get("cpu", "an unnamed machine") if findings.measured["device"] == "cpu" else "a GPU"
     return f"{_cell(str(where))} with {findings.measured['threads']} threads"
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + "."
 
 
 def _cell(text: str) -> str:

@@ -1,6 +1,9 @@
-"""What metrics.json calls the models, and what a person does."""
+"""What metrics.json calls the models and metrics, and what a person does."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 TRUNK, ADAPTIVE = "trunk", "adaptive"
 """The student with all its layers, and with early exits at the chosen thresholds."""
@@ -13,6 +16,27 @@ _NAMES = {
     "alone": "Student fine-tuned alone",
     "tfidf": "TF-IDF + logistic regression",
 }
+_METRICS = {
+    "accuracy": "accuracy",
+    "example_f1": "example-based F1",
+    "micro_f1": "micro-F1",
+    "subset_accuracy": "subset accuracy",
+}
+
+
+def main_metric(document: Mapping[str, Any]) -> str:
+    """Key of the main metric in metrics.json or summary.json: accuracy, unless the document names another."""
+    return str(document.get("main_metric", "accuracy"))
+
+
+def metric_name(metric: str) -> str:
+    """`example_f1` → example-based F1, and so on."""
+    return _METRICS.get(metric, metric)
+
+
+def titled(text: str) -> str:
+    """The text with a capital first letter, the others as they are."""
+    return text[:1].upper() + text[1:]
 
 
 def exits_name(threshold: float) -> str:

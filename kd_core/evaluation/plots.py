@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kd_core.evaluation.names import CHOSEN, display_name
+from kd_core.evaluation.names import CHOSEN, display_name, main_metric, metric_name, titled
 from kd_core.evaluation.style import BLUE, CYCLE, GREEN, GREY, INK, ORANGE, PURPLE, RED, SKY, drawing, percent, to_svg
 
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ _TEACHER_COLOURS = (RED, ORANGE, SKY)
 def tradeoff(
     metrics: Mapping[str, Any], timed: Sequence[Mapping[str, Any]], speedups: Mapping[str, float], batch: int
 ) -> str:
-    """Accuracy against speed-up over the slowest teacher at `batch`; every mark was timed.
+    """Accuracy (or the main metric) against speed-up over the slowest teacher at `batch`; every mark was timed.
 
     `timed`: speed-ups of the student at further exit thresholds. The student alone has the full student's structure
     and so its speed.
     """
     with drawing("tradeoff", 1, 1, (7.4, 4.6)) as (figure, axes):
-        axis = axes[0][0]
+        axis, metric = axes[0][0], main_metric(metrics)
         _timed_exits(axis, metrics, timed)
         teachers = sorted(name for name in metrics["models"] if name.startswith("teacher:"))
         for index, name in enumerate(teachers):
@@ -33,13 +33,14 @@ def tradeoff(
         for name in ("trunk", "adaptive"):
             _point(axis, metrics, name, speedups.get(name), _LOOKS[name])
         _point(axis, metrics, "alone", speedups.get("trunk"), _LOOKS["alone"], note=" (speed: all layers')")
-        accuracy = metrics["models"]["tfidf"]["accuracy"]
-        axis.axhline(accuracy, color=GREY, linestyle=":", linewidth=1.4, label=f"{display_name('tfidf')} (not timed)")
-        axis.set(xlabel=f"speed-up over the slowest teacher, batch {batch} (×)", ylabel="accuracy on the test split")
+        value = metrics["models"]["tfidf"][metric]
+        axis.axhline(value, color=GREY, linestyle=":", linewidth=1.4, label=f"{display_name('tfidf')} (not timed)")
+        quality = metric_name(metric)
+        axis.set(xlabel=f"speed-up over the slowest teacher, batch {batch} (×)", ylabel=f"{quality} on the test split")
         axis.set_xlim(left=0)
         percent(axis)
         figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
-        return to_svg(figure, "Accuracy against speed-up of teachers, student and baselines")
+        return to_svg(figure, f"{titled(quality)} against speed-up of teachers, student and baselines")
 
 
 def _timed_exits(axis: Axes, metrics: Mapping[str, Any], timed: Sequence[Mapping[str, Any]]) -> None:
@@ -47,7 +48,7 @@ def _timed_exits(axis: Axes, metrics: Mapping[str, Any], timed: Sequence[Mapping
     named: list[tuple[float, float]] = []
     room = 0.04 * max((row["speedup"] for row in timed), default=0.0)
     for index, row in enumerate(timed):
-        x, y = row["speedup"], metrics["models"][row["model"]]["accuracy"]
+        x, y = row["speedup"], metrics["models"][row["model"]][main_metric(metrics)]
         label = "Student, early exits at other thresholds" if index == 0 else None
         axis.plot(x, y, color=GREEN, marker="D", markersize=3.5, alpha=0.7, linestyle="none", label=label, zorder=1)
         if not any(abs(x - other[0]) < room and abs(y - other[1]) < 0.01 for other in named):
@@ -60,12 +61,12 @@ def _point(
 ) -> None:
     if x is None:
         return
-    accuracy = metrics["models"][name]["accuracy"]
-    low, high = metrics["models"][name]["accuracy_interval"]
-    error = [[max(accuracy - low, 0.0)], [max(high - accuracy, 0.0)]]
+    metric = main_metric(metrics)
+    value, (low, high) = (metrics["models"][name][key] for key in (metric, f"{metric}_interval"))
+    error = [[max(value - low, 0.0)], [max(high - value, 0.0)]]
     colour, marker = look
     label = f"{display_name(name)}{note}"
-    axis.errorbar([x], [accuracy], yerr=error, color=colour, marker=marker, markersize=7, capsize=3, elinewidth=1.2,
+    axis.errorbar([x], [value], yerr=error, color=colour, marker=marker, markersize=7, capsize=3, elinewidth=1.2,
                   linestyle="none", label=label)  # fmt: skip
 
 
@@ -114,7 +115,12 @@ def reliability(bins: Mapping[str, Mapping[str, Sequence[float]]], metrics: Mapp
 
 
 def confusion(table: Mapping[str, Any]) -> str:
-    """What the texts of the worst classes are taken for; a row is a true class, shares of its texts."""
+    """What the texts of the worst classes are taken for; a row is a true class, shares of its texts.
+
+    Multi-label: recall and precision of the worst labels.
+    """
+    if "matrix" not in table:
+        return _worst_labels(table["classes"][:WORST_CLASSES])
     import numpy as np
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -139,6 +145,20 @@ def confusion(table: Mapping[str, Any]) -> str:
         axis.grid(visible=False)
         axis.spines[:].set_visible(False)
         return to_svg(figure, "Confusion of the classes with the lowest recall")
+
+
+def _worst_labels(classes: Sequence[Mapping[str, Any]]) -> str:
+    with drawing("confusion", 1, 1, (7.4, 1.4 + 0.34 * len(classes))) as (figure, axes):
+        axis = axes[0][0]
+        for offset, key, colour in ((-0.2, "recall", BLUE), (0.2, "precision", ORANGE)):
+            places = [place + offset for place in range(len(classes))]
+            axis.barh(places, [entry[key] for entry in classes], height=0.36, color=colour, label=key)
+        axis.set_yticks(range(len(classes)), [f"{entry['label']} ({entry['rows']})" for entry in classes])
+        axis.set(ylabel="label (test rows that have it)", xlim=(0, 1))
+        axis.invert_yaxis()
+        percent(axis, "x")
+        figure.legend(*axis.get_legend_handles_labels(), loc="outside right center", fontsize=8)
+        return to_svg(figure, "Recall and precision of the labels with the lowest F1")
 
 
 def training(histories: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> str:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kd_core.config.data import Kind
 from kd_core.config.evaluation import EvaluateParams
-from kd_core.evaluation.intervals import Interval, around, mean_interval, resample_means
+from kd_core.evaluation.intervals import Floats, Interval, around, mean_interval, resample_means
 from kd_core.evaluation.names import ADAPTIVE, TRUNK
+from kd_core.tasks.decisions import MAIN_METRIC, Integers, row_scores
 from kd_core.tasks.metrics import quality
 
 Probabilities = npt.NDArray[np.floating]
@@ -25,38 +27,42 @@ ALONE, TFIDF = "alone", "tfidf"
 class Answers:
     """N test rows and each model's answers to them."""
 
-    targets: npt.NDArray[np.int64]
-    """[N], index of the label."""
+    targets: Integers
+    """[N], index of the label; multi-label [N, C], 1 where a label applies."""
     groups: npt.NDArray[np.str_]
     """[N], near-duplicate group."""
     probabilities: Mapping[str, Probabilities]
     """Model → [N, C]."""
+    kind: Kind = "classification"
 
-    def correct(self, model: str) -> Booleans:
-        """[N], whether `model` answers each row rightly."""
-        return np.asarray(self.probabilities[model].argmax(1) == self.targets, dtype=bool)
+    @property
+    def main_metric(self) -> str:
+        """Name of the metric that is the mean of `scores`."""
+        return MAIN_METRIC[self.kind]
+
+    def scores(self, model: str) -> Floats:
+        """[N], how right `model` answers each row: 1 or 0; multi-label anything between."""
+        return row_scores(self.probabilities[model], self.targets, self.kind)
 
     @property
     def best_teacher(self) -> str:
-        """The teacher with the highest accuracy; of equal ones the first by name."""
+        """The teacher with the best main metric; of equal ones the first by name."""
         teachers = sorted(name for name in self.probabilities if name.startswith(TEACHER))
-        return max(teachers, key=lambda name: float(self.correct(name).mean()))
+        return max(teachers, key=lambda name: float(self.scores(name).mean()))
 
 
 def of_models(answers: Answers, params: EvaluateParams) -> dict[str, dict[str, Any]]:
-    """Model → accuracy, macro_f1, log_loss, ece, accuracy_interval [low, high] by near-duplicate group."""
+    """Model → its metrics by name, and that of the main one with `_interval`: [low, high] by near-duplicate group."""
     found: dict[str, dict[str, Any]] = {}
     for name, probabilities in answers.probabilities.items():
-        interval = mean_interval(
-            answers.correct(name), answers.groups, params.confidence, params.resamples, params.seed
-        )
-        numbers = quality(probabilities, answers.targets)
-        found[name] = {**numbers, "accuracy_interval": [interval.low, interval.high]}
+        interval = mean_interval(answers.scores(name), answers.groups, params.confidence, params.resamples, params.seed)
+        numbers = quality(probabilities, answers.targets, answers.kind)
+        found[name] = {**numbers, f"{answers.main_metric}_interval": [interval.low, interval.high]}
     return found
 
 
 def differences(answers: Answers, params: EvaluateParams) -> dict[str, Interval]:
-    """Paired differences in accuracy that the conclusions rest on, resampling whole groups."""
+    """Paired differences in the main metric that the conclusions rest on, resampling whole groups."""
     best = answers.best_teacher
     pairs = {
         "best_teacher_minus_alone": (best, ALONE),
@@ -68,8 +74,8 @@ def differences(answers: Answers, params: EvaluateParams) -> dict[str, Interval]
     return {name: _difference(answers, first, second, params) for name, (first, second) in pairs.items()}
 
 
-def _gain(answers: Answers, first: str, second: str) -> npt.NDArray[np.float64]:
-    return answers.correct(first).astype(np.float64) - answers.correct(second).astype(np.float64)
+def _gain(answers: Answers, first: str, second: str) -> Floats:
+    return answers.scores(first) - answers.scores(second)
 
 
 def _difference(answers: Answers, first: str, second: str, params: EvaluateParams) -> Interval:
@@ -78,7 +84,7 @@ def _difference(answers: Answers, first: str, second: str, params: EvaluateParam
 
 
 def gap_closed(answers: Answers, params: EvaluateParams) -> tuple[dict[str, Any] | None, str]:
-    """(student − alone) ÷ (best teacher − alone) in accuracy, and in words what was found.
+    """(student − alone) ÷ (best teacher − alone) in the main metric, and in words what was found.
 
     Only where the teacher is better than the student alone by more than chance, that is where the interval of their
     difference lies above zero; otherwise there is no gap to close, and None with the reason.
@@ -110,12 +116,12 @@ def _ratio(answers: Answers, model: str, best: str, params: EvaluateParams) -> I
 
 
 def of_slices(answers: Answers, slices: Mapping[str, Booleans]) -> dict[str, dict[str, Any]]:
-    """Slice → rows, and the accuracy on it of the best teacher, the student in full and with exits, and alone."""
+    """Slice → rows, and the main metric on it of the best teacher, the student in full and with exits, and alone."""
     names = (answers.best_teacher, TRUNK, ADAPTIVE, ALONE)
     return {
         part: {
             "rows": int(mask.sum()),
-            "accuracy": {name: float(answers.correct(name)[mask].mean()) for name in names},
+            answers.main_metric: {name: float(answers.scores(name)[mask].mean()) for name in names},
         }
         for part, mask in slices.items()
     }

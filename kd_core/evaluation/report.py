@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kd_core.config.data import TaskParams
+from kd_core.config.data import MULTI_LABEL, TaskParams
 from kd_core.evaluation import model_card, plots
-from kd_core.evaluation.names import display_name
+from kd_core.evaluation.names import display_name, main_metric, metric_name, titled
 from kd_core.evaluation.promise import named_thresholds
 from kd_core.evaluation.summary import largest_batch, speeds, summarise
 from kd_core.runtime.errors import InvalidDataError
 
 TEMPLATES = Path(__file__).parent / "templates"
+MORE_METRICS = ("micro_f1", "subset_accuracy")
+"""Shown beside those that every kind of task has."""
 TABLES = ("exits", "reliability", "confusion")
 
 
@@ -48,6 +50,16 @@ class Findings:
     """Teacher → its teacher.json."""
     histories: Mapping[str, Mapping[str, Any]]
     """Stage → curve → [step, value] points."""
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a text may have several labels."""
+        return self.task.kind == MULTI_LABEL
+
+    @property
+    def metric(self) -> str:
+        """Key of the main metric."""
+        return main_metric(self.metrics)
 
 
 def read(sources: Sources, recipe: str, task: TaskParams) -> Findings:
@@ -83,7 +95,10 @@ def render(findings: Findings, summary: Mapping[str, Any]) -> str:
     pictures = {name: Markup(svg) for name, svg in _pictures(findings).items()}  # noqa: S704  # drawn here, not given
     template = environment().get_template("report.html.j2")
     splits = ("train", "valid", "calibration", "test", "unlabelled")
-    return str(template.render(f=findings, summary=summary, pictures=pictures, splits=splits, tiles=tiles(summary)))
+    more = [key for key in MORE_METRICS if key in findings.metrics["models"]["adaptive"]]
+    return str(
+        template.render(f=findings, summary=summary, pictures=pictures, splits=splits, tiles=tiles(summary), more=more)
+    )
 
 
 def environment() -> Any:
@@ -94,7 +109,8 @@ def environment() -> Any:
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    found.filters |= {"share": share, "number": number, "model": display_name, "thresholds": named_thresholds}
+    found.filters |= {"share": share, "number": number, "model": display_name, "metric": metric_name, "titled": titled}
+    found.filters["thresholds"] = named_thresholds
     return found
 
 
@@ -110,16 +126,16 @@ def number(value: float | None, digits: int = 0) -> str:
 
 def tiles(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     """The large numbers on top: value, what it is, what to compare it with."""
-    rows = {row["model"]: row for row in summary["rows"]}
+    rows, metric = {row["model"]: row for row in summary["rows"]}, main_metric(summary)
     student, best = rows["adaptive"], rows[summary["best_teacher"]]
     low, high = student["interval"]
     found = [
         {
-            "value": share(student["accuracy"]),
-            "name": "accuracy with early exits",
+            "value": share(student[metric]),
+            "name": f"{metric_name(metric)} with early exits",
             "note": f"{summary['confidence']:.0%} interval {share(low)} – {share(high)}",
         },
-        {"value": share(best["accuracy"]), "name": "accuracy of the best teacher", "note": best["name"]},
+        {"value": share(best[metric]), "name": f"{metric_name(metric)} of the best teacher", "note": best["name"]},
     ]
     if student["speedup"] is not None:
         note = f"{number(student['samples_per_second'])} texts/s at batch {summary['batch']}"

@@ -10,18 +10,22 @@ import numpy.typing as npt
 import pandas as pd
 
 from kd_core.evaluation.comparison import MINIMUM_SLICE_ROWS
+from kd_core.rows import Label, labels_of
 
 LABEL_IN_TEXT, LABEL_NOT_IN_TEXT = "label_in_text", "label_not_in_text"
 
 _WORD = re.compile(r"[^\W_]+")
 
 
-def label_in_text(texts: Sequence[str], labels: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """[N], whether a text gives its own label away: neighbouring words spell it, or all of its words stand there.
+def label_in_text(texts: Sequence[str], labels: Sequence[Label]) -> npt.NDArray[np.bool_]:
+    """[N], whether a text gives its own label, or one of them, away.
+
+    That is where neighbouring words spell it, or all of its words stand there.
 
     Case, spaces and punctuation do not count: "API Gateway" spells `apigateway`, "records" does not spell `rds`.
     """
-    return np.array([_names(text, label) for text, label in zip(texts, labels, strict=True)], dtype=bool)
+    named = [any(_names(text, each) for each in labels_of(label)) for text, label in zip(texts, labels, strict=True)]
+    return np.array(named, dtype=bool)
 
 
 def _names(text: str, label: str) -> bool:

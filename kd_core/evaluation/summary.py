@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kd_core.evaluation.names import display_name
+from kd_core.evaluation.names import display_name, main_metric, metric_name
 from kd_core.evaluation.promise import promise
 
 SHOWN = ("trunk", "adaptive", "alone", "tfidf")
@@ -32,11 +32,12 @@ def summarise(metrics: Mapping[str, Any], measured: Mapping[str, Any], inference
     Sizes, speeds (at the largest batch) and latencies (median, at the smallest) are null for what was not timed.
     """
     batch, single = largest_batch(measured), smallest_batch(measured)
-    speed, latency = speeds(measured, batch), speeds(measured, single)
+    speed, latency, metric = speeds(measured, batch), speeds(measured, single), main_metric(metrics)
     teachers = sorted(name for name in metrics["models"] if name.startswith("teacher:"))
-    return {
+    named = {"main_metric": metric} if "main_metric" in metrics else {}
+    return named | {
         "rows": [
-            _row(name, metrics["models"][name], speed.get(name, {}), latency.get(name, {}))
+            _row(name, metrics["models"][name], metric, speed.get(name, {}), latency.get(name, {}))
             for name in (*teachers, *SHOWN)
         ],
         "batch": batch,
@@ -53,12 +54,14 @@ def summarise(metrics: Mapping[str, Any], measured: Mapping[str, Any], inference
     }
 
 
-def _row(name: str, quality: Mapping[str, Any], speed: Mapping[str, Any], latency: Mapping[str, Any]) -> dict[str, Any]:
+def _row(
+    name: str, quality: Mapping[str, Any], metric: str, speed: Mapping[str, Any], latency: Mapping[str, Any]
+) -> dict[str, Any]:
     return {
         "model": name,
         "name": display_name(name),
-        "accuracy": quality["accuracy"],
-        "interval": quality["accuracy_interval"],
+        metric: quality[metric],
+        "interval": quality[f"{metric}_interval"],
         "macro_f1": quality["macro_f1"],
         "size_mb": speed.get("size_mb"),
         "parameters": speed.get("parameters"),
@@ -70,12 +73,13 @@ def _row(name: str, quality: Mapping[str, Any], speed: Mapping[str, Any], latenc
 
 def conclusion(metrics: Mapping[str, Any], speed: Mapping[str, Mapping[str, Any]]) -> str:
     """What was learned, in plain sentences; only what the intervals bear out is called better or worse."""
-    best, adaptive = metrics["best_teacher"], metrics["models"]["adaptive"]
-    teacher = metrics["models"][best]["accuracy"]
-    sentences = [
-        f"With early exits the student answers {adaptive['accuracy']:.1%} of {metrics['test']['rows']:,} test texts "
-        f"correctly; the best teacher, {best.partition(':')[2]}, {teacher:.1%}."
-    ]
+    best, metric = metrics["best_teacher"], main_metric(metrics)
+    student, teacher = (metrics["models"][name][metric] for name in ("adaptive", best))
+    texts = f"{metrics['test']['rows']:,} test texts"
+    reached = f"answers {student:.1%} of {texts} correctly"
+    if metric != "accuracy":
+        reached = f"reaches {student:.1%} {metric_name(metric)} on {texts}"
+    sentences = [f"With early exits the student {reached}; the best teacher, {best.partition(':')[2]}, {teacher:.1%}."]
     if "adaptive" in speed and best in speed:
         times = speed["adaptive"]["samples_per_second"] / speed[best]["samples_per_second"]
         smaller = speed[best]["parameters"] / speed["adaptive"]["parameters"]
@@ -101,9 +105,9 @@ def exits_conclusion(metrics: Mapping[str, Any], measured: Mapping[str, Any]) ->
         f"{_ms(found, 'trunk', 'p99')} ms)"
         for batch, found in timed.items()
     ]
-    lost = metrics["differences"]["adaptive_minus_trunk"]
+    lost, metric = metrics["differences"]["adaptive_minus_trunk"], metric_name(main_metric(metrics))
     cost = (
-        f"accuracy changes by {lost['value'] * 100:+.1f} points ({metrics['confidence']:.0%} interval "
+        f"{metric} changes by {lost['value'] * 100:+.1f} points ({metrics['confidence']:.0%} interval "
         f"{lost['low'] * 100:+.1f} to {lost['high'] * 100:+.1f})"
     )
     idle = [

@@ -1,4 +1,7 @@
-"""The baseline without any transformer: TF-IDF of words and word pairs, then logistic regression."""
+"""The baseline without any transformer: TF-IDF of words and word pairs, then logistic regression.
+
+Multi-label: one regression a label.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kd_core.config.data import MULTI_LABEL, Kind
+from kd_core.rows import Label, labels_of
 from kd_core.runtime.errors import InvalidDataError
 
 Floats = NDArray[np.float64]
 
 INVERSE_REGULARISATION = 300.0
 """Where validation accuracy on the embedded default levels off, so that the baseline is not made weak."""
-_MISSING_CLASS = -1e4  # intercept of a class without a single row: its probability is 0
+_MISSING_CLASS = -1e4  # intercept of a class without a single row, or label that never applies: its probability is 0
 _TENSORS, _CONFIG = "tfidf.safetensors", "tfidf.json"
 
 
@@ -34,13 +39,15 @@ class TfidfModel:
     intercepts: Floats
     """[C]"""
     pair: bool
+    kind: Kind = "classification"
 
     def predict_proba(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Floats:
         """Probabilities [N, C] in the order of the labels that it was fitted with."""
-        from scipy.special import softmax
+        from scipy.special import expit, softmax
 
         features = _features(self._vectorizer(), texts, pairs if self.pair else None)
-        probabilities: Floats = softmax(features @ self.coefficients.T + self.intercepts, axis=1)
+        logits = features @ self.coefficients.T + self.intercepts
+        probabilities: Floats = expit(logits) if self.kind == MULTI_LABEL else softmax(logits, axis=1)
         return probabilities
 
     def _vectorizer(self) -> Any:
@@ -55,27 +62,30 @@ class TfidfModel:
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {"idf": self.idf, "coefficients": self.coefficients, "intercepts": self.intercepts}
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / _TENSORS)
-        config = {"pair": self.pair, "vocabulary": list(self.vocabulary)}
+        config: dict[str, Any] = {"pair": self.pair, "vocabulary": list(self.vocabulary)}
+        if self.kind != "classification":
+            config["kind"] = self.kind
         (folder / _CONFIG).write_text(json.dumps(config, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def fit(
-    texts: Sequence[str], labels: Sequence[str], classes: Sequence[str], pairs: Sequence[str] | None = None
+    texts: Sequence[str],
+    labels: Sequence[Label],
+    classes: Sequence[str],
+    pairs: Sequence[str] | None = None,
+    kind: Kind = "classification",
 ) -> TfidfModel:
     """Fit on N labelled texts (or pairs of texts); `classes` are the task's labels in their order.
 
     A pair's features are those of both texts and their cosine. Raises InvalidDataError with fewer than two classes.
     """
-    from sklearn.linear_model import LogisticRegression
-
     if len(set(labels)) < 2:
         raise InvalidDataError("the TF-IDF baseline needs labelled rows of at least two classes")
     vectorizer = _new_vectorizer(None).fit([*texts, *(pairs or [])])
-    model = LogisticRegression(C=INVERSE_REGULARISATION, max_iter=2000)
-    model.fit(_features(vectorizer, texts, pairs), list(labels))
-    coefficients, intercepts = _by_class(model, classes)
+    regress = _by_label if kind == MULTI_LABEL else _by_class
+    coefficients, intercepts = regress(_features(vectorizer, texts, pairs), labels, classes)
     terms = sorted(vectorizer.vocabulary_, key=vectorizer.vocabulary_.__getitem__)
-    return TfidfModel(tuple(terms), vectorizer.idf_, coefficients, intercepts, pairs is not None)
+    return TfidfModel(tuple(terms), vectorizer.idf_, coefficients, intercepts, pairs is not None, kind)
 
 
 def load(folder: Path) -> TfidfModel:
@@ -88,7 +98,8 @@ def load(folder: Path) -> TfidfModel:
         arrays = load_file(folder / _TENSORS)
     except (OSError, ValueError, SafetensorError) as error:
         raise InvalidDataError(f"{folder}: no readable TF-IDF model ({error}); run baseline again") from None
-    return TfidfModel(vocabulary=tuple(config["vocabulary"]), pair=config["pair"], **arrays)
+    kind = config.get("kind", "classification")
+    return TfidfModel(vocabulary=tuple(config["vocabulary"]), pair=config["pair"], kind=kind, **arrays)
 
 
 def _new_vectorizer(vocabulary: dict[str, int] | None) -> Any:
@@ -110,8 +121,29 @@ def _features(vectorizer: Any, texts: Sequence[str], pairs: Sequence[str] | None
     return hstack(blocks, format="csr")
 
 
-def _by_class(model: Any, classes: Sequence[str]) -> tuple[Floats, Floats]:
+def _regression() -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=INVERSE_REGULARISATION, max_iter=2000)
+
+
+def _by_label(features: Any, labels: Sequence[Label], classes: Sequence[str]) -> tuple[Floats, Floats]:
+    """Coefficients [C, F] and intercepts [C] in the order of `classes`, each for a sigmoid of its own."""
+    sets = [set(labels_of(row)) for row in labels]
+    coefficients, intercepts = np.zeros((len(classes), features.shape[1])), np.zeros(len(classes))
+    for position, label in enumerate(classes):
+        applies = np.array([label in row for row in sets])
+        if applies.all() or not applies.any():
+            intercepts[position] = -_MISSING_CLASS if applies.all() else _MISSING_CLASS
+            continue
+        model = _regression().fit(features, applies)
+        coefficients[position], intercepts[position] = model.coef_[0], model.intercept_[0]
+    return coefficients, intercepts
+
+
+def _by_class(features: Any, labels: Sequence[Label], classes: Sequence[str]) -> tuple[Floats, Floats]:
     """Coefficients [C, F] and intercepts [C] in the order of `classes`, for a softmax."""
+    model = _regression().fit(features, list(labels))
     found, coefficients, intercepts = list(model.classes_), model.coef_, model.intercept_
     if len(found) == 2:  # one row of coefficients, for the second class: sigmoid(z) = softmax(0, z)
         coefficients = np.vstack([np.zeros_like(coefficients), coefficients])

@@ -11,6 +11,7 @@ from torch import Tensor
 from kd_core.inference.exits import Exits, Predictions
 from kd_core.inference.thresholds import Thresholds, per_exit
 from kd_core.models.student import StudentModel
+from kd_core.tasks.decode import probabilities as probabilities_of
 from kd_core.tasks.decode import uncertainty
 from kd_core.tasks.encode import Encoded, collate, token_batches
 
@@ -37,7 +38,7 @@ def answer_batch(model: StudentModel, batch: Mapping[str, Tensor], threshold: Th
     """
     with torch.inference_mode():
         mask, hidden = batch["attention_mask"], model.embed(batch)
-        last = model.layer_count
+        last, kind = model.layer_count, model.config.kind
         limits = dict(zip(exit_layers(model), per_exit(threshold, len(model.branches)), strict=False))
         rows = torch.arange(len(mask), device=mask.device)
         probabilities = torch.zeros(len(mask), len(model.config.labels or ()), device=mask.device)
@@ -47,8 +48,8 @@ def answer_batch(model: StudentModel, batch: Mapping[str, Tensor], threshold: Th
             if layer == last:
                 probabilities[rows] = model.answer(model.decode(hidden, mask))
             elif (limit := limits.get(layer, 0.0)) > 0:
-                answers = model.branch_logits(layer, hidden, mask).float().softmax(-1)
-                certain = uncertainty(answers) < limit
+                answers = probabilities_of(model.branch_logits(layer, hidden, mask), kind)
+                certain = uncertainty(answers, kind) < limit
                 probabilities[rows[certain]], exits[rows[certain]] = answers[certain], layer
                 rows, hidden, mask = _repack(rows, hidden, mask, ~certain)
                 if len(rows) == 0:
@@ -72,7 +73,8 @@ def all_exits_batch(model: StudentModel, batch: Mapping[str, Tensor]) -> Tensor:
         mask = batch["attention_mask"]
         states = model.hidden_states(batch)
         answers = [
-            model.branch_logits(layer, states[layer], mask).float().softmax(-1) for layer in exit_layers(model)[:-1]
+            probabilities_of(model.branch_logits(layer, states[layer], mask), model.config.kind)
+            for layer in exit_layers(model)[:-1]
         ]
         return torch.stack([*answers, model.answer(model.decode(states[-1], mask))], dim=1)
 
@@ -90,8 +92,9 @@ def adaptive_predict(
     for indices in token_batches(encoded.lengths, batch_tokens):
         answers, layers = answer_batch(model, _batch(model, encoded, indices, pad_id), threshold)
         probabilities[indices], exits[indices] = answers.cpu(), layers.cpu()
-    entropy = uncertainty(probabilities) if len(encoded) else torch.zeros(0)
-    return Predictions(probabilities.numpy(), exits.numpy(), entropy.numpy())
+    kind = model.config.kind
+    entropy = uncertainty(probabilities, kind) if len(encoded) else torch.zeros(0)
+    return Predictions(probabilities.numpy(), exits.numpy(), entropy.numpy(), kind)
 
 
 def all_exits(model: StudentModel, encoded: Encoded, pad_id: int, batch_tokens: int = BATCH_TOKENS) -> Exits:
@@ -100,7 +103,7 @@ def all_exits(model: StudentModel, encoded: Encoded, pad_id: int, batch_tokens: 
     answers = np.zeros((len(encoded), len(layers), len(model.config.labels or ())), dtype=np.float32)
     for indices in token_batches(encoded.lengths, batch_tokens):
         answers[indices] = all_exits_batch(model, _batch(model, encoded, indices, pad_id)).cpu().numpy()
-    return Exits(layers, answers)
+    return Exits(layers, answers, model.config.kind)
 
 
 def _batch(model: StudentModel, encoded: Encoded, indices: list[int], pad_id: int) -> dict[str, Tensor]:

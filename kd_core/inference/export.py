@@ -41,8 +41,8 @@ def export(
     :raises InvalidDataError: the model has other labels than the task, or there is no calibration row
     """
     model, tokenizer = StudentModel.from_pretrained(model_folder), load_tokenizer(model_folder)
-    if tuple(model.config.labels or ()) != task.labels:
-        raise InvalidDataError(f"{model_folder}: its labels are not the task's; run the training stages again")
+    if (tuple(model.config.labels or ()), model.config.kind) != (task.labels, task.kind):
+        raise InvalidDataError(f"{model_folder}: its labels or kind are not the task's; run the training stages again")
     rows = read_rows(calibration).drop_duplicates("group")
     exits = all_exits(model, encode(rows, tokenizer, task), tokenizer.pad_token_id)
     uncertainty = exits.uncertainty

@@ -12,12 +12,15 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from kd_core.config.data import MULTI_LABEL
 from kd_core.inference.predictor import Predictor
 from kd_core.inference.record import InferenceRecord
 from kd_core.inference.thresholds import Thresholds
 from kd_core.runtime.errors import InvalidDataError, ParamsError
 
 EXTENSIONS = (".csv", ".jsonl", ".parquet")
+SEPARATOR = "|"
+"""Stands in a csv between the labels that a text is given, as in csv sources; alone where no label is."""
 
 
 def predict_file(
@@ -42,6 +45,10 @@ def predict_file(
         answers = predictor.predict(texts, threshold, probabilities, report)
     except InvalidDataError as error:
         raise InvalidDataError(f"{source}: {error}") from None
+    if predictor.record.kind == MULTI_LABEL and target.suffix.lower() == ".csv":
+        labels = [SEPARATOR.join(given) or SEPARATOR for given in answers["label"]]
+        shares = [SEPARATOR.join(map(str, given)) for given in answers["probability"]]
+        answers = answers.assign(label=labels, probability=shares)
     renamed = {name: f"predicted_{name}" for name in answers.columns if name in rows.columns}
     write_table(target, pd.concat([rows, answers.rename(columns=renamed)], axis=1))
     return len(rows)

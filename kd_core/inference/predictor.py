@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from kd_core.config.data import MULTI_LABEL
 from kd_core.inference.adaptive import adaptive_predict
 from kd_core.inference.exits import Predictions
 from kd_core.inference.prediction_log import PredictionLog
@@ -16,7 +17,9 @@ from kd_core.inference.record import InferenceRecord, identity
 from kd_core.inference.thresholds import Thresholds, per_exit
 from kd_core.models.loading import load_tokenizer
 from kd_core.models.student import StudentModel
+from kd_core.rows import Label
 from kd_core.runtime.errors import InvalidDataError
+from kd_core.tasks.decisions import named
 from kd_core.tasks.encode import encode
 
 CHUNK_ROWS = 2048
@@ -64,17 +67,18 @@ class Predictor:
         :param report: called with rows done and rows in all
         :param max_disagreement: share of texts that may be answered otherwise than by the full model; exit thresholds
             as the dial was calibrated for it
-        :returns: label, probability, exit_layer (1-based), entropy (normalised, 0 is certain)
+        :returns: label, probability, exit_layer (1-based), entropy (normalised, 0 is certain); multi-label: in `label`
+            a tuple of all labels that apply, in `probability` one of their probabilities
         :raises InvalidDataError: a column is missing, or a text is (row named)
         :raises ParamsError: the threshold or the disagreement is outside [0, 1], or both are given
         """
         rows = texts if isinstance(texts, pd.DataFrame) else pd.DataFrame({"text": list(texts)})
         limits = per_exit(self.record.limits(threshold, max_disagreement), len(self.record.exits) - 1)
         found = self.predict_rows(rows, limits, report)
-        answers, chosen = found.answers, found.probabilities.max(1, initial=0.0)
+        labels = list(named(found.answers, self.record.labels, found.kind))
         columns: dict[str, Any] = {
-            "label": [self.record.labels[index] for index in answers],
-            "probability": chosen,
+            "label": labels,
+            "probability": self._chosen(found, labels),
             "exit_layer": found.exit_layer,
             "entropy": found.entropy,
         }
@@ -85,6 +89,14 @@ class Predictor:
         if self.log:
             self.log.add(table, limits)
         return table
+
+    def _chosen(self, found: Predictions, labels: Sequence[Label]) -> Any:
+        """[N], the probability of each answered label."""
+        if found.kind != MULTI_LABEL:
+            return found.probabilities.max(1, initial=0.0)
+        index = {label: position for position, label in enumerate(self.record.labels)}
+        rows = zip(found.probabilities, labels, strict=True)
+        return [tuple(float(probabilities[index[label]]) for label in given) for probabilities, given in rows]
 
     def predict_rows(
         self,
@@ -105,6 +117,7 @@ class Predictor:
             np.concatenate([part.probabilities for part in parts]),
             np.concatenate([part.exit_layer for part in parts]),
             np.concatenate([part.entropy for part in parts]),
+            self.record.kind,
         )
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import ValidationError
 
 from kd_core.config.base import Count, Fraction, Section
-from kd_core.config.data import TaskParams
+from kd_core.config.data import Kind, TaskParams
 from kd_core.inference.dial import Dial
 from kd_core.inference.thresholds import Thresholds
 from kd_core.runtime import fingerprint
@@ -20,7 +19,7 @@ NAME = "inference.json"
 class InferenceRecord(Section):
     """The task, the exits, the thresholds that were chosen for them and the dial to choose others."""
 
-    kind: Literal["classification"]
+    kind: Kind
     labels: tuple[str, ...]
     pair: bool
     max_length: Count

@@ -1,13 +1,14 @@
-"""What one threshold for all exits does to accuracy and depth: the points of the evaluation's curve."""
+"""What one threshold for all exits does to accuracy and depth: the points of the evaluation's curve.
+
+Multi-label: the task's main metric stands wherever this module says accuracy.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from kd_core.inference.exits import Exits
+from kd_core.tasks.decisions import Integers, row_scores
 
 
 @dataclass(frozen=True)
@@ -19,9 +20,13 @@ class Point:
     mean_layers: float
     """Layers that a text passes on average."""
 
+    def as_dict(self, metric: str) -> dict[str, float]:
+        """For JSON, the accuracy under the name of the metric that it is."""
+        return {"threshold": self.threshold, metric: self.accuracy, "mean_layers": self.mean_layers}
 
-def at(exits: Exits, targets: npt.NDArray[np.int64], threshold: float) -> Point:
-    """Accuracy against `targets` [N] and mean number of layers at one threshold."""
+
+def at(exits: Exits, targets: Integers, threshold: float) -> Point:
+    """Accuracy against `targets` ([N]; multi-label [N, C]) and mean number of layers at one threshold."""
     outcome = exits.simulate(threshold)
-    accuracy = float(np.mean(outcome.answers == targets))
+    accuracy = float(row_scores(outcome.probabilities, targets, exits.kind).mean())
     return Point(float(threshold), accuracy, float(outcome.exit_layer.mean()))

@@ -12,8 +12,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from kd_core.config.data import Kind
+from kd_core.models.kinds import PROBLEM_TYPES
 from kd_core.models.loading import load_classifier
-from kd_core.models.student import StudentConfig, StudentModel
+from kd_core.models.student import StudentModel
+from kd_core.models.student_config import StudentConfig
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.tasks.decode import GOLD
 
@@ -23,7 +26,8 @@ def load(folder: Path, fresh_labels: Sequence[str] | None = None) -> PreTrainedM
 
     With `fresh_labels` a new classifier of these outputs, random (torch's global generator), is put on the encoder,
     whatever the folder has; without, one must be there. A student answers with all of its layers: `.logits` are the
-    logarithms of its combined answer. Raises InvalidDataError naming files or weights that are missing or damaged.
+    logarithms of its combined answer (multi-label: log-odds). Raises InvalidDataError naming files or weights
+    that are missing or damaged.
     """
     if not _is_student(folder):
         return load_classifier(folder, None if fresh_labels is None else len(fresh_labels))
@@ -36,15 +40,24 @@ def load(folder: Path, fresh_labels: Sequence[str] | None = None) -> PreTrainedM
     return student
 
 
-def name_outputs(model: PreTrainedModel, labels: Sequence[str]) -> None:
-    """Write our labels into the config, in the order of the model's outputs."""
+def problem_type(model: PreTrainedModel) -> str | None:
+    """What the config says that the logits stand for, in Hugging Face's words; None where it does not say.
+
+    A student's always says: it is a classifier unless its config names another kind.
+    """
+    config = model.config
+    return PROBLEM_TYPES[config.kind] if isinstance(config, StudentConfig) else config.problem_type
+
+
+def name_outputs(model: PreTrainedModel, labels: Sequence[str], kind: Kind) -> None:
+    """Write our labels, in the order of the model's outputs, and what these stand for into the config."""
     config = model.config
     if isinstance(config, StudentConfig):
         config.decoders = {name: list(labels) for name in config.decoders or {}}
         config.labels = list(labels)
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: index for index, label in enumerate(labels)}
-    config.problem_type = "single_label_classification"
+    config.problem_type = PROBLEM_TYPES[kind]
 
 
 def _is_student(folder: Path) -> bool:
@@ -56,9 +69,10 @@ def _is_student(folder: Path) -> bool:
 
 
 def _drop_what_has_no_say(student: StudentModel) -> None:
-    """Branches, and decoders over other labels than the task's, are no part of the full model's answer."""
+    """Branches, and decoders for other labels or another kind of task, are no part of the full model's answer."""
     config = student.config
-    asked = {name: owned for name, owned in (config.decoders or {}).items() if owned == config.labels}
+    asked = {name: owned for name, owned in (config.decoders or {}).items() if student.has_say(name)}
     for name in set(student.decoders) - set(asked):
         del student.decoders[name]
-    config.decoders, config.branches, student.branches = asked, None, nn.ModuleDict()
+    config.decoders, config.decoder_kinds = asked, None
+    config.branches, student.branches = None, nn.ModuleDict()

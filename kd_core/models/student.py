@@ -17,40 +17,16 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from kd_core.config.data import Kind
 from kd_core.config.student import Combine, Pooling, StudentParams
 from kd_core.models import layers
 from kd_core.models.architectures import architecture_of
 from kd_core.models.embeddings import reduced_embeddings
 from kd_core.models.loading import load_encoder
+from kd_core.models.student_config import StudentConfig, problem_type_of
 from kd_core.models.weights import read_tensors
 from kd_core.runtime.errors import InvalidDataError, ParamsError
-from kd_core.tasks.decode import Branch, Decoder, combine
-
-
-class StudentConfig(PreTrainedConfig):  # type: ignore[misc]
-    """Everything needed to build a StudentModel."""
-
-    model_type = "kd_student"
-
-    encoder: dict[str, Any] | None = None
-    """Config of the encoder, as Hugging Face writes it."""
-    decoders: dict[str, list[str]] | None = None
-    """Decoder → the labels it predicts, in the order of its logits."""
-    decoder_weights: dict[str, float] | None = None
-    """Weights of the decoders in the answer; none: uniform."""
-    branches: dict[str, Any] | None = None
-    """{layers: [1 … L-1], width, pooling}; none: no branches yet."""
-    pooling: Pooling = "mean"
-    combine: Combine = "probabilities"
-    labels: list[str] | None = None
-    """The task's labels, in the order of the answer."""
-    dropout: float = 0.1
-
-    def __post_init__(self, **kwargs: Any) -> None:
-        if self.labels:
-            self.id2label = dict(enumerate(self.labels))
-            self.label2id = {label: index for index, label in enumerate(self.labels)}
-        super().__post_init__(**kwargs)
+from kd_core.tasks.decode import Branch, Decoder, combine, logits_of
 
 
 class StudentModel(PreTrainedModel):  # type: ignore[misc]
@@ -128,6 +104,15 @@ class StudentModel(PreTrainedModel):  # type: ignore[misc]
             states.append(layers.step(self.encoder, index, states[-1], inputs))
         return tuple(states)
 
+    def kind_of(self, decoder: str) -> Kind:
+        """What the logits of a decoder stand for."""
+        return (self.config.decoder_kinds or {}).get(decoder, self.config.kind)
+
+    def has_say(self, decoder: str) -> bool:
+        """Whether a decoder is for the labels of the task, and of its kind."""
+        config = self.config
+        return bool((config.decoders or {})[decoder] == config.labels and self.kind_of(decoder) == config.kind)
+
     def decode(self, hidden: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
         """Each decoder's logits [B, C of that decoder] from the last hidden states."""
         return {name: decoder(hidden, attention_mask) for name, decoder in self.decoders.items()}
@@ -135,13 +120,14 @@ class StudentModel(PreTrainedModel):  # type: ignore[misc]
     def answer(self, logits: Mapping[str, Tensor]) -> Tensor:
         """Probabilities [B, C] in the order of `config.labels`: the combined answer of the task's decoders.
 
-        Decoders with other labels than the task's train the encoder but have no say. Raises ParamsError if none has.
+        Decoders with other labels than the task's, or of another kind, train the encoder but have no say. Raises
+        ParamsError if none has.
         """
         config = self.config
-        asked = {name: value for name, value in logits.items() if (config.decoders or {})[name] == config.labels}
+        asked = {name: value for name, value in logits.items() if self.has_say(name)}
         if not asked:
             raise ParamsError(f"no decoder predicts the task's labels (decoders: {', '.join(logits)})")
-        return combine(asked, config.combine, config.decoder_weights or {})
+        return combine(asked, config.combine, config.decoder_weights or {}, config.kind)
 
     def branch_logits(self, layer: int, hidden: Tensor, attention_mask: Tensor) -> Tensor:
         """Logits [B, C] of the branch after layer `layer` (1-based) from that layer's output."""
@@ -151,22 +137,31 @@ class StudentModel(PreTrainedModel):  # type: ignore[misc]
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> SequenceClassifierOutput:
-        """The full model's answer; `.logits` [B, C] are its log-probabilities."""
+        """The full model's answer; `.logits` [B, C] are its log-probabilities (multi-label: log-odds)."""
         batch = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None:
             batch["token_type_ids"] = token_type_ids
         probabilities = self.answer(self.decode(self.hidden_states(batch)[-1], attention_mask))
-        return SequenceClassifierOutput(logits=probabilities.clamp_min(torch.finfo(torch.float32).tiny).log())
+        return SequenceClassifierOutput(logits=logits_of(probabilities, self.config.kind))
 
     def replace_decoders(
-        self, decoders: Mapping[str, Sequence[str]], labels: Sequence[str], combine: Combine, seed: int = 0
+        self,
+        decoders: Mapping[str, Sequence[str]],
+        labels: Sequence[str],
+        combine: Combine,
+        seed: int = 0,
+        kind: Kind = "classification",
     ) -> None:
-        """Replace the multi-decoder layer; the encoder stays as it is, branches of the old task are dropped."""
+        """Replace the multi-decoder layer; the encoder stays as it is, branches of the old task are dropped.
+
+        `kind` is that of the new task, whatever the old one's was, and of all decoders.
+        """
         self.config.decoders = {name: list(owned) for name, owned in decoders.items()}
         self.config.labels = list(labels)
         self.config.id2label = dict(enumerate(labels))
         self.config.label2id = {label: index for index, label in enumerate(labels)}
         self.config.combine, self.config.decoder_weights, self.config.branches = combine, None, None
+        self.config.problem_type, self.config.decoder_kinds = problem_type_of(kind), None
         with fixed_seed(seed):
             self.decoders, self.branches = self._new_decoders(), self._new_branches()
             self._initialise(self.decoders)
@@ -203,10 +198,16 @@ def fixed_seed(seed: int) -> Iterator[None]:
 
 
 def new_student(
-    params: StudentParams, decoders: Mapping[str, Sequence[str]], labels: Sequence[str], base_folder: Path
+    params: StudentParams,
+    decoders: Mapping[str, Sequence[str]],
+    labels: Sequence[str],
+    base_folder: Path,
+    kind: Kind = "classification",
+    decoder_kinds: Mapping[str, Kind] | None = None,
 ) -> StudentModel:
     """An untrained student with these decoders (name → labels), of the base's architecture and vocabulary.
 
+    `kind` is that of the task, and of every decoder that `decoder_kinds` does not name.
     `params.layers` a number: fresh layers, the base's word embeddings reduced to `hidden` by PCA, everything else
     initialised as the architecture prescribes. A list: the base's embeddings and copies of these layers.
     Everything random comes from `params.seed`. Raises ParamsError for sizes that do not fit the base, and for a base
@@ -225,6 +226,8 @@ def new_student(
         encoder=_encoder_config(params, structure),
         decoders={name: list(owned) for name, owned in decoders.items()},
         labels=list(labels),
+        problem_type=problem_type_of(kind),
+        decoder_kinds=dict(decoder_kinds or {}),
         pooling=params.pooling,
         combine=params.combine,
         dropout=params.dropout,

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from kd_core.config.data import Role, TaskParams
+from kd_core.config.data import Kind, Role, TaskParams
 from kd_core.config.teachers import TeacherParams
 from kd_core.config.training import Precision
 from kd_core.models import classifier
+from kd_core.models.kinds import PROBLEM_TYPES, kind_of
 from kd_core.models.layers import keep_layers
 from kd_core.models.loading import load_tokenizer, save_tokenizer
 from kd_core.models.student import StudentModel
@@ -76,9 +77,14 @@ class Teacher:
         )
 
     @property
+    def kind(self) -> Kind:
+        """What the logits stand for, as the model's config says."""
+        return kind_of(self.model.config)
+
+    @property
     def task(self) -> TaskParams:
         """The task as this teacher reads it: its labels and its own length."""
-        return TaskParams(kind="classification", labels=self.labels, pair=self.pair, max_length=self.max_length)
+        return TaskParams(kind=self.kind, labels=self.labels, pair=self.pair, max_length=self.max_length)
 
     def logits(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits [B, C] in fp32, in the order of `labels`, of a batch made with this teacher's tokenizer."""
@@ -93,8 +99,8 @@ def prepare(
 
     Any architecture that AutoModelForSequenceClassification knows; choosing layers needs one of
     `kd_core.models.architectures`. The new classifier has the task's labels in their order and random weights (torch's
-    global generator). Raises InvalidDataError naming the teacher if its labels cannot be matched with the task's,
-    ParamsError if its name or its layers cannot be.
+    global generator). Raises InvalidDataError naming the teacher if its labels cannot be matched with the task's or it
+    was made for another kind of task, ParamsError if its name or its layers cannot be.
     """
     if hasattr(nn.ModuleDict(), name):
         raise ParamsError(f"teachers.{name}: no decoder can have this name; rename the teacher")
@@ -105,11 +111,12 @@ def prepare(
             raise ParamsError(f"teachers.{name}.layers: {params.weights} is a distilled student; it keeps its layers")
         keep_layers(model, params.layers)
     if fresh:
-        classifier.name_outputs(model, task.labels)
+        classifier.name_outputs(model, task.labels, task.kind)
         order: tuple[int, ...] = tuple(range(len(task.labels)))
     else:
+        _check_kind(name, classifier.problem_type(model), task.kind)
         order = label_order(name, model.config.id2label, params.labels, task.labels)
-        classifier.name_outputs(model, [task.labels[order.index(output)] for output in range(len(order))])
+        classifier.name_outputs(model, [task.labels[order.index(output)] for output in range(len(order))], task.kind)
     tokenizer = load_tokenizer(tokenizer_folder or folder)
     _fit_inputs(tokenizer, model)
     return Teacher(
@@ -155,6 +162,14 @@ def label_order(
             f"give teachers.{name}.labels: {{theirs: ours}}"
         )
     return tuple(means[label] for label in ours)
+
+
+def _check_kind(name: str, theirs: str | None, kind: Kind) -> None:
+    """A config that does not say what its logits stand for is believed to fit the task."""
+    if theirs is not None and theirs != PROBLEM_TYPES[kind]:
+        raise InvalidDataError(
+            f"teacher {name}: its config says {theirs}, the task is {kind}; use another teacher or fine-tune this one"
+        )
 
 
 def save_teacher(teacher: Teacher, folder: Path, contract: Mapping[str, Any]) -> dict[str, Any]:

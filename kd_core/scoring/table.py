@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from kd_core.config.data import Kind
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.scoring.keys import ScoreSpec, row_keys, text_hash
 
@@ -25,6 +26,7 @@ _COMPARED = {
     "teacher": ("name", "teacher"),
     "fingerprint": ("fingerprint", "teacher fingerprint"),
     "labels": ("task_labels", "labels"),
+    "kind": ("kind", "kind of task"),
     "pair": ("pair", "pair"),
     "max_length": ("max_length", "max_length"),
     "precision": ("precision", "precision"),
@@ -38,11 +40,13 @@ def write_scores(
     spec: ScoreSpec,
     frames: Mapping[str, pd.DataFrame],
     logits: NDArray[np.float32],
+    kind: Kind = "classification",
     bf16_difference: Mapping[str, Any] | None = None,
 ) -> None:
     """Write scores.parquet (id, split, key of the text, logits [C] per row) and scores.json to `folder`.
 
-    `frames` are the splits' rows in the order of `logits` [N, C]; `bf16_difference` is what faster arithmetic cost.
+    `frames` are the splits' rows in the order of `logits` [N, C]; `kind` is what those stand for, `bf16_difference`
+    what faster arithmetic cost.
     """
     folder.mkdir(parents=True, exist_ok=True)
     keys = [key for frame in frames.values() for key in row_keys(frame, spec.pair)]
@@ -67,6 +71,8 @@ def write_scores(
         "rows": len(keys),
         "bf16_difference": bf16_difference,
     }
+    if kind != "classification":
+        record["kind"] = kind
     (folder / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -74,8 +80,9 @@ def read_scores(folder: Path, teacher_record: Mapping[str, Any], rows: pd.DataFr
     """Logits [N, C] in fp32 for `rows`, in their order; rows may be any part of those that were scored.
 
     `teacher_record` holds what the caller knows of the teacher, under the names of teacher.json (name, fingerprint,
-    task_labels, …); each field that stands in it must agree. Raises InvalidDataError naming the teacher and the field
-    that differs: teacher, teacher fingerprint, labels, pair, max_length, precision or text.
+    task_labels, …) and the task's kind; each field that stands in it must agree. Raises InvalidDataError naming the
+    teacher and the field that differs: teacher, teacher fingerprint, labels, kind of task, pair, max_length, precision
+    or text.
     """
     record = read_score_record(folder)
     for field, (theirs, name) in _COMPARED.items():
@@ -94,9 +101,12 @@ def read_scores(folder: Path, teacher_record: Mapping[str, Any], rows: pd.DataFr
 
 
 def read_score_record(folder: Path) -> dict[str, Any]:
-    """What scores.json in `folder` says. Raises InvalidDataError if it is missing or not JSON."""
+    """What scores.json in `folder` says; a record without a kind is one of classification.
+
+    Raises InvalidDataError if it is missing or not JSON.
+    """
     try:
-        return cast(dict[str, Any], json.loads((folder / RECORD).read_text(encoding="utf-8")))
+        return {"kind": "classification"} | cast(dict[str, Any], json.loads((folder / RECORD).read_text("utf-8")))
     except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InvalidDataError(f"{folder / RECORD}: cannot be read ({error}); run the scoring stage again") from None
 

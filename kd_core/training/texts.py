@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kd_core.config.data import Kind
+from kd_core.tasks.decisions import MAIN_METRIC, row_scores
 from kd_core.tasks.encode import Encoded, collate, token_batches
 from kd_core.training.loop import Batch, Batches, Validation
 
@@ -38,16 +40,25 @@ def outputs_of(
     return torch.cat(parts)[torch.argsort(torch.tensor(order))]
 
 
-def accuracy_on(
-    model: nn.Module, answer: Callable[[Batch], Tensor], encoded: Encoded, tokenizer: Any, batch_tokens: int
+def validation_on(
+    model: nn.Module,
+    answer: Callable[[Batch], Tensor],
+    encoded: Encoded,
+    tokenizer: Any,
+    batch_tokens: int,
+    kind: Kind = "classification",
 ) -> Validation | None:
-    """Accuracy of `answer` ([B, C], in the task's label order) on labelled rows; None if there are none."""
-    labelled = encoded.targets != -100
+    """The main metric of `answer`'s probabilities ([B, C], in the task's label order) on labelled rows.
+
+    None if there are none.
+    """
+    labelled = encoded.labelled
     if not labelled.any():
         return None
+    metric, targets = MAIN_METRIC[kind], encoded.targets[labelled].numpy()
 
     def metrics() -> dict[str, float]:
-        predicted = outputs_of(model, answer, encoded, tokenizer, batch_tokens).argmax(-1)
-        return {"accuracy": float((predicted == encoded.targets)[labelled].float().mean())}
+        probabilities = outputs_of(model, answer, encoded, tokenizer, batch_tokens)[labelled].numpy()
+        return {metric: float(torch.from_numpy(row_scores(probabilities, targets, kind)).float().mean())}
 
-    return Validation(metrics, "accuracy")
+    return Validation(metrics, metric)

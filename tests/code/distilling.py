@@ -9,7 +9,8 @@ from torch import Tensor
 
 from kd_core.config.data import TaskParams
 from kd_core.config.training import Optimisation
-from kd_core.models.student import StudentConfig, StudentModel
+from kd_core.models.student import StudentModel
+from kd_core.models.student_config import StudentConfig
 from kd_core.models.teacher import Teacher
 from kd_core.runtime.progress import Progress
 from tests.code.tiny import LABELS, tiny_config, tiny_tokenizer

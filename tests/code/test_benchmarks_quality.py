@@ -43,7 +43,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_base(folder / "base", layers=2, hidden=16)
     toy_rows(400, seed=1).to_csv(folder / "labelled.csv", index=False)
     toy_rows(TEXTS, seed=2, labelled=False)[["sentence"]].to_csv(folder / "texts.csv", index=False)
-    values = recipe(folder)
+    values = recipe(folder) | {"recipe": "toy"}
     values["data"]["reference"]["split"] = {"train": TRAIN, "valid": 60, "calibration": 30, "test": 120}
     for teacher in values["teachers"].values():
         teacher["fine_tune"] = optimisation(2, seed=1)

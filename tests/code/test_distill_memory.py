@@ -23,7 +23,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from kd_core.config.training import AttentionDistillation
 from kd_core.distill.attention import AttentionDistiller
 from kd_core.distill.pretrain import multi_teacher_loss, with_attention
-from kd_core.models.student import StudentConfig, StudentModel
+from kd_core.models.student import StudentModel
+from kd_core.models.student_config import StudentConfig
 from kd_core.models.teacher import Teacher
 from tests.code.distilling import tiny_teacher
 from tests.code.test_distill_stages import KL, pretrain_params

@@ -19,7 +19,7 @@ from kd_core.distill.teach import fine_tune, pass_features_on, probe
 from kd_core.distill.update import update
 from kd_core.runtime.errors import ParamsError
 from kd_core.tasks.encode import collate, encode
-from kd_core.training.texts import accuracy_on, outputs_of
+from kd_core.training.texts import outputs_of, validation_on
 from tests.code.distilling import PROGRESS, TASK, copy_of, optimisation, same, tiny_student, tiny_teacher
 from tests.code.tiny import LABELS, tiny_rows, tiny_tokenizer
 
@@ -218,7 +218,7 @@ def test_finetuning_learns_and_keeps_the_epoch_with_the_best_combined_answer() -
     curves = finetune(model, TOKENIZER, rows, {"a": scores_for(rows)}, valid, TASK, params, PROGRESS)
     accuracies = [value for _, value in curves["valid_accuracy"]]
     encoded = encode(valid, TOKENIZER, TASK)
-    kept = accuracy_on(model, combined_answer(model), encoded, TOKENIZER, 128)
+    kept = validation_on(model, combined_answer(model), encoded, TOKENIZER, 128)
     assert kept is not None
     assert kept.metrics()["accuracy"] == pytest.approx(max(accuracies), abs=1e-6)
     assert max(accuracies) > 0.8

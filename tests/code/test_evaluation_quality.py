@@ -143,7 +143,7 @@ def test_what_masking_costs_is_told_over_all_rows_and_over_those_it_touches() ->
     assert numbers["accuracy"] == pytest.approx((30 + 220) / N)
     low, high = numbers["accuracy_interval"]
     assert low < numbers["accuracy"] < high
-    assert answers.correct("trunk").mean() == 0.8, "the answers to the rows as they are stay"
+    assert answers.scores("trunk").mean() == 0.8, "the answers to the rows as they are stay"
 
 
 def test_confusion_ranks_the_worst_classes() -> None:

@@ -20,7 +20,7 @@ from kd_core.runtime.storage import Storage
 from kd_ops import aliases, judgement, ledger, promote, register, training_record
 from kd_ops.code_snapshot import digest, keep, project_code
 from kd_ops.documents import to_yaml
-from kd_ops.gate import MINIMUM_GROUPS, Verdict
+from kd_ops.gate import MINIMUM_GROUPS, Measured, Speed, Verdict
 from kd_ops.packing import requirements
 from kd_ops.registry import by_alias, connect, tracking_uri, versions
 from kd_ops.results import read_result
@@ -28,7 +28,15 @@ from kd_ops.runs import Run
 from kd_ops.served import ModelProcessError, ServedModel, serve
 from kd_ops.settings import Settings
 from kd_ops.tracking import track
-from tests.code.fabricated import fake_student, finished_run, labelled_rows, make_settings, new_run, real_student
+from tests.code.fabricated import (
+    LABELS,
+    fake_student,
+    finished_run,
+    labelled_rows,
+    make_settings,
+    new_run,
+    real_student,
+)
 
 N = 1200
 
@@ -553,8 +561,8 @@ def test_a_champion_reads_the_test_rows_under_their_own_names(
 
     monkeypatch.setattr(ServedModel, "predict", answered)
     monkeypatch.setattr(judgement, "serve_version", lambda version, settings: ServedModel(tmp_path, tmp_path))
-    correct = judgement._computed_answers(None, labelled_rows(3), labelled_rows(3), settings)
-    assert correct.all()
+    model = Measured("new", LABELS, 0.8, 0.9, 2.0, Speed(None, None, None))
+    assert judgement._computed_scores(None, model, labelled_rows(3), labelled_rows(3), settings).all()
     assert asked[-2:] == ["--column", "text=text"]
 
 

@@ -10,7 +10,8 @@ from transformers import AutoConfig
 from kd_core.config.data import TaskParams
 from kd_core.config.evaluation import ExportParams
 from kd_core.inference.export import export
-from kd_core.models.student import StudentConfig, StudentModel
+from kd_core.models.student import StudentModel
+from kd_core.models.student_config import StudentConfig
 from kd_core.rows import write_rows
 from tests.code.tiny import LABELS, tiny_base, tiny_rows, tiny_tokenizer
 

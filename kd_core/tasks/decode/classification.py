@@ -1,15 +1,16 @@
-"""Classification: decoders and branches over a pooled text, the combined answer, its normalised entropy."""
+"""Classification: decoders and branches over a pooled text, and the combined answer."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
+from kd_core.config.data import Kind
 from kd_core.config.student import Combine, Pooling
 from kd_core.runtime.errors import ParamsError
+from kd_core.tasks.decode.distributions import probabilities
 
 GOLD = "gold"
 """Name of the decoder that learns from gold labels."""
@@ -52,16 +53,18 @@ class Branch(nn.Module):
         return self.linear(torch.tanh(self.narrow(pooled)))  # type: ignore[no-any-return]
 
 
-def combine(logits: Mapping[str, Tensor], mode: Combine, weights: Mapping[str, float]) -> Tensor:
+def combine(
+    logits: Mapping[str, Tensor], mode: Combine, weights: Mapping[str, float], kind: Kind = "classification"
+) -> Tensor:
     """The model's answer from its decoders' logits (each [B, C]): probabilities [B, C] in float32 (docs/methods.md §1).
 
-    probabilities: weighted mean of softmaxes; logits: softmax of the weighted mean of logits; gold: the gold decoder
+    probabilities: weighted mean of probabilities; logits: those of the weighted mean of logits; gold: the gold decoder
     alone. Weights are normalised; none given: uniform. Raises ParamsError if a decoder or weight is missing.
     """
     if mode == "gold":
         if GOLD not in logits:
             raise ParamsError(f"student.combine: gold, but the decoders are {', '.join(logits)}")
-        return logits[GOLD].float().softmax(-1)
+        return probabilities(logits[GOLD], kind)
     if weights and not set(logits) <= set(weights):
         raise ParamsError(f"no decoder weight for {', '.join(sorted(set(logits) - set(weights)))}")
     shares = {name: weights[name] if weights else 1.0 for name in logits}
@@ -70,11 +73,5 @@ def combine(logits: Mapping[str, Tensor], mode: Combine, weights: Mapping[str, f
         raise ParamsError(f"decoder weights must be ≥ 0 with a positive sum, got {shares}")
     values = [(share / total, logits[name].float()) for name, share in shares.items()]
     if mode == "logits":
-        return torch.stack([share * value for share, value in values]).sum(0).softmax(-1)
-    return torch.stack([share * value.softmax(-1) for share, value in values]).sum(0)
-
-
-def uncertainty(probabilities: Tensor) -> Tensor:
-    """[B, C] → [B]: entropy ÷ log C, in [0, 1]; 0 is certain (docs/methods.md §2)."""
-    entropy: Tensor = torch.special.entr(probabilities).sum(-1)
-    return (entropy / math.log(probabilities.shape[-1])).clamp(0.0, 1.0)
+        return probabilities(torch.stack([share * value for share, value in values]).sum(0), kind)
+    return torch.stack([share * probabilities(value, kind) for share, value in values]).sum(0)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from kd_core.config.data import TaskParams
+from kd_core.config.data import MULTI_LABEL, Kind, TaskParams
 from kd_core.tasks.encode import classification
 from kd_core.tasks.encode.batches import Encoded, collate, token_batches
+from kd_core.tasks.encode.targets import NO_LABEL, targets
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_KINDS = {"classification": classification.encode}
+_KINDS: dict[Kind, Callable[..., Encoded]] = {
+    "classification": classification.encode,
+    MULTI_LABEL: classification.encode,
+}
 
 
 def encode(rows: pd.DataFrame, tokenizer: Any, task: TaskParams, max_length: int | None = None) -> Encoded:
@@ -22,4 +27,4 @@ def encode(rows: pd.DataFrame, tokenizer: Any, task: TaskParams, max_length: int
     return _KINDS[task.kind](rows, tokenizer, task, max_length)
 
 
-__all__ = ["Encoded", "collate", "encode", "token_batches"]
+__all__ = ["NO_LABEL", "Encoded", "collate", "encode", "targets", "token_batches"]

@@ -21,7 +21,12 @@ class Encoded:
     input_ids: list[list[int]]
     token_type_ids: list[list[int]] | None
     targets: torch.LongTensor
-    """[N] index of the label; -100 where there is none."""
+    """[N] index of the label; multi-label [N, C], 1 where a label applies; -100 where a row has no label."""
+
+    @property
+    def labelled(self) -> Tensor:
+        """[N] whether a row has a label."""
+        return (self.targets if self.targets.ndim == 1 else self.targets[:, 0]) != -100
 
     @property
     def lengths(self) -> list[int]:
