@@ -26,7 +26,7 @@ class ExitTable:
     accuracy: dict[str, float]
     """Layer → accuracy (or the task's main metric) if all texts were answered there."""
     shares: dict[str, float]
-    """Layer → share of the texts that leave there at the threshold chosen on the validation split."""
+    """Layer → share of the texts that leave there at the thresholds that the calibration split supports."""
     mean_layers: float
     """Layers that a text passes."""
     scores: np.ndarray
@@ -38,7 +38,7 @@ class ExitTable:
 
 
 def exits(setting: Setting, arm: Arm, seeds: Sequence[int], targets: Integers, kind: Kind) -> ExitTable:
-    """Train the arm's branches for each seed, choose their thresholds, and answer the test rows.
+    """Train the arm's branches for each seed, calibrate them, and answer the test rows.
 
     `targets` [N], multi-label [N, C].
     """
@@ -46,9 +46,9 @@ def exits(setting: Setting, arm: Arm, seeds: Sequence[int], targets: Integers, k
     for seed in seeds:
         run = setting.run(arm, seed, ["export"])
         predictions = predict(run, "models/student", TEST, setting.bench)
-        found.append((Exits(predictions.layers, predictions.exits, kind), predictions.threshold or 0.0))
+        found.append((Exits(predictions.layers, predictions.exits, kind), predictions.thresholds or 0.0))
     layers = found[0][0].layers
-    adaptive = [answers.simulate(threshold) for answers, threshold in found]
+    adaptive = [answers.simulate(thresholds) for answers, thresholds in found]
     accuracy = {
         str(layer): float(np.mean([row_scores(answers.only(layer), targets, kind).mean() for answers, _ in found]))
         for layer in layers

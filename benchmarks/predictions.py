@@ -29,8 +29,8 @@ class Predictions:
     """[E], the layer after which each exit stands, the last being the whole model; (0,) for a model without layers."""
     exits: np.ndarray
     """[N, E, C]"""
-    threshold: float | None
-    """Of an exported student: the one chosen on the validation split."""
+    thresholds: list[float] | None
+    """Of an exported student: those that the calibration split supports, one an early exit."""
     file: str
 
     @property
@@ -69,8 +69,8 @@ def _write(path: Path, model: Path, rows: Path, task: TaskParams) -> None:
         "probabilities": pa.FixedSizeListArray.from_arrays(flat, exits.shape[1] * exits.shape[2]),
     }
     record = model / inference_record.NAME
-    threshold = InferenceRecord.read(model).threshold if record.exists() else None
-    about = json.dumps({"layers": layers, "threshold": threshold})
+    thresholds = InferenceRecord.read(model).thresholds if record.exists() else None
+    about = json.dumps({"layers": layers, "thresholds": thresholds})
     write_table(path, pa.table(columns).replace_schema_metadata({_ABOUT: about.encode()}))
 
 
@@ -91,4 +91,4 @@ def _read(path: Path) -> Predictions:
     about = json.loads((table.schema.metadata or {})[_ABOUT])
     flat = table["probabilities"].combine_chunks().flatten().to_numpy()
     exits = flat.reshape(table.num_rows, len(about["layers"]), -1)
-    return Predictions(tuple(about["layers"]), exits, about["threshold"], str(path))
+    return Predictions(tuple(about["layers"]), exits, about["thresholds"], str(path))

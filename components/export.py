@@ -1,4 +1,4 @@
-"""The servable student: the trained model with the exit threshold that a stated loss of accuracy allows."""
+"""The servable student: the trained model with exits calibrated for a stated disagreement with all its layers."""
 
 from __future__ import annotations
 
@@ -12,33 +12,35 @@ COMPONENT = Component(
     stage="export",
     params=("export", "data.reference.task"),
     inputs={
+        "calibration": "data/checked/reference/calibration.parquet",
         "dataset": "data/checked/reference/dataset.json",
         "model": "models/self_distill",
-        "valid": "data/checked/reference/valid.parquet",
     },
     outputs={"student": "models/student"},
 )
 
 
 def main(context: Context) -> None:
-    """Choose the threshold on the validation split and write models/student with inference.json."""
+    """Calibrate the exits on the calibration split and write models/student with inference.json."""
     from kd_core.inference.export import export
 
-    choice = export(
+    params = context.section("export", ExportParams)
+    dial = export(
         context.input("model"),
-        context.input("valid"),
+        context.input("calibration"),
         context.output("student"),
         context.section("data.reference.task", TaskParams),
-        context.section("export", ExportParams).max_accuracy_loss,
+        params,
         json.loads(context.input("dataset").read_text(encoding="utf-8"))["source"].get("columns"),
     )
-    point = choice.chosen
+    point = dial.at(params.max_disagreement)
     context.progress.update(
-        "choose threshold",
-        choice.rows,
-        choice.rows,
-        "rows",
-        **point.as_dict(choice.metric),
+        "calibrate exits",
+        dial.rows,
+        dial.rows,
+        disagreements=point.disagreements,
+        bound=point.bound,
+        mean_layers=dial.mean_layers(point),
     )
 
 

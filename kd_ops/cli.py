@@ -1,4 +1,4 @@
-"""`kd`, the command line: run, repro, plan, show, checkout, predict, rollback, gc."""
+"""`kd`, the command line: run, repro, plan, show, checkout, predict, drift, rollback, gc."""
 
 from __future__ import annotations
 
@@ -115,7 +115,14 @@ def predict(
         ),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Exit threshold; default: the chosen one; 0: the full model.")
+        float | None,
+        typer.Option(min=0, max=1, help="Exit threshold of all exits; default: as calibrated; 0: the full model."),
+    ] = None,
+    max_disagreement: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of texts that may be answered otherwise than in full.")
+    ] = None,
+    log: Annotated[
+        Path | None, typer.Option(help="Folder of a prediction log for `kd drift`; no texts are logged.")
     ] = None,
     probabilities: Annotated[bool, typer.Option(help="Add the probability of every label.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a text.")] = False,
@@ -123,8 +130,31 @@ def predict(
     """Answer texts, or a file of them, with a registered model."""
     from kd_ops.predict import Question, answer
 
-    question = Question(texts or [], text_pair or [], source, target, threshold, probabilities, columns or [])
+    question = Question(
+        texts or [], text_pair or [], source, target, threshold, probabilities, columns or [], max_disagreement, log
+    )
     answer(model, question, as_json, Console(), Settings())
+
+
+@app.command()
+def drift(
+    folder: Annotated[Path, typer.Argument(help="Folder of the prediction log.")],
+    model: Annotated[str, typer.Option(help="The version that logged: models:/NAME@ALIAS, /VERSION or a folder.")] = (
+        "models:/kd-route@champion"
+    ),
+    days: Annotated[float, typer.Option(min=0, help="Compare the answers of the last days.")] = 7.0,
+    confidence: Annotated[float, typer.Option(min=0.5, max=1, help="Of no false alarm.")] = 0.99,
+    min_effect: Annotated[
+        float, typer.Option(min=0, max=1, help="Smaller differences are no drift, however certain they are.")
+    ] = 0.1,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Say whether texts in service leave where, and as surely as, the calibration texts do; exit status 3 if not."""
+    from kd_ops.drift import drift as compare
+    from kd_ops.drift import print_drift
+
+    found = compare(model, folder, days, confidence, min_effect, Settings())
+    raise typer.Exit(print_drift(found, as_json, Console()))
 
 
 @app.command()

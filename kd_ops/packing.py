@@ -89,7 +89,7 @@ def _signature(columns: list[str], several: bool) -> Any:
     return ModelSignature(
         inputs=Schema(texts),
         outputs=Schema([ColSpec(kind, name) for name, kind in answers.items()]),
-        params=ParamSchema([ParamSpec("threshold", DataType.double, -1.0)]),
+        params=ParamSchema([ParamSpec(name, DataType.double, -1.0) for name in ("threshold", "max_disagreement")]),
     )
 
 

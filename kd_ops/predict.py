@@ -32,6 +32,10 @@ class Question:
     probabilities: bool
     columns: Sequence[str] = ()
     """OURS=THEIRS: where the texts stand in `source`; otherwise where they stood in the training data."""
+    max_disagreement: float | None = None
+    """Share of texts that may be answered otherwise than by the full model; instead of a threshold."""
+    log: Path | None = None
+    """Folder of a prediction log."""
 
     def check(self) -> None:
         """Raises ParamsError unless it is either texts, or an input with an output."""
@@ -41,6 +45,8 @@ class Question:
             raise ParamsError("give either texts, or --input with --output")
         if self.columns and self.source is None:
             raise ParamsError("--column names columns of --input")
+        if self.threshold is not None and self.max_disagreement is not None:
+            raise ParamsError("give either --threshold or --max-disagreement")
         if self.pairs and len(self.pairs) != len(self.texts):
             raise ParamsError(f"{len(self.texts)} texts but {len(self.pairs)} --text-pair: give one for each text")
 
@@ -54,6 +60,8 @@ class Question:
     def options(self) -> list[str]:
         """Words for the process that answers."""
         words = [] if self.threshold is None else ["--threshold", str(self.threshold)]
+        words += [] if self.max_disagreement is None else ["--max-disagreement", str(self.max_disagreement)]
+        words += [] if self.log is None else ["--log", str(self.log.absolute())]
         words += ["--probabilities"] if self.probabilities else []
         words += [word for pair in self.columns for word in ("--column", pair)]
         if self.source is not None and self.target is not None:
@@ -65,6 +73,8 @@ def answer(model: str, question: Question, as_json: bool, console: Console, sett
     """Answer and print: a table, or one JSON object a text; of a file only where the answers went."""
     question.check()
     served = serve(model, settings)
+    if question.max_disagreement is not None or question.log is not None:
+        served.check_dial()
     if question.source is not None:
         served.predict(question.options())
         console.print(f"answers written to {question.target}", highlight=False, soft_wrap=True)

@@ -43,6 +43,14 @@ class ServedModel:
             raise ModelProcessError(done.returncode, done.stderr)
         return done.stdout
 
+    def check_dial(self) -> None:
+        """Raises ParamsError for a version from before exits were calibrated: its code knows no dial and no log."""
+        if "dial" not in json.loads((self.student / "inference.json").read_text(encoding="utf-8")):
+            raise ParamsError(
+                f"{self.student}: registered before exits were calibrated, so it takes no --max-disagreement and no "
+                "--log; give --threshold, or register it again"
+            )
+
     def as_named(self, columns: Sequence[str]) -> list[str]:
         """Words for `predict` that have these columns read as they are called, whatever the training data said.
 

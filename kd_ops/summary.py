@@ -60,7 +60,7 @@ def model_table(summary: dict[str, Any]) -> Table:
 
 
 def facts(summary: dict[str, Any]) -> list[str]:
-    """Gap closed, threshold and exits, and what these cost and gain, as far as the summary has them."""
+    """Gap closed, exits with what was promised of them, what they cost and gain; as far as the summary has them."""
     lines = []
     gap = summary.get("gap_closed")
     if gap:
@@ -70,11 +70,10 @@ def facts(summary: dict[str, Any]) -> list[str]:
     exits = summary.get("exits")
     if isinstance(exits, dict) and exits:
         shares = ", ".join(f"layer {layer} {share:.0%}" for layer, share in exits.items())
-        threshold = summary.get("threshold")
-        at = f" at threshold {threshold:.3g}" if isinstance(threshold, int | float) else ""
+        thresholds = summary.get("thresholds") or []
+        at = f" at {', '.join(f'{value:.3g}' for value in thresholds)}" if thresholds else ""
         lines.append(f"answers leave{at}: {shares}")
-    if conclusion := summary.get("exits_conclusion"):
-        lines.append(escape(conclusion))
+    lines += [escape(summary[name]) for name in ("promise", "exits_conclusion") if summary.get(name)]
     return lines
 
 

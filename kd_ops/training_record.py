@@ -1,7 +1,7 @@
 """What each registered version was trained on, so that no version is judged on rows that it or its rival has seen.
 
 `STORE_URI/ledgers/trained_on/SHA256.parquet`, named by the version's tag `kd.trained_on`. It holds every text that any
-stage on the way to the student reads, to train, to choose an epoch or to set the exit threshold; and what its teachers
+stage on the way to the student reads, to train, to choose an epoch or to calibrate the exits; and what its teachers
 and its base were trained on, where these are registered versions themselves.
 """
 

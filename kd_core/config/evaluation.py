@@ -1,4 +1,4 @@
-"""Parameters of what comes after training: exit threshold, evaluation, measurement, baselines, gate."""
+"""Parameters of what comes after training: calibration of exits, evaluation, measurement, baselines, gate."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from kd_core.config.training import Optimisation
 class ExportParams(Section):
     """The servable model."""
 
-    max_accuracy_loss: Fraction = 0.005
-    """Accuracy (the main metric of other kinds of tasks) that early exits may cost on the validation split at most."""
+    max_disagreement: Fraction = 0.01
+    """Share of texts that early exits may answer otherwise than the full model, at most; 0: the full model."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    """That they do not exceed it. At 0.95, 0.01 takes 299 calibration texts without a disagreement, 0.005 takes 598."""
 
 
 class BaselineParams(Section):

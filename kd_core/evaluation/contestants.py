@@ -16,6 +16,7 @@ from kd_core.evaluation.names import ADAPTIVE, TRUNK, exits_name
 from kd_core.evaluation.reference import reference_teachers
 from kd_core.inference.adaptive import answer_batch
 from kd_core.inference.predictor import Predictor
+from kd_core.inference.thresholds import Thresholds
 from kd_core.models.teacher import Teacher
 from kd_core.tasks.decode import probabilities
 from kd_core.tasks.encode import collate, encode
@@ -61,7 +62,7 @@ def _students(folder: Path, device: torch.device) -> list[Contestant]:
     predictor = Predictor.load(folder)
     predictor.model.to(device)
     trunk = sum(parameter.numel() for parameter in predictor.model.trunk_parameters())
-    full, early = (partial(_answer_student, predictor, limit) for limit in (0.0, predictor.record.threshold))
+    full, early = (partial(_answer_student, predictor, limit) for limit in (0.0, predictor.record.thresholds))
     size = _weights_mb(folder)
     return [
         Contestant(TRUNK, full, trunk, size),
@@ -80,11 +81,11 @@ def at_thresholds(folder: Path, thresholds: Sequence[float], device: torch.devic
     ]
 
 
-def _answer_student(predictor: Predictor, threshold: float, rows: pd.DataFrame) -> Tensor:
+def _answer_student(predictor: Predictor, thresholds: Thresholds, rows: pd.DataFrame) -> Tensor:
     encoded = encode(rows, predictor.tokenizer, predictor.record.task)
     batch = collate(encoded, range(len(encoded)), predictor.tokenizer.pad_token_id)
     moved = {name: value.to(predictor.model.device) for name, value in batch.items()}
-    return answer_batch(predictor.model, moved, threshold)[0].cpu()
+    return answer_batch(predictor.model, moved, thresholds)[0].cpu()
 
 
 def _pipeline(folder: Path, parameters: int, device: torch.device) -> Contestant:

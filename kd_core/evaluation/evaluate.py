@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from kd_core.config.data import TaskParams
 from kd_core.config.evaluation import EvaluateParams
 from kd_core.evaluation import answers as answered
 from kd_core.evaluation import details, masked, quality, slices
-from kd_core.evaluation.names import ADAPTIVE, TRUNK, exits_name
+from kd_core.evaluation.names import ADAPTIVE, CHOSEN, TRUNK, exits_name
 from kd_core.evaluation.quality import ALONE, TEACHER, TFIDF, Answers, Probabilities
 from kd_core.evaluation.reference import reference_teachers
 from kd_core.inference.exits import Exits, Predictions, shares
@@ -60,8 +62,8 @@ class _Student:
 
     exits: Exits
     adaptive: Predictions
-    """With early exits at the chosen threshold, as it serves."""
-    threshold: float
+    """With early exits at the chosen thresholds, as it serves."""
+    thresholds: tuple[float, ...]
 
 
 def evaluate(
@@ -102,7 +104,7 @@ def evaluate(
 def _student(models: Models, rows: pd.DataFrame, task: TaskParams) -> _Student:
     predictor = Predictor.load(models.student)
     exits = answered.of_student(models.student, rows, task)
-    return _Student(exits, predictor.predict_rows(rows), predictor.record.threshold)
+    return _Student(exits, predictor.predict_rows(rows), predictor.record.thresholds)
 
 
 def _plain(
@@ -140,19 +142,27 @@ def _metrics(answers: Answers, student: _Student, params: EvaluateParams) -> dic
         "differences": {name: found.as_dict() for name, found in quality.differences(answers, params).items()},
         "gap_closed": gap,
         "gap_conclusion": conclusion,
-        "threshold": student.threshold,
+        "thresholds": list(student.thresholds),
+        "disagreement": float(np.mean(_differs(student))),
         "exits": shares(student.adaptive.exit_layer, student.exits.layers),
         "mean_layers": float(student.adaptive.exit_layer.mean()),
     }
 
 
+def _differs(student: _Student) -> npt.NDArray[np.bool_]:
+    """[N], whether an early exit answered otherwise than the full model would have."""
+    full = student.exits.simulate(0.0)
+    return np.asarray((student.adaptive.answers != full.answers).reshape(len(full.exit_layer), -1).any(1), dtype=bool)
+
+
 def _tables(answers: Answers, student: _Student, task: TaskParams, params: EvaluateParams) -> dict[str, Any]:
-    exits, thresholds = student.exits, sorted({*params.thresholds, student.threshold})
+    exits, thresholds = student.exits, sorted(set(params.thresholds))
     used = {f"{value:g}": shares(exits.simulate(value).exit_layer, exits.layers) for value in thresholds}
+    used[CHOSEN] = shares(student.adaptive.exit_layer, exits.layers)
     return {
         "curve": {
             "layers": list(exits.layers),
-            "threshold": student.threshold,
+            "thresholds": list(student.thresholds),
             "points": details.curve(exits, answers.targets, thresholds),
         },
         "exits": used,

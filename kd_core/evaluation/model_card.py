@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kd_core.evaluation.names import metric_name, titled
+from kd_core.evaluation.promise import named_thresholds
 from kd_core.tasks.decisions import APPLIES
 
 if TYPE_CHECKING:
@@ -103,14 +104,13 @@ def _results(findings: Findings, summary: Mapping[str, Any]) -> str:
 
 
 def _exits(findings: Findings, summary: Mapping[str, Any]) -> str:
-    valid, metrics = findings.inference["valid"], findings.metrics
+    metrics = findings.metrics
     used = ", ".join(f"{share:.0%} after layer {layer}" for layer, share in metrics["exits"].items())
-    lost = f"{findings.inference['max_accuracy_loss'] * 100:g} points of {metric_name(findings.metric)}"
     return (
         "## Early exits and calibration\n\n"
-        f"A text is answered at the first exit whose normalised entropy is below {metrics['threshold']:g}: the largest "
-        f"threshold that costs at most {lost} on the "
-        f"{valid['rows']:,} validation rows. Test texts are answered {used}. Threshold 0 is the full model. ECE, the "
+        "A text is answered at the first exit whose normalised entropy is below its threshold: "
+        f"{named_thresholds(metrics['thresholds'])}. {summary['promise']} Test texts are answered {used}. Threshold 0 "
+        "is the full model; `max_disagreement` in a request chooses other thresholds. ECE, the "
         f"mean gap between confidence and accuracy, is {metrics['models']['adaptive']['ece']:.3f}.\n\n"
         f"{summary['exits_conclusion']}"
     )

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 TRUNK, ADAPTIVE = "trunk", "adaptive"
-"""The student with all its layers, and with early exits at the chosen threshold."""
+"""The student with all its layers, and with early exits at the chosen thresholds."""
+CHOSEN = "chosen"
+"""Among exit thresholds: those that the model serves with, one an early exit."""
 
 _NAMES = {
     TRUNK: "Student, all layers",

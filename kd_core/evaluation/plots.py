@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kd_core.evaluation.names import display_name, main_metric, metric_name, titled
+from kd_core.evaluation.names import CHOSEN, display_name, main_metric, metric_name, titled
 from kd_core.evaluation.style import BLUE, CYCLE, GREEN, GREY, INK, ORANGE, PURPLE, RED, SKY, drawing, percent, to_svg
 
 if TYPE_CHECKING:
@@ -70,11 +70,11 @@ def _point(
                   linestyle="none", label=label)  # fmt: skip
 
 
-def exits(used: Mapping[str, Mapping[str, float]], threshold: float) -> str:
-    """Share of the texts answered after each layer, by threshold; the chosen one is marked."""
+def exits(used: Mapping[str, Mapping[str, float]]) -> str:
+    """Share of the texts answered after each layer, by threshold of all exits; last as the model serves."""
     from matplotlib import colormaps
 
-    thresholds = sorted(used, key=float)
+    thresholds = [*sorted(set(used) - {CHOSEN}, key=float), CHOSEN]
     layers = list(next(iter(used.values())))
     colours = [colormaps["cividis"](0.15 + 0.75 * index / max(len(layers) - 1, 1)) for index in range(len(layers))]
     with drawing("exits", 1, 1, (7.4, 3.0)) as (figure, axes):
@@ -85,8 +85,7 @@ def exits(used: Mapping[str, Mapping[str, float]], threshold: float) -> str:
             label = f"layer {layer}" + (" (full model)" if layer == layers[-1] else "")
             axis.bar(range(len(thresholds)), heights, bottom=base, color=colour, width=0.75, label=label)
             base = [below + height for below, height in zip(base, heights, strict=True)]
-        chosen = [f"{name}\nchosen" if float(name) == float(f"{threshold:g}") else name for name in thresholds]
-        axis.set_xticks(range(len(thresholds)), chosen)
+        axis.set_xticks(range(len(thresholds)), thresholds)
         axis.set(xlabel="exit threshold (normalised entropy)", ylabel="texts answered")
         axis.grid(visible=False, axis="x")
         percent(axis)

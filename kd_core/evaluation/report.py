@@ -11,6 +11,7 @@ from typing import Any
 from kd_core.config.data import MULTI_LABEL, TaskParams
 from kd_core.evaluation import model_card, plots
 from kd_core.evaluation.names import display_name, main_metric, metric_name, titled
+from kd_core.evaluation.promise import named_thresholds
 from kd_core.evaluation.summary import largest_batch, speeds, summarise
 from kd_core.runtime.errors import InvalidDataError
 
@@ -80,7 +81,7 @@ def read(sources: Sources, recipe: str, task: TaskParams) -> Findings:
 
 def write(findings: Findings, folder: Path) -> None:
     """Write report.html, model_card.md and summary.json."""
-    summary = summarise(findings.metrics, findings.measured)
+    summary = summarise(findings.metrics, findings.measured, findings.inference)
     (folder / "report.html").write_text(render(findings, summary), encoding="utf-8")
     (folder / "model_card.md").write_text(model_card.render(findings, summary), encoding="utf-8")
     text = json.dumps(summary, indent=2, ensure_ascii=False)
@@ -109,6 +110,7 @@ def environment() -> Any:
         lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     found.filters |= {"share": share, "number": number, "model": display_name, "metric": metric_name, "titled": titled}
+    found.filters["thresholds"] = named_thresholds
     return found
 
 
@@ -154,7 +156,7 @@ def _pictures(findings: Findings) -> dict[str, str]:
     speedups = {name: row["speedup"] for name, row in speeds(findings.measured, batch).items()}
     return {
         "tradeoff": plots.tradeoff(metrics, findings.measured["curve"], speedups, batch),
-        "exits": plots.exits(tables["exits"], metrics["threshold"]),
+        "exits": plots.exits(tables["exits"]),
         "reliability": plots.reliability(tables["reliability"], metrics),
         "confusion": plots.confusion(tables["confusion"]),
         "training": plots.training(findings.histories),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kd_core.evaluation.names import display_name, main_metric, metric_name
+from kd_core.evaluation.promise import promise
 
 SHOWN = ("trunk", "adaptive", "alone", "tfidf")
 
@@ -25,7 +26,7 @@ def smallest_batch(measured: Mapping[str, Any]) -> int:
     return min(int(row["batch"]) for row in measured["rows"])
 
 
-def summarise(metrics: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Any]:
+def summarise(metrics: Mapping[str, Any], measured: Mapping[str, Any], inference: Mapping[str, Any]) -> dict[str, Any]:
     """summary.json: one row for each teacher, the student in full and with exits, and the baselines.
 
     Sizes, speeds (at the largest batch) and latencies (median, at the smallest) are null for what was not timed.
@@ -45,9 +46,10 @@ def summarise(metrics: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[s
         "best_teacher": metrics["best_teacher"],
         "gap_closed": metrics["gap_closed"],
         "gap_conclusion": metrics["gap_conclusion"],
-        "threshold": metrics["threshold"],
+        "thresholds": metrics["thresholds"],
         "exits": metrics["exits"],
         "conclusion": conclusion(metrics, speed),
+        "promise": promise(inference, metrics),
         "exits_conclusion": exits_conclusion(metrics, measured),
     }
 

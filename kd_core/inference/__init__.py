@@ -1,1 +1,1 @@
-"""Inference: early exits by normalised entropy, their threshold, and predictions for texts and files."""
+"""Inference: early exits by normalised entropy, their dial, predictions for texts and files, and their log."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kd_core.inference.exits import Exits, Predictions
+from kd_core.inference.thresholds import Thresholds, per_exit
 from kd_core.models.student import StudentModel
 from kd_core.tasks.decode import probabilities as probabilities_of
 from kd_core.tasks.decode import uncertainty
@@ -23,19 +24,22 @@ def exit_layers(model: StudentModel) -> tuple[int, ...]:
     return (*sorted(int(name) for name in model.branches), model.layer_count)
 
 
-def answer_batch(model: StudentModel, batch: Mapping[str, Tensor], threshold: float) -> tuple[Tensor, Tensor]:
+def answer_batch(model: StudentModel, batch: Mapping[str, Tensor], threshold: Thresholds) -> tuple[Tensor, Tensor]:
     """Answer one batch with early exits.
 
-    After layer l, a text whose branch has U < threshold is answered by it and leaves; the others are packed together
-    without the padding that only the leavers needed. The last layer always answers, by `model.answer`. At threshold 0
-    no branch is asked: the computation, and so each bit of the answers, is the full model's.
+    After layer l, a text whose branch has U < its threshold is answered by it and leaves; the others are packed
+    together without the padding that only the leavers needed. The last layer always answers, by `model.answer`. A
+    branch with threshold 0 is not asked: with 0 for all, the computation, and so each bit of the answers, is the full
+    model's.
 
     :param batch: input_ids, attention_mask and, if any, token_type_ids, [B, L] on the model's device
+    :param threshold: of all early exits, or one for each
     :returns: probabilities [B, C] float32 and exit layers [B] (1-based), in the order of the batch
     """
     with torch.inference_mode():
         mask, hidden = batch["attention_mask"], model.embed(batch)
         last, kind = model.layer_count, model.config.kind
+        limits = dict(zip(exit_layers(model), per_exit(threshold, len(model.branches)), strict=False))
         rows = torch.arange(len(mask), device=mask.device)
         probabilities = torch.zeros(len(mask), len(model.config.labels or ()), device=mask.device)
         exits = torch.full_like(rows, last)
@@ -43,9 +47,9 @@ def answer_batch(model: StudentModel, batch: Mapping[str, Tensor], threshold: fl
             hidden = model.layer(layer - 1, hidden, mask)
             if layer == last:
                 probabilities[rows] = model.answer(model.decode(hidden, mask))
-            elif threshold > 0 and str(layer) in model.branches:
+            elif (limit := limits.get(layer, 0.0)) > 0:
                 answers = probabilities_of(model.branch_logits(layer, hidden, mask), kind)
-                certain = uncertainty(answers, kind) < threshold
+                certain = uncertainty(answers, kind) < limit
                 probabilities[rows[certain]], exits[rows[certain]] = answers[certain], layer
                 rows, hidden, mask = _repack(rows, hidden, mask, ~certain)
                 if len(rows) == 0:
@@ -76,12 +80,12 @@ def all_exits_batch(model: StudentModel, batch: Mapping[str, Tensor]) -> Tensor:
 
 
 def adaptive_predict(
-    model: StudentModel, encoded: Encoded, threshold: float, pad_id: int, batch_tokens: int = BATCH_TOKENS
+    model: StudentModel, encoded: Encoded, threshold: Thresholds, pad_id: int, batch_tokens: int = BATCH_TOKENS
 ) -> Predictions:
     """Answers to all rows of `encoded`, in their order; they depend on the batches by rounding only (1e-5).
 
     :param model: in eval mode
-    :param threshold: normalised entropy in [0, 1]; 0: the full model
+    :param threshold: normalised entropy in [0, 1], or one for each early exit; 0: the full model
     """
     probabilities = torch.zeros(len(encoded), len(model.config.labels or ()))
     exits = torch.zeros(len(encoded), dtype=torch.long)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_core.config.data import MULTI_LABEL, Kind
+from kd_core.inference.thresholds import Thresholds, first_exit
 from kd_core.tasks.decisions import Integers, decisions
 
 Probabilities = npt.NDArray[np.float32]
@@ -47,12 +48,22 @@ class Exits:
     """[N, E, C]"""
     kind: Kind = "classification"
 
-    def simulate(self, threshold: float) -> Predictions:
-        """The outcome of adaptive inference at `threshold`: each text leaves at its first exit with U < threshold."""
-        uncertainty = entropy(self.probabilities, self.kind)
-        leaves = uncertainty < threshold
-        leaves[:, -1] = True
-        first = leaves.argmax(1)
+    @property
+    def uncertainty(self) -> npt.NDArray[np.float32]:
+        """[N, E], of each exit's answer, in [0, 1]."""
+        return entropy(self.probabilities, self.kind)
+
+    @property
+    def disagrees(self) -> npt.NDArray[np.bool_]:
+        """[N, E − 1], whether the answer of an early exit differs from the full model's; multi-label: in any label."""
+        answers = decisions(self.probabilities, self.kind)
+        differs = answers[:, :-1] != answers[:, -1:]
+        return np.asarray(differs if self.kind != MULTI_LABEL else differs.any(-1), dtype=bool)
+
+    def simulate(self, thresholds: Thresholds) -> Predictions:
+        """The outcome of adaptive inference: each text leaves at its first exit with U < its threshold."""
+        uncertainty = self.uncertainty
+        first = first_exit(uncertainty[:, :-1], thresholds)
         rows = np.arange(len(first))
         layers = np.asarray(self.layers, dtype=np.int64)
         return Predictions(self.probabilities[rows, first], layers[first], uncertainty[rows, first], self.kind)

@@ -15,6 +15,7 @@ import pyarrow as pa
 from kd_core.config.data import MULTI_LABEL
 from kd_core.inference.predictor import Predictor
 from kd_core.inference.record import InferenceRecord
+from kd_core.inference.thresholds import Thresholds
 from kd_core.runtime.errors import InvalidDataError, ParamsError
 
 EXTENSIONS = (".csv", ".jsonl", ".parquet")
@@ -26,7 +27,7 @@ def predict_file(
     predictor: Predictor,
     source: Path,
     target: Path,
-    threshold: float | None = None,
+    threshold: Thresholds | None = None,
     probabilities: bool = False,
     report: Callable[[int, int], None] | None = None,
     columns: Mapping[str, str] | None = None,

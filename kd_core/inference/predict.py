@@ -31,11 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if (options.input is None) != (options.output is None):
             raise ParamsError("--input and --output belong together; without them texts come from standard input")
-        predictor = Predictor.load(options.model)
+        predictor = Predictor.load(options.model, options.log)
         if options.input is None:
             _answer_lines(predictor, sys.stdin, options)
         else:
             _answer_file(predictor, options)
+        if predictor.log:
+            predictor.log.close()
     except KDError as error:
         print(f"error: {error}", file=sys.stderr)
         return int(error.exit_code)
@@ -49,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, help="csv, jsonl or parquet: all input columns with the answers")
     parser.add_argument("--column", action="append", metavar="OURS=THEIRS", help="where a text stands: text=body")
     parser.add_argument("--threshold", type=float, help="normalised entropy; none: the chosen one; 0: the full model")
+    parser.add_argument("--max-disagreement", type=float, help="share of texts answered otherwise than in full")
+    parser.add_argument("--log", type=Path, help="folder of the prediction log; no texts are logged")
     parser.add_argument("--probabilities", action="store_true", help="add the probability of every label")
     return parser
 
@@ -60,7 +64,8 @@ def _answer_file(predictor: Predictor, options: argparse.Namespace) -> None:
         progress.update("predict", done, total)
 
     columns = _columns(options.column)
-    predict_file(predictor, options.input, options.output, options.threshold, options.probabilities, report, columns)
+    limits = predictor.record.limits(options.threshold, options.max_disagreement)
+    predict_file(predictor, options.input, options.output, limits, options.probabilities, report, columns)
 
 
 def _columns(words: Sequence[str] | None) -> dict[str, str]:
@@ -77,7 +82,8 @@ def _answer_lines(predictor: Predictor, lines: Iterable[str], options: argparse.
     if not records:
         raise InvalidDataError("standard input: holds no texts")
     texts = named_texts(pd.DataFrame(records, dtype=object), predictor.record, _columns(options.column))
-    answers = predictor.predict(texts, options.threshold, options.probabilities)
+    limits = predictor.record.limits(options.threshold, options.max_disagreement)
+    answers = predictor.predict(texts, limits, options.probabilities)
     for text, answer in zip(texts.to_dict("records"), answers.to_dict("records"), strict=True):
         print(json.dumps({**text, **answer}, ensure_ascii=False))
 

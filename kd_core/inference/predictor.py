@@ -12,11 +12,13 @@ import pandas as pd
 from kd_core.config.data import MULTI_LABEL
 from kd_core.inference.adaptive import adaptive_predict
 from kd_core.inference.exits import Predictions
-from kd_core.inference.record import InferenceRecord
+from kd_core.inference.prediction_log import PredictionLog
+from kd_core.inference.record import InferenceRecord, identity
+from kd_core.inference.thresholds import Thresholds, per_exit
 from kd_core.models.loading import load_tokenizer
 from kd_core.models.student import StudentModel
 from kd_core.rows import Label
-from kd_core.runtime.errors import InvalidDataError, ParamsError
+from kd_core.runtime.errors import InvalidDataError
 from kd_core.tasks.decisions import named
 from kd_core.tasks.encode import encode
 
@@ -27,40 +29,52 @@ PROBABILITY_PREFIX = "probability_"
 
 
 class Predictor:
-    """A student with its tokenizer, task and threshold, ready to answer; in eval mode, on the CPU unless moved."""
+    """A student with its tokenizer, task and dial, ready to answer; in eval mode, on the CPU unless moved."""
 
-    def __init__(self, model: StudentModel, tokenizer: Any, record: InferenceRecord) -> None:
+    def __init__(
+        self, model: StudentModel, tokenizer: Any, record: InferenceRecord, log: PredictionLog | None = None
+    ) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.record = record
+        self.log = log
 
     @classmethod
-    def load(cls, folder: str | Path) -> Predictor:
-        """From the folder that the export stage wrote. Raises InvalidDataError naming what is missing or damaged."""
+    def load(cls, folder: str | Path, log: Path | None = None) -> Predictor:
+        """From the folder that the export stage wrote. Raises InvalidDataError naming what is missing or damaged.
+
+        :param log: folder of a prediction log for what `predict` answers; whoever loads closes it (`Predictor.log`)
+        """
         path = Path(folder)
         record = InferenceRecord.read(path)
-        return cls(StudentModel.from_pretrained(path), load_tokenizer(path), record)
+        opened = None if log is None else PredictionLog(log, identity(path))
+        return cls(StudentModel.from_pretrained(path), load_tokenizer(path), record, opened)
 
     def predict(
         self,
         texts: Sequence[str] | pd.DataFrame,
-        threshold: float | None = None,
+        threshold: Thresholds | None = None,
         probabilities: bool = False,
         report: Callable[[int, int], None] | None = None,
+        max_disagreement: float | None = None,
     ) -> pd.DataFrame:
         """One row of answers for each text, in order, with the index of `texts` where it is a frame.
 
         :param texts: [N] texts, or a frame with the columns `text` and, for pairs, `text_pair`
-        :param threshold: normalised entropy below which a text leaves early; None: the chosen one; 0: the full model
+        :param threshold: normalised entropy below which a text leaves early, or one for each early exit; None: the
+            chosen ones; 0: the full model
         :param probabilities: add a column `probability_<label>` for every label
         :param report: called with rows done and rows in all
+        :param max_disagreement: share of texts that may be answered otherwise than by the full model; exit thresholds
+            as the dial was calibrated for it
         :returns: label, probability, exit_layer (1-based), entropy (normalised, 0 is certain); multi-label: in `label`
             a tuple of all labels that apply, in `probability` one of their probabilities
         :raises InvalidDataError: a column is missing, or a text is (row named)
-        :raises ParamsError: the threshold is outside [0, 1]
+        :raises ParamsError: the threshold or the disagreement is outside [0, 1], or both are given
         """
         rows = texts if isinstance(texts, pd.DataFrame) else pd.DataFrame({"text": list(texts)})
-        found = self.predict_rows(rows, threshold, report)
+        limits = per_exit(self.record.limits(threshold, max_disagreement), len(self.record.exits) - 1)
+        found = self.predict_rows(rows, limits, report)
         labels = list(named(found.answers, self.record.labels, found.kind))
         columns: dict[str, Any] = {
             "label": labels,
@@ -71,7 +85,10 @@ class Predictor:
         if probabilities:
             for index, label in enumerate(self.record.labels):
                 columns[f"{PROBABILITY_PREFIX}{label}"] = found.probabilities[:, index]
-        return pd.DataFrame(columns, index=rows.index)
+        table = pd.DataFrame(columns, index=rows.index)
+        if self.log:
+            self.log.add(table, limits)
+        return table
 
     def _chosen(self, found: Predictions, labels: Sequence[Label]) -> Any:
         """[N], the probability of each answered label."""
@@ -84,18 +101,16 @@ class Predictor:
     def predict_rows(
         self,
         rows: pd.DataFrame,
-        threshold: float | None = None,
+        threshold: Thresholds | None = None,
         report: Callable[[int, int], None] | None = None,
     ) -> Predictions:
-        """As `predict`, in arrays."""
-        limit = self.record.threshold if threshold is None else threshold
-        if not 0 <= limit <= 1:
-            raise ParamsError(f"threshold {limit}: it is a normalised entropy, from 0 (full model) to 1")
+        """As `predict`, in arrays; not logged."""
+        limits = per_exit(self.record.limits(threshold), len(self.record.exits) - 1)
         texts = check_texts(rows, self.record.text_columns)
         parts = []
         for start in range(0, max(len(texts), 1), CHUNK_ROWS):
             encoded = encode(texts.iloc[start : start + CHUNK_ROWS], self.tokenizer, self.record.task)
-            parts.append(adaptive_predict(self.model, encoded, limit, self.tokenizer.pad_token_id))
+            parts.append(adaptive_predict(self.model, encoded, limits, self.tokenizer.pad_token_id))
             if report:
                 report(min(start + CHUNK_ROWS, len(texts)), len(texts))
         return Predictions(

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from kd_core.config.base import Count, Fraction, Section
 from kd_core.config.data import Kind, TaskParams
-from kd_core.runtime.errors import InvalidDataError
+from kd_core.inference.dial import Dial
+from kd_core.inference.thresholds import Thresholds
+from kd_core.runtime import fingerprint
+from kd_core.runtime.errors import InvalidDataError, ParamsError
 
 NAME = "inference.json"
 
 
 class InferenceRecord(Section):
-    """The task, the exits and the threshold that was chosen for them."""
+    """The task, the exits, the thresholds that were chosen for them and the dial to choose others."""
 
     kind: Kind
     labels: tuple[str, ...]
@@ -29,17 +31,34 @@ class InferenceRecord(Section):
     """Layers of the full model."""
     exits: tuple[int, ...]
     """Layers (1-based) that have an exit; the last is the full model."""
-    threshold: Fraction
-    """A text leaves at the first exit whose normalised entropy is below it."""
-    max_accuracy_loss: Fraction
-    """What the threshold was allowed to cost of the main metric on the validation split."""
-    valid: dict[str, Any]
-    """What it does there: rows, the main metric of the full model and with exits, mean_layers, curve."""
+    thresholds: tuple[Fraction, ...]
+    """One an early exit: a text leaves at the first whose normalised entropy is below it."""
+    max_disagreement: Fraction
+    """The wish that they were chosen for: share of texts answered otherwise than by the full model."""
+    dial: Dial
+    """What was calibrated, for this wish and any other."""
+    weights: str
+    """sha256 of the weights that it was calibrated with."""
 
     @property
     def task(self) -> TaskParams:
         """As the rest of the library describes a task."""
         return TaskParams(kind=self.kind, labels=self.labels, pair=self.pair, max_length=self.max_length)
+
+    def limits(self, thresholds: Thresholds | None = None, max_disagreement: float | None = None) -> Thresholds:
+        """The exit thresholds of a request: those that it gives, those that the dial has for its wish, or the chosen.
+
+        Raises ParamsError if it gives both, or a wish outside [0, 1].
+        """
+        if thresholds is not None and max_disagreement is not None:
+            raise ParamsError("give either a threshold or a maximum disagreement, not both")
+        if max_disagreement is None:
+            return self.thresholds if thresholds is None else thresholds
+        if not 0 <= max_disagreement <= 1:
+            raise ParamsError(
+                f"maximum disagreement {max_disagreement}: it is a share of texts, from 0 (full model) to 1"
+            )
+        return self.dial.at(max_disagreement).thresholds
 
     def write(self, folder: Path) -> None:
         """Write inference.json into a model's folder."""
@@ -55,6 +74,14 @@ class InferenceRecord(Section):
             raise InvalidDataError(f"{path}: missing; give a folder that the export stage wrote") from None
         except ValidationError as error:
             raise InvalidDataError(f"{path}: not a record of this version: {error}") from None
+
+
+def identity(folder: Path) -> str:
+    """What a model's predictions are logged under: another one for other weights, thresholds or calibration.
+
+    Over the bytes of the record, so that every release of this code says the same of one folder.
+    """
+    return fingerprint.of_file(folder / NAME)
 
 
 def text_columns(task: TaskParams) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from kd_core.config.data import SPLITS
+from kd_core.inference.dial import Dial
 from kd_ops.code_snapshot import digest, keep, project_code
 from kd_ops.documents import to_json, to_yaml
 from kd_ops.merge import merged_params, recipe_path
@@ -205,6 +206,16 @@ def fake_student(weights: str = "one") -> dict[str, bytes]:
     return {"inference.json": json.dumps(record).encode(), "model.safetensors": weights.encode()}
 
 
+def dial() -> Dial:
+    """Of a model with exits after layers 1 and 2, as if 300 texts had tested two points."""
+    points = [((0.0,), (0, 300), 0, 0.0), ((0.3,), (120, 180), 1, 0.0158), ((1.0,), (290, 10), 60, 0.242)]
+    fields = ("thresholds", "leaves", "disagreements", "bound")
+    found = [dict(zip(fields, point, strict=True)) for point in points]
+    return Dial.model_validate(
+        {"confidence": 0.95, "layers": (1, 2), "rows": 300, "design_rows": 0, "points": found}
+    ).tabulated()
+
+
 def real_student(folder: Path, seed: int = 0) -> Path:
     """A tiny student as export leaves it."""
     from kd_core.inference.record import InferenceRecord
@@ -224,9 +235,10 @@ def real_student(folder: Path, seed: int = 0) -> Path:
         text_columns=("text",),
         layers=2,
         exits=(1, 2),
-        threshold=0.3,
-        max_accuracy_loss=0.01,
-        valid={},
+        thresholds=(0.3,),
+        max_disagreement=0.02,
+        dial=dial(),
+        weights=str(seed),
     ).write(folder)
     return folder
 

@@ -438,6 +438,26 @@ def test_predict_hands_texts_over_as_json_lines(
     }
 
 
+def test_predict_hands_a_wish_and_a_log_over_to_versions_that_know_them(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    answer = json.dumps({"text": "a", "label": "red", "probability": 0.9, "exit_layer": 1, "entropy": 0.1})
+    monkeypatch.setattr(
+        "kd_ops.served.ServedModel.predict", lambda self, words, texts=None: seen.append(words) or answer
+    )
+    monkeypatch.chdir(tmp_path)
+    words = ("predict", "--model", str(tmp_path), "--max-disagreement", "0.01", "--log", "log", "a")
+    (tmp_path / "inference.json").write_text('{"threshold": 0.2}')
+    old = invoke(*words).exception
+    assert isinstance(old, ParamsError)
+    assert "registered before exits were calibrated" in str(old)
+    (tmp_path / "inference.json").write_text('{"dial": {}}')
+    assert invoke(*words).exit_code == 0
+    assert seen == [["--max-disagreement", "0.01", "--log", str(tmp_path / "log")]], "the process runs elsewhere"
+    assert isinstance(invoke(*words, "--threshold", "0.1").exception, ParamsError)
+
+
 def test_predict_hands_a_file_s_columns_over(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -213,6 +213,7 @@ def test_examples_are_the_rows_behind_the_numbers(evaluated: Path) -> None:
     served = student.predict(rows)
     assert examples["adaptive"].tolist() == served["label"].tolist()
     assert examples["exit_layer"].tolist() == served["exit_layer"].tolist()
+    assert 0 < found["disagreement"] == pytest.approx((examples["adaptive"] != examples["trunk"]).mean(), abs=1e-6)
     assert set(examples["adaptive"]) <= set(LABELS)
 
 
@@ -221,10 +222,13 @@ def test_details_hold_what_pictures_need(evaluated: Path) -> None:
     curve = json.loads((folder / "curve.json").read_text())
     thresholds = [point["threshold"] for point in curve["points"]]
     assert thresholds == sorted(thresholds)
-    assert {0.0, 0.5, 1.0, curve["threshold"]} <= set(thresholds)
+    assert {0.0, 0.5, 1.0} <= set(thresholds)
+    assert len(curve["thresholds"]) == 2
     assert curve["points"][0]["mean_layers"] == curve["layers"][-1] == 3
     exits = json.loads((folder / "exits.json").read_text())
     assert exits["0"] == {"1": 0.0, "2": 0.0, "3": 1.0}
+    found = json.loads((evaluated / "evaluation/metrics.json").read_text())
+    assert exits["chosen"] == found["exits"]
     reliability = json.loads((folder / "reliability.json").read_text())
     assert sum(reliability["trunk"]["rows"]) == 240
 

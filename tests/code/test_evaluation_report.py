@@ -16,8 +16,10 @@ from components import evaluate, measure, report
 from components.base import Context
 from kd_core.config.evaluation import EvaluateParams, MeasureParams
 from kd_core.evaluation import plots
+from kd_core.evaluation.promise import promise
 from kd_core.evaluation.summary import exits_conclusion, summarise
 from kd_core.runtime.errors import InvalidDataError
+from tests.code.fabricated import dial
 from tests.code.tiny_exits import TASK
 from tests.code.tiny_run import CHECKED, LABEL_NAMES, tiny_run
 
@@ -127,7 +129,7 @@ def test_summary_has_a_row_for_each_model(root: Path) -> None:
     for row in summary["rows"]:
         timed = row["model"] not in {"alone", "tfidf"}
         assert (row["speedup"] is not None) == (row["size_mb"] is not None) == timed
-    assert set(summary) >= {"gap_closed", "gap_conclusion", "threshold", "exits", "confidence"}
+    assert set(summary) >= {"gap_closed", "gap_conclusion", "thresholds", "promise", "exits", "confidence"}
 
 
 def test_reporting_twice_writes_the_same_bytes(root: Path, tmp_path: Path) -> None:
@@ -189,10 +191,26 @@ def example(**changes: Any) -> dict[str, Any]:
         "differences": {"adaptive_minus_alone": {"value": 0.01, "low": -0.01, "high": 0.03}},
         "gap_closed": None,
         "gap_conclusion": "no gap",
-        "threshold": 0.1,
+        "thresholds": [0.1],
+        "disagreement": 0.004,
         "exits": {"1": 0.5, "2": 0.5},
         **changes,
     }
+
+
+def inference(wish: float = 0.02, thresholds: tuple[float, ...] = (0.3,)) -> dict[str, Any]:
+    return {"max_disagreement": wish, "thresholds": list(thresholds), "dial": dial().model_dump(mode="json")}
+
+
+def test_what_exits_were_promised_stands_beside_what_they_did() -> None:
+    said = promise(inference(), example())
+    assert "Exits may answer 2.00% of the texts otherwise than the full model" in said
+    assert "On 300 calibration texts, one a near-duplicate group, 1 answers differ: at most 1.58% at 95%" in said
+    assert "Of the test rows 0.40% differ." in said
+    unproven = promise(inference(0.005, (0.0,)), example())
+    assert "300 calibration texts do not prove" in unproven
+    assert "So many prove 0.99% at best" in unproven
+    assert promise(inference(0.0, (0.0,)), example()).startswith("Exits are off: no disagreement")
 
 
 @pytest.mark.parametrize(
@@ -201,7 +219,7 @@ def example(**changes: Any) -> dict[str, Any]:
 )
 def test_the_conclusion_claims_no_more_than_the_interval(low: float, high: float, claim: str) -> None:
     differences = {"adaptive_minus_alone": {"value": 0.01, "low": low, "high": high}}
-    summary = summarise(example(differences=differences), {"rows": [{"model": "other", "batch": 1}]})
+    summary = summarise(example(differences=differences), {"rows": [{"model": "other", "batch": 1}]}, inference())
     assert claim in summary["conclusion"]
 
 
@@ -240,7 +258,7 @@ def test_pictures_stand_little_data() -> None:
     table = {"labels": ["a", "b"], "matrix": [[3, 0], [0, 0]], "classes": [{"label": "a", "rows": 3, "recall": 1.0}]}
     drawn = [
         plots.tradeoff(example(), [], {}, 32),
-        plots.exits({"0": {"1": 1.0}}, 0.0),
+        plots.exits({"0": {"1": 1.0}, "chosen": {"1": 1.0}}),
         plots.reliability(bins, example()),
         plots.confusion({**table, "mistakes": []}),
         plots.training({"pretrain": {}}),

@@ -12,6 +12,7 @@ import torch
 from kd_core.inference.adaptive import _repack, adaptive_predict, all_exits, answer_batch, exit_layers
 from kd_core.inference.exits import Exits, entropy, shares
 from kd_core.models.student import StudentModel
+from kd_core.runtime.errors import ParamsError
 from kd_core.tasks.decode import uncertainty
 from kd_core.tasks.encode import Encoded, collate, encode
 from tests.code.tiny import ARCHITECTURES, LABELS, tiny_rows, tiny_tokenizer
@@ -108,6 +109,43 @@ def test_a_higher_threshold_never_exits_later(model: StudentModel, encoded: Enco
         assert (layers <= previous).all()
         previous = layers
     assert previous.max() < LAYERS
+
+
+@pytest.mark.parametrize("thresholds", [(0.0, 0.6), (0.6, 0.0), (0.35, 0.9), (0.6, 0.1)])
+def test_each_exit_has_a_threshold_of_its_own(
+    model: StudentModel, encoded: Encoded, thresholds: tuple[float, float]
+) -> None:
+    exits = all_exits(model, encoded, pad_id=0)
+    real = adaptive_predict(model, encoded, thresholds, pad_id=0)
+    assert exits.simulate(thresholds).exit_layer.tolist() == real.exit_layer.tolist()
+    certain = exits.uncertainty[:, :2] < np.float32(thresholds)
+    expected = np.where(certain[:, 0], 1, np.where(certain[:, 1], 2, LAYERS))
+    assert real.exit_layer.tolist() == expected.tolist()
+    assert len(set(expected)) > 1
+
+
+def test_a_branch_with_threshold_zero_is_not_asked(
+    model: StudentModel, encoded: Encoded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    logits = model.branch_logits
+    monkeypatch.setattr(model, "branch_logits", lambda layer, *rest: asked.append(layer) or logits(layer, *rest))
+    answer_batch(model, collate(encoded, [0, 1], pad_id=0), (0.0, 0.5))
+    assert asked == [2]
+
+
+@pytest.mark.parametrize("thresholds", [(0.1,), (0.1, 0.2, 0.3), (0.1, 1.2), -0.1])
+def test_thresholds_that_fit_no_exits_are_refused(
+    model: StudentModel, encoded: Encoded, thresholds: float | tuple[float, ...]
+) -> None:
+    with pytest.raises(ParamsError, match="threshold"):
+        answer_batch(model, collate(encoded, [0], pad_id=0), thresholds)
+
+
+def test_disagreement_is_with_the_full_model() -> None:
+    right, wrong = [0.9, 0.1], [0.1, 0.9]
+    exits = Exits((1, 2, 3), np.array([[right, wrong, right], [wrong, wrong, wrong]], dtype=np.float32))
+    assert exits.disagrees.tolist() == [[False, True], [False, False]]
 
 
 def test_without_branches_only_the_last_layer_answers(tmp_path: Path, encoded: Encoded) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from components import export as component
@@ -19,12 +20,14 @@ from kd_core.config.data import TaskParams
 from kd_core.inference import files, predict, predictor
 from kd_core.inference.export import export
 from kd_core.inference.files import named_texts, predict_file, read_table, write_table
+from kd_core.inference.prediction_log import MODEL
 from kd_core.inference.predictor import Predictor
-from kd_core.inference.record import InferenceRecord
+from kd_core.inference.record import InferenceRecord, identity
+from kd_core.inference.uncertainties import read_uncertainties
 from kd_core.rows import write_rows
 from kd_core.runtime.errors import InvalidDataError, ParamsError
 from tests.code.tiny import LABELS, tiny_rows
-from tests.code.tiny_exits import LAYERS, TASK, exported_student, save_student, tiny_student
+from tests.code.tiny_exits import LAYERS, LOOSE, TASK, exported_student, save_student, tiny_student
 from tests.conftest import PROJECT
 
 
@@ -42,8 +45,10 @@ def test_export_records_what_is_needed_and_what_was_chosen(folder: Path) -> None
     record = InferenceRecord.read(folder)
     assert record.task == TASK
     assert (record.layers, record.exits, record.text_columns) == (LAYERS, (1, 2, 3), ("text",))
-    assert record.valid["rows"] == 40
-    assert record.valid["accuracy_full"] - record.valid["accuracy"] <= 0.05 + 1e-9
+    assert (record.dial.rows, record.dial.design_rows) == (30, 10)
+    assert record.thresholds == record.dial.at(LOOSE.max_disagreement).thresholds
+    assert any(record.thresholds)
+    assert [wish.max_disagreement for wish in record.dial.wishes] == [0, 0.0025, 0.005, 0.01, 0.02, 0.05]
     assert not (folder / "history.json").exists()
 
 
@@ -51,7 +56,7 @@ def test_the_training_data_s_column_names_are_recorded_and_found_again(tmp_path:
     """From the record of the data set, through export, to a file that is laid out as that data was."""
     root = tmp_path / "run"
     save_student(tiny_student(tmp_path), root / "models/self_distill")
-    write_rows(root / "data/checked/reference/valid.parquet", tiny_rows(40))
+    write_rows(root / "data/checked/reference/calibration.parquet", tiny_rows(40))
     source = {"kind": "files", "path": "x.csv", "columns": {"text": "body", "label": "queue"}}
     (root / "data/checked/reference/dataset.json").write_text(json.dumps({"source": source}))
     task = TASK.model_dump(mode="json")
@@ -97,10 +102,10 @@ def test_export_twice_writes_the_same_bytes(folder: Path, tmp_path: Path) -> Non
 
 def test_export_refuses_a_model_of_another_task(tmp_path: Path) -> None:
     trained = save_student(tiny_student(tmp_path), tmp_path / "trained")
-    write_rows(tmp_path / "valid.parquet", tiny_rows(5))
+    write_rows(tmp_path / "calibration.parquet", tiny_rows(5))
     other = TASK.model_copy(update={"labels": tuple(reversed(LABELS))})
     with pytest.raises(InvalidDataError, match="labels"):
-        export(trained, tmp_path / "valid.parquet", tmp_path / "student", other, 0.01)
+        export(trained, tmp_path / "calibration.parquet", tmp_path / "student", other, LOOSE)
 
 
 def test_predictions_are_those_of_the_exits(student: Predictor) -> None:
@@ -115,11 +120,72 @@ def test_predictions_are_those_of_the_exits(student: Predictor) -> None:
     np.testing.assert_allclose(each.sum(1), 1.0, atol=1e-5)
 
 
-def test_the_chosen_threshold_is_the_default(student: Predictor) -> None:
+def test_the_chosen_thresholds_are_the_default(student: Predictor) -> None:
     rows = tiny_rows(30)
-    chosen = student.predict(rows, threshold=student.record.threshold)
+    chosen = student.predict(rows, threshold=student.record.thresholds)
     pd.testing.assert_frame_equal(student.predict(rows), chosen)
     assert (student.predict(rows, threshold=0.0)["exit_layer"] == LAYERS).all()
+
+
+def test_a_request_turns_the_dial(student: Predictor) -> None:
+    rows, dial = tiny_rows(30), student.record.dial
+    for wish in (0.0, LOOSE.max_disagreement, 0.5, 1.0):
+        expected = student.predict(rows, threshold=dial.at(wish).thresholds)
+        pd.testing.assert_frame_equal(student.predict(rows, max_disagreement=wish), expected)
+    assert (student.predict(rows, max_disagreement=0.0)["exit_layer"] == LAYERS).all()
+    assert (student.predict(rows, max_disagreement=1.0)["exit_layer"] < LAYERS).all()
+    with pytest.raises(ParamsError, match="not both"):
+        student.predict(rows, threshold=0.1, max_disagreement=0.1)
+    with pytest.raises(ParamsError, match="share of texts"):
+        student.predict(rows, max_disagreement=1.5)
+
+
+def test_command_turns_the_dial_and_logs(
+    folder: Path,
+    tmp_path: Path,
+    student: Predictor,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    texts = tiny_rows(20)["text"].tolist()
+    write_table(tmp_path / "in.csv", pd.DataFrame({"text": texts}))
+    words = ["--model", str(folder), "--log", str(tmp_path / "log"), "--max-disagreement", "0.5"]
+    assert predict.main([*words, "--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.csv")]) == 0
+    expected = student.predict(texts, max_disagreement=0.5)
+    assert [int(value) for value in read_table(tmp_path / "out.csv")["exit_layer"]] == expected["exit_layer"].tolist()
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps("the tiger")))
+    assert predict.main(words) == 0
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps("the tiger")))
+    assert predict.main([*words, "--threshold", "0.1"]) == 64
+    assert "not both" in capsys.readouterr().err
+    logs = [pq.read_table(path) for path in sorted((tmp_path / "log").iterdir())]
+    first, second = sorted(logs, key=len, reverse=True)
+    assert first["exit_layer"].to_pylist() == expected["exit_layer"].tolist()
+    np.testing.assert_allclose(first["entropy"].to_numpy(), expected["entropy"], atol=1e-5)
+    assert set(map(tuple, first["thresholds"].to_pylist())) == {student.record.dial.at(0.5).thresholds}
+    assert [labels for (labels,) in first["labels"].to_pylist()] == expected["label"].tolist()
+    assert len(second) == 1
+    assert first.schema.metadata[MODEL].decode() == identity(folder)
+
+
+def test_another_calibration_is_another_identity(folder: Path, tmp_path: Path) -> None:
+    record = InferenceRecord.read(folder)
+    record.write(tmp_path)
+    assert identity(tmp_path) == identity(folder)
+    record.model_copy(update={"weights": "others"}).write(tmp_path)
+    assert identity(tmp_path) != identity(folder)
+
+
+def test_calibration_takes_one_row_of_a_group_and_needs_no_label(tmp_path: Path) -> None:
+    trained = save_student(tiny_student(tmp_path), tmp_path / "trained")
+    rows = tiny_rows(40, labels=None)
+    rows["group"] = [f"g{number // 4}" for number in range(40)]
+    write_rows(tmp_path / "calibration.parquet", rows)
+    dial = export(trained, tmp_path / "calibration.parquet", tmp_path / "student", TASK, LOOSE)
+    assert dial.rows + dial.design_rows == 10
+    firsts = Predictor.load(tmp_path / "student").predict_rows(rows.iloc[::4], threshold=0.0)
+    kept = read_uncertainties(tmp_path / "student", (1, 2, 3))
+    np.testing.assert_allclose(np.sort(kept[:, -1]), np.sort(firsts.entropy), atol=1e-5)
 
 
 def test_labels_beside_the_texts_are_not_read(student: Predictor) -> None:

@@ -25,7 +25,7 @@ from kd_core.distill.teach import PROBE_REGULARISATION, _inputs_of, fine_tune, p
 from kd_core.evaluation import tfidf
 from kd_core.inference.adaptive import adaptive_predict, all_exits
 from kd_core.inference.exits import Exits
-from kd_core.inference.threshold import choose
+from kd_core.inference.threshold import at
 from kd_core.models import contract
 from kd_core.models.contract import check_teacher
 from kd_core.models.student import StudentModel, new_student
@@ -263,17 +263,17 @@ def test_simulation_is_execution_and_threshold_zero_the_full_model(exiting: Stud
     assert 0 < (exits.simulate(middle).exit_layer == 1).sum() < 40
 
 
-def test_the_threshold_is_chosen_by_the_loss_of_f1() -> None:
-    """The sure branch lacks one label of two: half a row's F1 is lost for a third, not the whole row."""
+def test_an_early_answer_disagrees_where_any_label_does() -> None:
+    """The sure branch lacks one label of two: the row counts whole for the dial, and by its F1 on the curve."""
     truth = np.array([[1, 1, 0]] * 10)
-    full, partly, unsure = [0.9, 0.9, 0.1], [0.99, 0.01, 0.01], [0.5, 0.5, 0.5]
+    full, partly, unsure = [0.9, 0.9, 0.1], [0.99, 0.01, 0.01], [0.6, 0.6, 0.4]
     branch = [partly] * 3 + [unsure] * 7
     exits = Exits((1, 2), np.stack([np.array(branch), np.array([full] * 10)], axis=1).astype(np.float32), MULTI_LABEL)
-    lost = 0.3 * (1 - 2 / 3)
-    assert choose(exits, truth, lost + 1e-6).chosen.mean_layers == pytest.approx(1.7)
-    kept = choose(exits, truth, lost - 1e-3)
-    assert kept.chosen.mean_layers == 2.0
-    assert {"rows", "example_f1", "example_f1_full", "mean_layers", "curve"} == set(kept.as_dict())
+    assert exits.disagrees.tolist() == [[True]] * 3 + [[False]] * 7
+    assert exits.uncertainty.shape == (10, 2)
+    assert at(exits, truth, 0.5).mean_layers == pytest.approx(1.7)
+    assert at(exits, truth, 0.5).accuracy == pytest.approx(1 - 0.3 * (1 - 2 / 3))
+    assert set(at(exits, truth, 0.5).as_dict("example_f1")) == {"threshold", "example_f1", "mean_layers"}
 
 
 # TF-IDF

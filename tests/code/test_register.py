@@ -100,7 +100,8 @@ def test_a_version_serves_without_the_project_and_holds_no_pickle(
     away = subprocess.run(
         [sys.executable, "-c", ANSWER, str(model)],
         cwd=tmp_path,
-        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        | {"KD_PREDICTION_LOG": str(tmp_path / "log")},
         capture_output=True,
         text=True,
         check=True,
@@ -109,6 +110,9 @@ def test_a_version_serves_without_the_project_and_holds_no_pickle(
     assert said["code"].startswith(str(model)), "the library is the version's own copy, not the project's"
     assert said["columns"] == ["label", "probability", "exit_layer", "entropy"]
     assert said["full"] == [2, 2], "threshold 0 in params asks for the full model"
+    (log,) = (tmp_path / "log").iterdir()
+    asked = pd.read_parquet(log)["thresholds"].map(list).tolist()
+    assert asked[::2] == [[0.3], [0.0], [0.3], [0.0], [1.0]], "max_disagreement in params turns the dial"
     assert registered.name == "kd-real"
     monkeypatch.setattr(register, "prove", lambda packed, folder: None)
     assert_champion_answers_anew(settings, tmp_path)
@@ -133,6 +137,8 @@ import json, sys, mlflow, pandas
 model = mlflow.pyfunc.load_model(sys.argv[1])
 rows = pandas.DataFrame({"text": ["the apple", "a river"]})
 first, full = model.predict(rows), model.predict(rows, params={"threshold": 0.0})
+for wish in (0.02, 0.0, 1.0):
+    model.predict(rows, params={"max_disagreement": wish})
 import kd_core
 said = {"code": kd_core.__file__, "columns": list(first.columns), "full": [int(x) for x in full["exit_layer"]]}
 print(json.dumps(said))

@@ -115,7 +115,7 @@ def test_no_code_is_listed_that_the_stage_does_not_import(stage: str, graph: gri
 ALLOWED = {
     "train": {"validate", "teach", "score_pretraining", "score_reference", "pretrain", "finetune", "baseline"},
     "unlabelled": {"validate", "score_pretraining", "score_reference", "pretrain", "finetune", "self_distill"},
-    "valid": {"validate", "teach", "score_reference", "finetune", "baseline", "export"},
+    "valid": {"validate", "teach", "score_reference", "finetune", "baseline"},
     "calibration": {"validate", "export", "measure"},
     "test": {"validate", "evaluate"},
 }

@@ -49,7 +49,7 @@ def params() -> dict[str, Any]:
         "self_distill": {"width": 16, "optimisation": plain},
         "baseline": {"optimisation": training(5)},
         "evaluate": EvaluateParams(thresholds=(0.0, 0.5), resamples=200).model_dump(mode="json"),
-        "export": ExportParams(max_accuracy_loss=0.05).model_dump(mode="json"),
+        "export": ExportParams(max_disagreement=0.2, confidence=0.6).model_dump(mode="json"),
         "measure": {"batches": [1, 4], "texts": 8, "repeats": 1, "threads": 1},
     }  # fmt: skip
 

@@ -1,0 +1,133 @@
+"""The prediction log: what was answered, after which layer and how surely, for drift to be seen; no texts.
+
+A folder of Parquet files. Each process writes files of its own, each whole at every moment, so any number of processes
+and hosts may share a folder, and it may be read, or old files deleted, at any time. Columns: time (UTC), exit_layer,
+entropy, labels (one, or all that were given), thresholds (of the early exits, as that request had them).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+
+import pandas as pd
+import pyarrow as pa
+
+from kd_core.rows import write_table
+from kd_core.runtime.errors import ParamsError, TryAgainError
+
+MODEL = b"kd.model"
+"""Key of a file's metadata: the identity of the model that answered."""
+
+MOST_ROWS = 50_000
+MOST_BYTES = 16 * 1024 * 1024
+"""A file is finished at either limit, in memory; on disk it is several times smaller."""
+WRITE_SECONDS = 5.0
+"""Answers reach the disk with the first request that comes so long after the last write, or at the end."""
+
+SCHEMA = pa.schema(
+    {
+        "time": pa.timestamp("ms", tz="UTC"),
+        "exit_layer": pa.int16(),
+        "entropy": pa.float32(),
+        "labels": pa.list_(pa.string()),
+        "thresholds": pa.list_(pa.float64()),
+    }
+)
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class PredictionLog:
+    """One process's part of a log; safe to share between threads, and after a fork each process has its own.
+
+    :param folder: created if need be
+    :param model: identity of the model whose answers are logged
+    :raises ParamsError: nothing can be written there
+    """
+
+    def __init__(self, folder: Path, model: str) -> None:
+        self._folder = folder
+        self._schema = SCHEMA.with_metadata({MODEL: model.encode()})
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ParamsError(f"prediction log {folder}: {error}; name a folder that can be written") from None
+        self._start()
+        os.register_at_fork(after_in_child=self._start)
+
+    def __enter__(self) -> PredictionLog:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def add(self, answers: pd.DataFrame, thresholds: Sequence[float]) -> None:
+        """Log answers: label (a tuple of them where a text may have several), exit_layer, entropy.
+
+        A disk that fails is reported by a warning and tried again: whoever asked the model still gets the answers.
+        """
+        table = self._table(answers, thresholds)
+        with self._lock:
+            while len(table):
+                part = table.slice(0, MOST_ROWS - self._rows)
+                table = table.slice(len(part))
+                self._parts.append(part)
+                full = self._rows >= MOST_ROWS or sum(each.nbytes for each in self._parts) >= MOST_BYTES
+                if full or time.monotonic() - self._written >= WRITE_SECONDS:
+                    self._try_to_write()
+                if full:
+                    self._start_file()
+
+    def close(self) -> None:
+        """Write what is not on disk yet. Raises TryAgainError where that fails."""
+        with self._lock:
+            try:
+                if self._parts:
+                    self._write()
+            except OSError as error:
+                raise TryAgainError(f"{self._path}: {self._rows:,} answers are not logged: {error}") from None
+
+    @property
+    def _rows(self) -> int:
+        return sum(len(part) for part in self._parts)
+
+    def _table(self, answers: pd.DataFrame, thresholds: Sequence[float]) -> pa.Table:
+        labels = [[label] if isinstance(label, str) else list(label) for label in answers["label"]]
+        columns = {
+            "time": [datetime.now(UTC)] * len(answers),
+            "exit_layer": answers["exit_layer"].to_numpy(),
+            "entropy": answers["entropy"].to_numpy(),
+            "labels": labels,
+            "thresholds": [list(thresholds)] * len(answers),
+        }
+        arrays = [pa.array(columns[field.name], type=field.type) for field in self._schema]
+        return pa.Table.from_arrays(arrays, schema=self._schema)
+
+    def _start(self) -> None:
+        """Also in a forked child: a lock of its own, and the parent's answers stay the parent's."""
+        self._lock = threading.Lock()
+        self._start_file()
+        self._written = -WRITE_SECONDS  # time.monotonic() may begin at 0
+
+    def _start_file(self) -> None:
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}-{uuid.uuid4().hex[:12]}.parquet"
+        self._path = self._folder / name
+        self._parts: list[pa.Table] = []
+
+    def _try_to_write(self) -> None:
+        try:
+            self._write()
+        except OSError as error:
+            _LOGGER.warning("%s: %d answers are not logged yet: %s", self._path, self._rows, error)
+
+    def _write(self) -> None:
+        self._written = time.monotonic()  # a disk that fails is not tried with every request
+        write_table(self._path, pa.concat_tables(self._parts))

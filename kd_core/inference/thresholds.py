@@ -1,0 +1,43 @@
+"""Exit thresholds, one an early exit, and where they let a text leave; numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from kd_core.runtime.errors import ParamsError
+
+Thresholds = float | Sequence[float]
+"""Uncertainty below which a text leaves: one number for every early exit, or one an early exit, from the first on."""
+
+Uncertainties = npt.NDArray[np.float32]
+
+
+def per_exit(thresholds: Thresholds, early_exits: int) -> tuple[float, ...]:
+    """One threshold an early exit.
+
+    :param early_exits: exits before the last layer, which always answers
+    :raises ParamsError: another number of thresholds, or one outside [0, 1]
+    """
+    single = isinstance(thresholds, int | float)
+    given = (float(thresholds),) if isinstance(thresholds, int | float) else tuple(map(float, thresholds))
+    if wrong := [value for value in given if not 0 <= value <= 1]:
+        raise ParamsError(f"threshold {wrong[0]}: it is a normalised entropy, from 0 (full model) to 1")
+    if not single and len(given) != early_exits:
+        raise ParamsError(f"{len(given)} thresholds for {early_exits} early exits: give one for each, or one for all")
+    return given * early_exits if single else given
+
+
+def first_exit(uncertainty: Uncertainties, thresholds: Thresholds) -> npt.NDArray[np.int64]:
+    """[N], the exit (from 0; the last layer's is E − 1) at which each text leaves: the first with U < its threshold.
+
+    Compared in float32, the precision that the models answer in.
+
+    :param uncertainty: [N, E − 1], of every early exit
+    """
+    rows, early = uncertainty.shape
+    leaves = np.ones((rows, early + 1), dtype=bool)
+    leaves[:, :early] = uncertainty < np.asarray(per_exit(thresholds, early), dtype=np.float32)
+    return np.asarray(leaves.argmax(1), dtype=np.int64)
