@@ -1,4 +1,4 @@
-"""The servable student: the trained model with the exit threshold that a stated loss of accuracy allows."""
+"""The servable student: its graphs, and the exit threshold that a stated loss of accuracy allows."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ COMPONENT = Component(
     stage="export",
     params=("export", "data.reference.task"),
     inputs={
+        "calibration": "data/checked/reference/calibration.parquet",
         "dataset": "data/checked/reference/dataset.json",
         "model": "models/self_distill",
         "valid": "data/checked/reference/valid.parquet",
@@ -21,7 +22,7 @@ COMPONENT = Component(
 
 
 def main(context: Context) -> None:
-    """Choose the threshold on the validation split and write models/student with inference.json."""
+    """Write models/student: graphs, weights, and inference.json with the threshold chosen on the validation split."""
     from kd_core.inference.export import export
 
     choice = export(
@@ -29,7 +30,8 @@ def main(context: Context) -> None:
         context.input("valid"),
         context.output("student"),
         context.section("data.reference.task", TaskParams),
-        context.section("export", ExportParams).max_accuracy_loss,
+        context.section("export", ExportParams),
+        context.input("calibration"),
         json.loads(context.input("dataset").read_text(encoding="utf-8"))["source"].get("columns"),
     )
     point = choice.chosen

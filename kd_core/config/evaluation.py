@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,11 @@ class ExportParams(Section):
 
     max_accuracy_loss: Fraction = 0.005
     """Accuracy on the validation split that early exits may cost at most."""
+    quantise: Literal["none", "static", "dynamic"] = "none"
+    """int8 for products with weights. Static: scales from calibration texts. Dynamic: from each batch, so that answers
+    depend on the company of a text."""
+    min_agreement: Fraction = 0.98
+    """Share of held-out calibration texts that the full model must label in int8 as in fp32; otherwise it stays fp32."""
 
 
 class BaselineParams(Section):

@@ -62,9 +62,11 @@ def trace(model: StudentModel) -> onnx.ModelProto:
     Raises ParamsError for an encoder that PyTorch's exporter cannot put into ONNX, with the reason.
     """
     names = inputs_of(model)
+    attention = model.encoder.config._attn_implementation
     example = tuple(torch.ones(_ROWS, _LENGTH, dtype=torch.long) for _ in names)
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
     try:
+        model.encoder.set_attn_implementation("eager")  # plain products and a softmax, fewer nodes than fused attention
         with redirect_stdout(io.StringIO()), torch.inference_mode():
             program = torch.onnx.export(
                 _AllExits(model).eval(),
@@ -80,6 +82,8 @@ def trace(model: StudentModel) -> onnx.ModelProto:
         kind = model.encoder.config.model_type
         reason = str(error).strip().splitlines()[0]
         raise ParamsError(f"student: an encoder of kind {kind!r} cannot be exported to ONNX: {reason}") from error
+    finally:
+        model.encoder.set_attn_implementation(attention)
     if program is None:
         raise ParamsError("student: PyTorch's exporter gave no graph")
     return _shapes_from_mask(_without_origins(program.model_proto))

@@ -1,7 +1,11 @@
-"""The exported model as one object: texts in, labels with probabilities and exit layers out."""
+"""The exported model as one object: texts in, labels with probabilities and exit layers out.
+
+It asks the exported graphs, so that neither torch nor transformers is needed to serve.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,46 +13,59 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kd_core.inference.adaptive import adaptive_predict
-from kd_core.inference.exits import Predictions
+from kd_core.inference.exits import Exits, Predictions
 from kd_core.inference.record import InferenceRecord
-from kd_core.models.loading import load_tokenizer
-from kd_core.models.student import StudentModel
 from kd_core.runtime.errors import InvalidDataError, ParamsError
-from kd_core.tasks.encode import encode
+from kd_core.serving.calibrate import known_costs
+from kd_core.serving.executor import Executor
+from kd_core.serving.graphs import Graphs
+from kd_core.serving.manifest import FOLDER, Manifest
+from kd_core.serving.plan import Planner
+from kd_core.serving.profile import Profile
+from kd_core.serving.tokens import TextEncoder, Tokens
 
 CHUNK_ROWS = 2048
 """Rows that are encoded and answered at a time."""
 
 PROBABILITY_PREFIX = "probability_"
 
+_HALF = re.compile("[\ud800-\udfff]")
+"""Half of a character: not valid Unicode, and no tokenizer takes it."""
+
 
 class Predictor:
-    """A student with its tokenizer, task and threshold, ready to answer; in eval mode, on the CPU unless moved."""
+    """A student's graphs with its tokenizer, task and thresholds, ready to answer on the CPU."""
 
-    def __init__(self, model: StudentModel, tokenizer: Any, record: InferenceRecord) -> None:
-        self.model = model.eval()
-        self.tokenizer = tokenizer
-        self.record = record
+    def __init__(self, executor: Executor, encoder: TextEncoder, record: InferenceRecord) -> None:
+        self.executor, self.encoder, self.record = executor, encoder, record
+        self.manifest = executor.graphs.manifest
 
     @classmethod
-    def load(cls, folder: str | Path) -> Predictor:
-        """From the folder that the export stage wrote. Raises InvalidDataError naming what is missing or damaged."""
+    def load(cls, folder: str | Path, planned: bool = True, threads: int | None = None) -> Predictor:
+        """From the folder that the export stage wrote. Raises InvalidDataError naming what is missing or damaged.
+
+        :param planned: go by the timings of this machine where it has any (`kd calibrate`): exits that would be
+            slower than the full model are then not asked; otherwise answers follow from model and threshold alone
+        :param threads: to compute with; None: OMP_NUM_THREADS, or all cores
+        """
         path = Path(folder)
-        record = InferenceRecord.read(path)
-        return cls(StudentModel.from_pretrained(path), load_tokenizer(path), record)
+        record, graphs = InferenceRecord.read(path), Graphs(path / FOLDER, Manifest.read(path / FOLDER), threads)
+        costs = known_costs(graphs) if planned else None
+        planner = Planner(costs, Profile.read(graphs.folder), graphs.manifest.hidden) if costs else None
+        return cls(Executor(graphs, planner), TextEncoder.load(graphs.folder, graphs.manifest.tokenization), record)
 
     def predict(
         self,
         texts: Sequence[str] | pd.DataFrame,
-        threshold: float | None = None,
+        threshold: float | Sequence[float] | None = None,
         probabilities: bool = False,
         report: Callable[[int, int], None] | None = None,
     ) -> pd.DataFrame:
         """One row of answers for each text, in order, with the index of `texts` where it is a frame.
 
         :param texts: [N] texts, or a frame with the columns `text` and, for pairs, `text_pair`
-        :param threshold: normalised entropy below which a text leaves early; None: the chosen one; 0: the full model
+        :param threshold: normalised entropy below which a text leaves early, or one for each exit but the last;
+            None: the chosen ones; 0: the full model
         :param probabilities: add a column `probability_<label>` for every label
         :param report: called with rows done and rows in all
         :returns: label, probability, exit_layer (1-based), entropy (normalised, 0 is certain)
@@ -72,18 +89,15 @@ class Predictor:
     def predict_rows(
         self,
         rows: pd.DataFrame,
-        threshold: float | None = None,
+        threshold: float | Sequence[float] | None = None,
         report: Callable[[int, int], None] | None = None,
     ) -> Predictions:
         """As `predict`, in arrays."""
-        limit = self.record.threshold if threshold is None else threshold
-        if not 0 <= limit <= 1:
-            raise ParamsError(f"threshold {limit}: it is a normalised entropy, from 0 (full model) to 1")
+        limits = self._limits(threshold)
         texts = check_texts(rows, self.record.text_columns)
         parts = []
         for start in range(0, max(len(texts), 1), CHUNK_ROWS):
-            encoded = encode(texts.iloc[start : start + CHUNK_ROWS], self.tokenizer, self.record.task)
-            parts.append(adaptive_predict(self.model, encoded, limit, self.tokenizer.pad_token_id))
+            parts.append(self.executor.answer(self.tokens(texts.iloc[start : start + CHUNK_ROWS]), limits))
             if report:
                 report(min(start + CHUNK_ROWS, len(texts)), len(texts))
         return Predictions(
@@ -91,6 +105,24 @@ class Predictor:
             np.concatenate([part.exit_layer for part in parts]),
             np.concatenate([part.entropy for part in parts]),
         )
+
+    def all_exits(self, rows: pd.DataFrame) -> Exits:
+        """The answers of every exit to all rows, in their order."""
+        return self.executor.all_exits(self.tokens(check_texts(rows, self.record.text_columns)))
+
+    def tokens(self, texts: pd.DataFrame) -> Tokens:
+        """The text columns as token ids."""
+        return self.encoder.encode([texts[column].tolist() for column in self.record.text_columns])
+
+    def _limits(self, threshold: float | Sequence[float] | None) -> Sequence[float]:
+        """One threshold for each exit but the last."""
+        if threshold is None:
+            return self.manifest.thresholds
+        if not isinstance(threshold, float | int):
+            return threshold
+        if not 0 <= threshold <= 1:
+            raise ParamsError(f"threshold {threshold}: it is a normalised entropy, from 0 (full model) to 1")
+        return (float(threshold),) * (len(self.manifest.exits) - 1)
 
 
 def check_texts(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -104,7 +136,7 @@ def check_texts(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
         bad = [
             number
             for number, text in enumerate(rows[column].tolist(), start=1)
-            if not isinstance(text, str) or not text.strip()
+            if not isinstance(text, str) or not text.strip() or _HALF.search(text)
         ]
         if bad:
             named = ", ".join(map(str, bad[:5])) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")

@@ -33,6 +33,8 @@ class InferenceRecord(Section):
     """A text leaves at the first exit whose normalised entropy is below it."""
     max_accuracy_loss: Fraction
     """What the threshold was allowed to cost on the validation split."""
+    quantisation: dict[str, Any] = {}
+    """What came of int8: asked, precision, agreement, min_agreement, rows; empty where none was asked for."""
     valid: dict[str, Any]
     """What it does there: rows, accuracy_full, accuracy, mean_layers, curve."""
 

@@ -49,28 +49,12 @@ class TextEncoder:
         return cls(tokenizer, how)
 
     def encode(self, columns: Sequence[Sequence[str]]) -> Tokens:
-        """Token ids of N texts: one column, or two for pairs, of N each.
-
-        Raises InvalidDataError naming the row of a text that is not Unicode (lone surrogates).
-        """
+        """Token ids of N texts: one column, or two for pairs, of N each."""
         texts = list(columns[0]) if len(columns) == 1 else list(zip(*columns, strict=True))
-        try:
-            encodings = self._tokenizer.encode_batch_fast(texts)
-        except (TypeError, UnicodeEncodeError):
-            raise InvalidDataError(f"row {_not_unicode(columns)}: its text is not valid Unicode") from None
+        encodings = self._tokenizer.encode_batch_fast(texts)
         ids = [encoding.ids for encoding in encodings]
         types = [encoding.type_ids for encoding in encodings] if self.how.token_types else None
         return Tokens(ids, types, np.array([len(each) for each in ids], dtype=np.int64))
-
-
-def _not_unicode(columns: Sequence[Sequence[str]]) -> int:
-    """Number (counted from 1) of the first row with a text that cannot be written as UTF-8."""
-    for number, row in enumerate(zip(*columns, strict=True), start=1):
-        try:
-            "".join(row).encode()
-        except (TypeError, UnicodeEncodeError):
-            return number
-    raise InvalidDataError("the tokenizer refused the texts")
 
 
 def padded(values: Sequence[Sequence[int]], rows: Integers, length: int, fill: int) -> Integers:

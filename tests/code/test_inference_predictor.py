@@ -16,6 +16,7 @@ import pytest
 from components import export as component
 from components.base import Context
 from kd_core.config.data import TaskParams
+from kd_core.config.evaluation import ExportParams
 from kd_core.inference import files, predict, predictor
 from kd_core.inference.export import export
 from kd_core.inference.files import named_texts, predict_file, read_table, write_table
@@ -51,7 +52,8 @@ def test_the_training_data_s_column_names_are_recorded_and_found_again(tmp_path:
     """From the record of the data set, through export, to a file that is laid out as that data was."""
     root = tmp_path / "run"
     save_student(tiny_student(tmp_path), root / "models/self_distill")
-    write_rows(root / "data/checked/reference/valid.parquet", tiny_rows(40))
+    for split in ("valid", "calibration"):
+        write_rows(root / f"data/checked/reference/{split}.parquet", tiny_rows(40))
     source = {"kind": "files", "path": "x.csv", "columns": {"text": "body", "label": "queue"}}
     (root / "data/checked/reference/dataset.json").write_text(json.dumps({"source": source}))
     task = TASK.model_dump(mode="json")
@@ -91,8 +93,8 @@ def test_columns_that_are_named_beat_those_on_record(
 
 def test_export_twice_writes_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     again = exported_student(tmp_path)
-    for file in sorted(folder.iterdir()):
-        assert file.read_bytes() == (again / file.name).read_bytes(), file.name
+    for file in sorted(each for each in folder.rglob("*") if each.is_file()):
+        assert file.read_bytes() == (again / file.relative_to(folder)).read_bytes(), file.name
 
 
 def test_export_refuses_a_model_of_another_task(tmp_path: Path) -> None:
@@ -100,7 +102,14 @@ def test_export_refuses_a_model_of_another_task(tmp_path: Path) -> None:
     write_rows(tmp_path / "valid.parquet", tiny_rows(5))
     other = TASK.model_copy(update={"labels": tuple(reversed(LABELS))})
     with pytest.raises(InvalidDataError, match="labels"):
-        export(trained, tmp_path / "valid.parquet", tmp_path / "student", other, 0.01)
+        export(
+            trained,
+            tmp_path / "valid.parquet",
+            tmp_path / "student",
+            other,
+            ExportParams(),
+            tmp_path / "valid.parquet",
+        )
 
 
 def test_predictions_are_those_of_the_exits(student: Predictor) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoConfig
 
 from kd_core.config.data import TaskParams
+from kd_core.config.evaluation import ExportParams
 from kd_core.inference.export import export
 from kd_core.models.student import StudentConfig, StudentModel
 from kd_core.rows import write_rows
@@ -42,9 +44,18 @@ def save_student(model: StudentModel, folder: Path) -> Path:
     return folder
 
 
-def exported_student(folder: Path, task: TaskParams = TASK, max_accuracy_loss: float = 0.05) -> Path:
+def exported_student(folder: Path, task: TaskParams = TASK, **params: Any) -> Path:
     """A folder that Predictor.load reads."""
+    params = {"max_accuracy_loss": 0.05, **params}
     trained = save_student(tiny_student(folder), folder / "trained")
     write_rows(folder / "valid.parquet", tiny_rows(40, pair=task.pair))
-    export(trained, folder / "valid.parquet", folder / "student", task, max_accuracy_loss)
+    write_rows(folder / "calibration.parquet", tiny_rows(40, labels=None, pair=task.pair, seed=3))
+    export(
+        trained,
+        folder / "valid.parquet",
+        folder / "student",
+        task,
+        ExportParams(**params),
+        folder / "calibration.parquet",
+    )
     return folder / "student"
