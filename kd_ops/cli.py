@@ -1,4 +1,4 @@
-"""`kd`, the command line: run, repro, plan, show, checkout, predict, rollback, gc."""
+"""`kd`, the command line: run, repro, plan, show, checkout, predict, calibrate, rollback, gc."""
 
 from __future__ import annotations
 
@@ -125,6 +125,21 @@ def predict(
 
     question = Question(texts or [], text_pair or [], source, target, threshold, probabilities, columns or [])
     answer(model, question, as_json, Console(), Settings())
+
+
+@app.command()
+def calibrate(
+    model: Annotated[str, typer.Option(help="models:/NAME@ALIAS, models:/NAME/VERSION or a folder.")] = (
+        "models:/kd-route@champion"
+    ),
+) -> None:
+    """Time a model on this machine, so that `kd predict` asks its early exits only where they are faster."""
+    from kd_ops.predict import costs_folder
+    from kd_ops.served import serve
+
+    settings = Settings()
+    written = serve(model, settings).calibrate(costs_folder(settings)).strip()
+    Console().print(f"timings written to {written}", highlight=False, soft_wrap=True)
 
 
 @app.command()

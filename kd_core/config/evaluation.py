@@ -19,7 +19,7 @@ class ExportParams(Section):
     """int8 for products with weights. Static: scales from calibration texts. Dynamic: from each batch, so that answers
     depend on the company of a text."""
     min_agreement: Fraction = 0.98
-    """Share of held-out calibration texts that the full model must label in int8 as in fp32; otherwise it stays fp32."""
+    """Share of held-out calibration texts that int8 must label as fp32 does; below it, fp32 serves."""
 
 
 class BaselineParams(Section):

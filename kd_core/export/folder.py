@@ -65,9 +65,7 @@ def finish(manifest: Manifest, profile: Profile, thresholds: Sequence[float], fo
     return complete
 
 
-def _write_segments(
-    graph: onnx.ModelProto, exits: Sequence[int], takes: Sequence[str], folder: Path
-) -> list[Segment]:
+def _write_segments(graph: onnx.ModelProto, exits: Sequence[int], takes: Sequence[str], folder: Path) -> list[Segment]:
     found = []
     for before, last in zip((0, *exits[:-1]), exits, strict=True):
         inputs = takes if before == 0 else [hidden_name(before), MASK]

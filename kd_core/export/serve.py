@@ -1,4 +1,4 @@
-"""From a trained student to the graphs that serve it: exported, compared with their parents, quantised if that holds."""
+"""From a trained student to the graphs that serve it: exported, compared with PyTorch, in int8 if the labels stay."""
 
 from __future__ import annotations
 

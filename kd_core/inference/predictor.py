@@ -17,6 +17,7 @@ from kd_core.inference.exits import Exits, Predictions
 from kd_core.inference.record import InferenceRecord
 from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_core.serving.calibrate import known_costs
+from kd_core.serving.costs import Costs
 from kd_core.serving.executor import Executor
 from kd_core.serving.graphs import Graphs
 from kd_core.serving.manifest import FOLDER, Manifest
@@ -50,9 +51,15 @@ class Predictor:
         """
         path = Path(folder)
         record, graphs = InferenceRecord.read(path), Graphs(path / FOLDER, Manifest.read(path / FOLDER), threads)
-        costs = known_costs(graphs) if planned else None
-        planner = Planner(costs, Profile.read(graphs.folder), graphs.manifest.hidden) if costs else None
-        return cls(Executor(graphs, planner), TextEncoder.load(graphs.folder, graphs.manifest.tokenization), record)
+        encoder = TextEncoder.load(graphs.folder, graphs.manifest.tokenization)
+        predictor, costs = cls(Executor(graphs), encoder, record), known_costs(graphs) if planned else None
+        return predictor.planned_by(costs) if costs else predictor
+
+    def planned_by(self, costs: Costs) -> Predictor:
+        """The same, but batches, pools and the use of exits follow from these timings."""
+        graphs = self.executor.graphs
+        planner = Planner(costs, Profile.read(graphs.folder), self.manifest.hidden)
+        return Predictor(Executor(graphs, planner), self.encoder, self.record)
 
     def predict(
         self,

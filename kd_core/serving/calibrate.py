@@ -1,7 +1,7 @@
 """Time the graphs of a model on this machine: `python -m kd_core.serving.calibrate --model DIR`.
 
-What serving decides by timings belongs to the machine that serves, not to the model: the file goes below KD_HOME,
-named after the graphs and the machine, and whoever loads these graphs on such a machine finds it there.
+What serving decides by timings belongs to the machine that serves, not to the model: the file goes into the folder
+that KD_COSTS names, under the names of graphs and machine, and whoever loads these graphs on such a machine finds it.
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ def calibrate(graphs: Graphs, profile: Profile, seconds: float = SECONDS) -> Cos
 
 
 def costs_path(graphs: Graphs) -> Path | None:
-    """Where the timings of these graphs on this machine are kept; None where KD_HOME is not set."""
-    home = os.environ.get("KD_HOME")
-    if not home:
+    """Where the timings of these graphs on this machine are kept; None where KD_COSTS is not set."""
+    folder = os.environ.get("KD_COSTS")
+    if not folder:
         return None
     model = fingerprint.of_file(graphs.folder / NAME)[:16]
     machine = fingerprint.of_value(serving_machine(graphs.threads))[:16]
-    return Path(home) / "costs" / f"{model}-{machine}.json"
+    return Path(folder) / f"{model}-{machine}.json"
 
 
 def known_costs(graphs: Graphs) -> Costs | None:
@@ -134,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         graphs = Graphs(folder, Manifest.read(folder))
         path = costs_path(graphs)
         if path is None:
-            raise ParamsError("KD_HOME is not set: it names the folder that keeps what belongs to this machine")
+            raise ParamsError("KD_COSTS is not set: it names the folder of this machine's timings")
         costs = calibrate(graphs, Profile.read(folder))
         costs.write(path)
     except KDError as error:

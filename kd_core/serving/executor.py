@@ -83,7 +83,9 @@ class Executor:
         limits = tuple(float(threshold) for threshold in thresholds)
         exits = self._manifest.exits
         if len(limits) != len(exits) - 1:
-            raise ParamsError(f"{len(limits)} thresholds for exits after layers {exits}: give one for each but the last")
+            raise ParamsError(
+                f"{len(limits)} thresholds for exits after layers {exits}: give one for each but the last"
+            )
         if wrong := [limit for limit in limits if not 0 <= limit <= 1]:
             raise ParamsError(f"threshold {wrong[0]}: it is a normalised entropy, from 0 (full model) to 1")
         return limits

@@ -23,7 +23,6 @@ from kd_core.runtime.errors import InvalidDataError
 FOLDER = "onnx"
 """The graphs' folder inside a model's."""
 NAME = "manifest.json"
-SCHEMA_VERSION = 1
 
 IDS, MASK, TYPES = "input_ids", "attention_mask", "token_type_ids"
 
@@ -68,7 +67,7 @@ class Tokenization(File):
 class Manifest(Section):
     """All that is needed to answer, beside the files that it names."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     kind: Literal["classification"]
     """Of the task: what the probabilities stand for, and with that what uncertainty is."""
     labels: tuple[str, ...]
@@ -104,7 +103,7 @@ class Manifest(Section):
         except OSError:
             raise InvalidDataError(f"{path}: missing; give a folder that the export stage wrote") from None
         except ValidationError as error:
-            raise InvalidDataError(f"{path}: not a manifest of schema version {SCHEMA_VERSION}: {error}") from None
+            raise InvalidDataError(f"{path}: not a manifest of this version: {error}") from None
         for each in (*manifest.segments, manifest.whole, manifest.tokenization, manifest.profile):
             _check(folder / each.file, each.sha256)
         return manifest

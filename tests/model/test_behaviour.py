@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from kd_core.config.data import TaskParams
+from kd_core.config.evaluation import ExportParams
 from kd_core.config.student import StudentParams
 from kd_core.config.training import FinetuneParams, Optimisation, SelfDistillParams
 from kd_core.distill.finetune import finetune
@@ -40,7 +41,10 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     model.save_pretrained(folder / "self_distill")
     tiny_tokenizer().save_pretrained(folder / "self_distill")
     write_rows(folder / "valid.parquet", valid)
-    export(folder / "self_distill", folder / "valid.parquet", folder / "student", TASK, max_accuracy_loss=0.02)
+    params = ExportParams(max_accuracy_loss=0.02)
+    export(
+        folder / "self_distill", folder / "valid.parquet", folder / "student", TASK, params, folder / "valid.parquet"
+    )
     return Predictor.load(folder / "student")
 
 
