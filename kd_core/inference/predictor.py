@@ -79,7 +79,7 @@ class Predictor:
         :raises InvalidDataError: a column is missing, or a text is (row named)
         :raises ParamsError: the threshold is outside [0, 1]
         """
-        rows = texts if isinstance(texts, pd.DataFrame) else pd.DataFrame({"text": list(texts)})
+        rows = texts if isinstance(texts, pd.DataFrame) else pd.DataFrame({"text": list(texts)}, dtype=object)
         found = self.predict_rows(rows, threshold, report)
         answers, chosen = found.answers, found.probabilities.max(1, initial=0.0)
         columns: dict[str, Any] = {
