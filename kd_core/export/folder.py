@@ -32,12 +32,18 @@ _TOKENIZER = "tokenizer.json"
 _WHOLE = "whole.onnx"
 
 
+def check_tokenizer(tokenizer: Any) -> None:
+    """Raises ParamsError for a tokenizer that the library `tokenizers` cannot run."""
+    if getattr(tokenizer, "backend_tokenizer", None) is None:
+        raise ParamsError(f"student.base: its tokenizer {type(tokenizer).__name__} has no tokenizer.json; take another")
+
+
 def write_graphs(
     graph: onnx.ModelProto, model: StudentModel, tokenizer: Any, task: TaskParams, precision: Precision, folder: Path
 ) -> Manifest:
     """Write the graph of all exits in segments and whole, and the tokenizer; a manifest without thresholds and profile.
 
-    It is enough to ask every exit; `finish` completes it. Raises ParamsError for a tokenizer that is not a fast one.
+    It is enough to ask every exit; `finish` completes it. Raises ParamsError for graphs that are too large.
     """
     folder.mkdir(parents=True, exist_ok=True)
     exits, takes = exit_layers(model), inputs_of(model)
@@ -83,9 +89,7 @@ def _write(graph: onnx.ModelProto, path: Path) -> File:
 
 
 def _write_tokenizer(tokenizer: Any, task: TaskParams, token_types: bool, folder: Path) -> Tokenization:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        raise ParamsError(f"student.base: its tokenizer {type(tokenizer).__name__} has no tokenizer.json; take another")
+    backend = tokenizer.backend_tokenizer
     truncation, padding = backend.truncation, backend.padding
     backend.no_truncation()  # what the last call cut and padded to is no part of the tokenizer
     backend.no_padding()

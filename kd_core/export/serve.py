@@ -11,7 +11,7 @@ import pandas as pd
 
 from kd_core.config.data import TaskParams
 from kd_core.config.evaluation import ExportParams
-from kd_core.export.folder import write_graphs
+from kd_core.export.folder import check_tokenizer, write_graphs
 from kd_core.export.graphs import trace
 from kd_core.export.quantise import agreement, quantised
 from kd_core.inference.adaptive import all_exits
@@ -65,6 +65,7 @@ def serve_graphs(
     :raises ParamsError: the encoder or the tokenizer cannot be exported
     :raises InvalidDataError: the graphs do not answer as PyTorch does, or there are no calibration texts for int8
     """
+    check_tokenizer(tokenizer)
     graph = trace(model)
     plain = _written(write_graphs(graph, model, tokenizer, task, "fp32", folder), folder)
     _compare(model, tokenizer, task, plain, rows.head(COMPARED_ROWS))
