@@ -33,7 +33,7 @@ class Graphs:
     def __init__(self, folder: Path, manifest: Manifest, threads: int | None = None) -> None:
         self.folder, self.manifest = folder, manifest
         self.threads = threads or usable_threads()
-        self._sessions: dict[str, Any] = {}
+        self._sessions: dict[str, tuple[Any, list[str]]] = {}
         self._lock = Lock()
 
     def first(self, tokens: Feeds) -> tuple[Floats, Floats]:
@@ -46,23 +46,25 @@ class Graphs:
 
     def whole(self, tokens: Feeds) -> Floats:
         """The full model's probabilities [B, C]."""
-        session = self._session(self.manifest.whole.file)
-        found: Floats = session.run([probabilities_name(self.manifest.exits[-1])], _wanted(session, tokens))[0]
+        session, takes = self._session(self.manifest.whole.file)
+        found: Floats = session.run([probabilities_name(self.manifest.exits[-1])], _only(takes, tokens))[0]
         return found
 
     def _run(self, index: int, feeds: Feeds) -> tuple[Floats, Floats]:
         segment = self.manifest.segments[index]
-        session = self._session(segment.file)
+        session, takes = self._session(segment.file)
         names = [probabilities_name(segment.last)]
         if segment.last != self.manifest.exits[-1]:
             names.append(hidden_name(segment.last))
-        probabilities, *hidden = session.run(names, _wanted(session, feeds))
+        probabilities, *hidden = session.run(names, _only(takes, feeds))
         return (hidden[0] if hidden else _NOTHING), probabilities
 
-    def _session(self, file: str) -> Any:
+    def _session(self, file: str) -> tuple[Any, list[str]]:
+        """The session, and what its graph takes: an optimised graph may have no use for an input."""
         with self._lock:
             if file not in self._sessions:
-                self._sessions[file] = open_session(self.folder / file, self.threads)
+                session = open_session(self.folder / file, self.threads)
+                self._sessions[file] = session, [each.name for each in session.get_inputs()]
             return self._sessions[file]
 
 
@@ -81,6 +83,5 @@ def open_session(path: Path, threads: int) -> Any:
         raise InvalidDataError(f"{path}: onnxruntime cannot load it: {error}") from None
 
 
-def _wanted(session: Any, feeds: Feeds) -> Feeds:
-    """What the graph takes: an optimised graph may have no use for an input."""
-    return {each.name: feeds[each.name] for each in session.get_inputs()}
+def _only(names: list[str], feeds: Feeds) -> Feeds:
+    return {name: feeds[name] for name in names}
