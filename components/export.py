@@ -1,4 +1,4 @@
-"""The servable student: the trained model with exits calibrated for a stated disagreement with all its layers."""
+"""The servable student: its graphs, with exits calibrated for a stated disagreement with all its layers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMPONENT = Component(
 
 
 def main(context: Context) -> None:
-    """Calibrate the exits on the calibration split and write models/student with inference.json."""
+    """Calibrate the exits on the calibration split and write models/student: graphs, weights and inference.json."""
     from kd_core.inference.export import export
 
     params = context.section("export", ExportParams)

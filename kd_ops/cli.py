@@ -1,4 +1,4 @@
-"""`kd`, the command line: run, repro, plan, show, checkout, predict, drift, rollback, gc."""
+"""`kd`, the command line: run, repro, plan, show, checkout, predict, calibrate, drift, rollback, gc."""
 
 from __future__ import annotations
 
@@ -155,6 +155,21 @@ def drift(
 
     found = compare(model, folder, days, confidence, min_effect, Settings())
     raise typer.Exit(print_drift(found, as_json, Console()))
+
+
+@app.command()
+def calibrate(
+    model: Annotated[str, typer.Option(help="models:/NAME@ALIAS, models:/NAME/VERSION or a folder.")] = (
+        "models:/kd-route@champion"
+    ),
+) -> None:
+    """Time a model on this machine, so that `kd predict` asks its early exits only where they are faster."""
+    from kd_ops.predict import costs_folder
+    from kd_ops.served import serve
+
+    settings = Settings()
+    written = serve(model, settings).calibrate(costs_folder(settings)).strip()
+    Console().print(f"timings written to {written}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from kd_core.runtime.errors import TryAgainError
+from kd_core.serving.machine import processor
 
 MACHINE = "machine.json"
 """The file, in a stage's workspace, that a stage lists whose result depends on the machine."""
@@ -33,7 +33,7 @@ def machine() -> dict[str, Any]:
     Raises TryAgainError if the GPUs do not answer.
     """
     return {
-        "cpu": _cpu(),
+        "cpu": processor(),
         "cores": _cores(),
         "threads": _threads(),
         "memory_gib": _memory_class(),
@@ -41,15 +41,6 @@ def machine() -> dict[str, Any]:
         "os": platform.system().lower(),
         "arch": platform.machine(),
     }
-
-
-def _cpu() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return platform.processor() or "unknown"
-    match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return match[1].strip() if match else platform.machine()
 
 
 def _cores() -> int:

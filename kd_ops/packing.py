@@ -21,10 +21,8 @@ from kd_ops.registry import MODEL_FOLDER
 STUDENT = "models/student"
 CALIBRATION = "data/checked/reference/calibration.parquet"
 REQUIREMENTS = (
-    "torch",
-    "transformers",
+    "onnxruntime",
     "tokenizers",
-    "safetensors",
     "numpy",
     "pandas",
     "pyarrow",

@@ -76,14 +76,19 @@ def answer(model: str, question: Question, as_json: bool, console: Console, sett
     if question.max_disagreement is not None or question.log is not None:
         served.check_dial()
     if question.source is not None:
-        served.predict(question.options())
+        served.predict(question.options(), costs=costs_folder(settings))
         console.print(f"answers written to {question.target}", highlight=False, soft_wrap=True)
         return
-    lines = served.predict(question.options(), question.lines()).splitlines()
+    lines = served.predict(question.options(), question.lines(), costs_folder(settings)).splitlines()
     if as_json:
         print("\n".join(lines))
     else:
         console.print(_table([json.loads(line) for line in lines]))
+
+
+def costs_folder(settings: Settings) -> Path:
+    """Where the timings of models on this machine are."""
+    return settings.home / "costs"
 
 
 def _table(answers: Sequence[dict[str, Any]]) -> Table:

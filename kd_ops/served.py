@@ -27,15 +27,24 @@ class ServedModel:
     code: Path
     """Folder with the kd_core that it was registered with; for a plain folder, the project."""
 
-    def predict(self, arguments: Sequence[str], texts: str | None = None) -> str:
-        """Run kd_core.inference.predict in a process of its own, as nothing here loads torch; what it printed.
+    def predict(self, arguments: Sequence[str], texts: str | None = None, costs: Path | None = None) -> str:
+        """Run kd_core.inference.predict in a process of its own, with the version's own code; what it printed.
 
         :param arguments: words after `--model FOLDER`
         :param texts: for its standard input
+        :param costs: folder of this machine's timings; none: answers follow from the model alone, as a judge needs it
         :raises ModelProcessError: with the process's status and last words
         """
-        command = [sys.executable, "-m", "kd_core.inference.predict", "--model", str(self.student), *arguments]
+        return self._run("kd_core.inference.predict", arguments, texts, costs)
+
+    def calibrate(self, costs: Path) -> str:
+        """Time the graphs on this machine, into the folder `costs`; what was printed. Raises ModelProcessError."""
+        return self._run("kd_core.serving.calibrate", [], None, costs)
+
+    def _run(self, module: str, arguments: Sequence[str], texts: str | None, costs: Path | None) -> str:
+        command = [sys.executable, "-m", module, "--model", str(self.student), *arguments]
         environment = {**os.environ, "PYTHONPATH": str(self.code), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment["KD_COSTS"] = str(costs or "")
         done = subprocess.run(
             command, cwd=self.code, env=environment, input=texts or "", capture_output=True, text=True, check=False
         )

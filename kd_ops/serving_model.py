@@ -27,7 +27,7 @@ class StudentServing(PythonModel):  # type: ignore[misc]  # MLflow's class is un
         from kd_core.inference.predictor import Predictor
 
         folder = os.environ.get("KD_PREDICTION_LOG")
-        self._predictor = Predictor.load(Path(context.artifacts["student"]), Path(folder) if folder else None)
+        self._predictor = Predictor.load(Path(context.artifacts["student"]), log=Path(folder) if folder else None)
         if self._predictor.log:
             atexit.register(self._predictor.log.close)
 

@@ -14,6 +14,7 @@ from kd_core.runtime.errors import TryAgainError
 VERSIONS = {
     "data": ("pandas", "pyarrow", "datasets", "great-expectations", "botocore"),
     "training": ("torch", "transformers", "tokenizers", "accelerate", "safetensors", "numpy", "scikit-learn"),
+    "serving": ("onnx", "onnxscript", "onnxruntime"),
     "report": ("matplotlib", "jinja2"),
 }
 """Group, as stages list it → libraries."""

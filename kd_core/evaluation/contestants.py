@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,12 +12,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from kd_core.evaluation.names import ADAPTIVE, TRUNK, exits_name
+from kd_core.evaluation.names import ADAPTIVE, TRUNK
 from kd_core.evaluation.reference import reference_teachers
-from kd_core.inference.adaptive import answer_batch
 from kd_core.inference.predictor import Predictor
 from kd_core.inference.thresholds import Thresholds
+from kd_core.models.student import StudentModel
 from kd_core.models.teacher import Teacher
+from kd_core.serving.calibrate import calibrate
+from kd_core.serving.costs import Costs
+from kd_core.serving.manifest import FOLDER
+from kd_core.serving.profile import Profile
 from kd_core.tasks.decode import probabilities
 from kd_core.tasks.encode import collate, encode
 
@@ -35,12 +39,24 @@ class Contestant:
     """Weights on disk, 10⁶ bytes."""
 
 
-def all_contestants(student: Path, teachers: Path, device: torch.device) -> list[Contestant]:
-    """The reference teachers, the biggest of them through a pipeline, and the student without and with early exits."""
+def served_student(folder: Path) -> tuple[Predictor, Costs]:
+    """The student as it serves on this machine, with as many threads as PyTorch has, and the timings it goes by."""
+    predictor = Predictor.load(folder, planned=False, threads=torch.get_num_threads())
+    graphs = predictor.executor.graphs
+    costs = calibrate(graphs, Profile.read(graphs.folder))
+    return predictor.planned_by(costs), costs
+
+
+def all_contestants(student: Predictor, folder: Path, teachers: Path, device: torch.device) -> list[Contestant]:
+    """The reference teachers, the biggest of them through a pipeline, and the student without and with early exits.
+
+    :param folder: the student's, to count its parameters
+    """
     folders = reference_teachers(teachers)
-    loaded = [_teacher(folder, device) for folder in folders]
+    loaded = [_teacher(each, device) for each in folders]
     biggest = max(range(len(loaded)), key=lambda index: loaded[index].parameters)
-    return [*loaded, _pipeline(folders[biggest], loaded[biggest].parameters, device), *_students(student, device)]
+    pipeline = _pipeline(folders[biggest], loaded[biggest].parameters, device)
+    return [*loaded, pipeline, *at_thresholds(student, folder, {TRUNK: 0.0, ADAPTIVE: student.record.thresholds})]
 
 
 def _teacher(folder: Path, device: torch.device) -> Contestant:
@@ -58,34 +74,17 @@ def _answer_teacher(teacher: Teacher, device: torch.device, rows: pd.DataFrame) 
         return probabilities(logits, teacher.kind).cpu()
 
 
-def _students(folder: Path, device: torch.device) -> list[Contestant]:
-    predictor = Predictor.load(folder)
-    predictor.model.to(device)
-    trunk = sum(parameter.numel() for parameter in predictor.model.trunk_parameters())
-    full, early = (partial(_answer_student, predictor, limit) for limit in (0.0, predictor.record.thresholds))
-    size = _weights_mb(folder)
-    return [
-        Contestant(TRUNK, full, trunk, size),
-        Contestant(ADAPTIVE, early, _count(predictor.model), size),
-    ]
-
-
-def at_thresholds(folder: Path, thresholds: Sequence[float], device: torch.device) -> list[Contestant]:
-    """The student in full, and with early exits at each threshold, named as the evaluation names them."""
-    predictor = Predictor.load(folder)
-    predictor.model.to(device)
-    limits = {TRUNK: 0.0} | {exits_name(threshold): threshold for threshold in thresholds}
-    parameters, size = _count(predictor.model), _weights_mb(folder)
-    return [
-        Contestant(name, partial(_answer_student, predictor, limit), parameters, size) for name, limit in limits.items()
-    ]
-
-
-def _answer_student(predictor: Predictor, thresholds: Thresholds, rows: pd.DataFrame) -> Tensor:
-    encoded = encode(rows, predictor.tokenizer, predictor.record.task)
-    batch = collate(encoded, range(len(encoded)), predictor.tokenizer.pad_token_id)
-    moved = {name: value.to(predictor.model.device) for name, value in batch.items()}
-    return answer_batch(predictor.model, moved, thresholds)[0].cpu()
+def at_thresholds(student: Predictor, folder: Path, thresholds: Mapping[str, Thresholds]) -> list[Contestant]:
+    """The student at named exit thresholds; at 0 it is the full model, which has neither branches nor segments."""
+    model, found = StudentModel.from_pretrained(folder), []
+    trunk, manifest = sum(parameter.numel() for parameter in model.trunk_parameters()), student.manifest
+    for name, threshold in thresholds.items():
+        files = [manifest.whole] if threshold == 0 else manifest.segments
+        size = sum((folder / FOLDER / each.file).stat().st_size for each in files)
+        answer = partial(student.predict_rows, threshold=threshold)
+        parameters = trunk if name == TRUNK else _count(model)
+        found.append(Contestant(name, answer, parameters, round(size / 1e6, 3)))
+    return found
 
 
 def _pipeline(folder: Path, parameters: int, device: torch.device) -> Contestant:

@@ -84,7 +84,7 @@ def evaluate(
     rows = rows[rows["label"].notna()].reset_index(drop=True)
     if rows.empty:
         raise InvalidDataError(f"{test}: no labelled row to evaluate on; set data.reference.split.test")
-    student = _student(models, rows, task)
+    student = _student(models, rows)
     answers = _answers(_plain(models, rows, task, student, progress), rows, task, params, student)
     parts = slices.of_rows(rows)
     metrics = {"test": {"rows": len(rows), "hash": rows_hash(rows)}, **_metrics(answers, student, params)}
@@ -92,7 +92,7 @@ def evaluate(
         metrics["main_metric"] = answers.main_metric
     copy, changed = masked.mask(rows, label_names or {})
     if len(copy):
-        unnamed = _plain(models, copy, task, _student(models, copy, task), progress)
+        unnamed = _plain(models, copy, task, _student(models, copy), progress)
         metrics["masked"] = masked.compare(answers, changed, unnamed, params)
     return Evaluation(
         metrics=_round({**metrics, "slices": quality.of_slices(answers, parts)}),
@@ -101,10 +101,9 @@ def evaluate(
     )
 
 
-def _student(models: Models, rows: pd.DataFrame, task: TaskParams) -> _Student:
-    predictor = Predictor.load(models.student)
-    exits = answered.of_student(models.student, rows, task)
-    return _Student(exits, predictor.predict_rows(rows), predictor.record.thresholds)
+def _student(models: Models, rows: pd.DataFrame) -> _Student:
+    predictor = Predictor.load(models.student, planned=False)
+    return _Student(predictor.all_exits(rows), predictor.predict_rows(rows), predictor.record.thresholds)
 
 
 def _plain(

@@ -17,8 +17,8 @@ import pandas as pd
 import torch
 
 from kd_core.config.evaluation import MeasureParams
-from kd_core.evaluation.contestants import Contestant, all_contestants, at_thresholds
-from kd_core.evaluation.names import ADAPTIVE, TRUNK
+from kd_core.evaluation.contestants import Contestant, all_contestants, at_thresholds, served_student
+from kd_core.evaluation.names import ADAPTIVE, TRUNK, exits_name
 from kd_core.evaluation.reference_workload import relative_latency
 from kd_core.inference.record import InferenceRecord, text_columns
 from kd_core.rows import read_rows
@@ -56,7 +56,9 @@ def measure(
     :returns: machine, device, threads, texts, repeats (made), reference (slowest teacher at the largest batch), rows,
         one a model and batch: samples_per_second (median of the repeats), latency_ms a batch {p50, p99}, size_mb
         (weights on disk, 10⁶ bytes), parameters, speedup (throughput ÷ that of the slowest teacher at the same batch);
+        size_mb of the student: of the graphs asked;
         curve, one a threshold above 0: model, batch (the largest), speedup;
+        costs: what calls of the student's graphs cost (kd_core.serving.costs), by which the student goes here;
         relative_latency {ratio, reference_ms}: of the student with early exits at batch 1, to compare runs by
     :raises InvalidDataError: no text to time, or no teacher
     """
@@ -64,7 +66,8 @@ def measure(
         torch.set_num_threads(params.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows = _sample(texts, InferenceRecord.read(student), params.texts)
-    contestants = all_contestants(student, teachers, device)
+    predictor, costs = served_student(student)
+    contestants = all_contestants(predictor, student, teachers, device)
     seconds = time_all(contestants, rows, params.batches, params.repeats, progress)
     served = next(contestant for contestant in contestants if contestant.name == ADAPTIVE)
     results = [
@@ -83,7 +86,15 @@ def measure(
         "reference": reference,
         "relative_latency": asdict(relative_latency(served, _batches(rows, 1), params.repeats, device)),
         "rows": results,
-        "curve": _curve(at_thresholds(student, [t for t in thresholds if t > 0], device), rows, full, progress),
+        "curve": _curve(
+            at_thresholds(
+                predictor, student, {TRUNK: 0.0} | {exits_name(value): value for value in thresholds if value > 0}
+            ),
+            rows,
+            full,
+            progress,
+        ),
+        "costs": asdict(costs),
     }
 
 

@@ -1,4 +1,7 @@
-"""From the trained model's folder to the one that serves: the same weights, and inference.json beside them."""
+"""From the trained model's folder to the one that serves: its graphs in onnx/, inference.json, and the same weights.
+
+The weights stay for what learns from the student; whoever serves reads the graphs.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from pathlib import Path
 
 from kd_core.config.data import TaskParams
 from kd_core.config.evaluation import ExportParams
-from kd_core.inference.adaptive import all_exits
+from kd_core.export.folder import finish
+from kd_core.export.serve import serve_graphs
 from kd_core.inference.calibration import calibrate
 from kd_core.inference.dial import Dial
 from kd_core.inference.record import InferenceRecord, text_columns
@@ -18,9 +22,13 @@ from kd_core.models.student import StudentModel
 from kd_core.rows import read_rows
 from kd_core.runtime import fingerprint
 from kd_core.runtime.errors import InvalidDataError
-from kd_core.tasks.encode import encode
+from kd_core.serving.manifest import FOLDER
+from kd_core.serving.profile import Profile
 
 _TRAINING_FILES = ("history.json",)
+
+RANGE_ROWS = 256
+"""Calibration texts for the ranges of int8's activations at most."""
 
 
 def export(
@@ -31,23 +39,31 @@ def export(
     params: ExportParams,
     columns: Mapping[str, str] | None = None,
 ) -> Dial:
-    """Calibrate the exits on the texts of `calibration` and write the servable model to `target`.
+    """Write the servable model to `target`, its exits calibrated on the texts of `calibration` as its graphs answer.
 
     Rows of one near-duplicate group are not independent, and the test counts independent ones: each group gives its
-    first row. What is promised is therefore a share of groups, texts that resemble each other counting once.
+    first row. What is promised is therefore a share of groups, texts that resemble each other counting once. Rows that
+    int8 takes its ranges from do not test the exits.
 
     :param calibration: rows that no training stage has read; labels are not needed
     :param columns: our column → what the data source calls it; recorded, so that such files need no renaming
     :raises InvalidDataError: the model has other labels than the task, or there is no calibration row
+    :raises ParamsError: the student cannot be exported
     """
     model, tokenizer = StudentModel.from_pretrained(model_folder), load_tokenizer(model_folder)
     if (tuple(model.config.labels or ()), model.config.kind) != (task.labels, task.kind):
         raise InvalidDataError(f"{model_folder}: its labels or kind are not the task's; run the training stages again")
     rows = read_rows(calibration).drop_duplicates("group")
-    exits = all_exits(model, encode(rows, tokenizer, task), tokenizer.pad_token_id)
+    taken = 0 if params.quantise == "none" else min(len(rows) // 2, RANGE_ROWS)
+    ranges, rows = rows.iloc[:taken], rows.iloc[taken:]
+    shutil.copytree(model_folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*_TRAINING_FILES))
+    served = serve_graphs(model, tokenizer, task, params, rows, ranges, target / FOLDER)
+    tokens = served.tokens(rows)
+    exits = served.executor.all_exits(tokens)
     uncertainty = exits.uncertainty
     dial = calibrate(uncertainty[:, :-1], exits.disagrees, exits.layers, params.confidence)
-    shutil.copytree(model_folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*_TRAINING_FILES))
+    thresholds = dial.at(params.max_disagreement).thresholds
+    finish(served.manifest, Profile(tokens.lengths, uncertainty[:, :-1].astype("float64")), thresholds, target / FOLDER)
     InferenceRecord(
         kind=task.kind,
         labels=task.labels,
@@ -57,10 +73,11 @@ def export(
         columns={ours: theirs for ours, theirs in (columns or {}).items() if ours in text_columns(task)},
         layers=model.layer_count,
         exits=exits.layers,
-        thresholds=dial.at(params.max_disagreement).thresholds,
+        thresholds=thresholds,
         max_disagreement=params.max_disagreement,
         dial=dial,
         weights=fingerprint.of_value({file.name: fingerprint.of_file(file) for file in _weights(model_folder)}),
+        quantisation=served.quantisation,
     ).write(target)
     write_uncertainties(target, exits.layers, uncertainty)
     return dial

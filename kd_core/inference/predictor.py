@@ -1,7 +1,11 @@
-"""The exported model as one object: texts in, labels with probabilities and exit layers out."""
+"""The exported model as one object: texts in, labels with probabilities and exit layers out.
+
+It asks the exported graphs, so that neither torch nor transformers is needed to serve.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,45 +14,63 @@ import numpy as np
 import pandas as pd
 
 from kd_core.config.data import MULTI_LABEL
-from kd_core.inference.adaptive import adaptive_predict
-from kd_core.inference.exits import Predictions
+from kd_core.inference.exits import Exits, Predictions
 from kd_core.inference.prediction_log import PredictionLog
 from kd_core.inference.record import InferenceRecord, identity
-from kd_core.inference.thresholds import Thresholds, per_exit
-from kd_core.models.loading import load_tokenizer
-from kd_core.models.student import StudentModel
+from kd_core.inference.thresholds import Thresholds
 from kd_core.rows import Label
 from kd_core.runtime.errors import InvalidDataError
+from kd_core.serving.calibrate import known_costs
+from kd_core.serving.costs import Costs
+from kd_core.serving.executor import Executor
+from kd_core.serving.graphs import Graphs
+from kd_core.serving.manifest import FOLDER, Manifest
+from kd_core.serving.plan import Planner
+from kd_core.serving.profile import Profile
+from kd_core.serving.tokens import TextEncoder, Tokens
 from kd_core.tasks.decisions import named
-from kd_core.tasks.encode import encode
 
 CHUNK_ROWS = 2048
 """Rows that are encoded and answered at a time."""
 
 PROBABILITY_PREFIX = "probability_"
 
+_HALF = re.compile("[\ud800-\udfff]")
+"""Half of a character: not valid Unicode, and no tokenizer takes it."""
+
 
 class Predictor:
-    """A student with its tokenizer, task and dial, ready to answer; in eval mode, on the CPU unless moved."""
+    """A student's graphs with its tokenizer, task and dial, ready to answer on the CPU."""
 
     def __init__(
-        self, model: StudentModel, tokenizer: Any, record: InferenceRecord, log: PredictionLog | None = None
+        self, executor: Executor, encoder: TextEncoder, record: InferenceRecord, log: PredictionLog | None = None
     ) -> None:
-        self.model = model.eval()
-        self.tokenizer = tokenizer
-        self.record = record
-        self.log = log
+        self.executor, self.encoder, self.record, self.log = executor, encoder, record, log
+        self.manifest = executor.graphs.manifest
 
     @classmethod
-    def load(cls, folder: str | Path, log: Path | None = None) -> Predictor:
+    def load(
+        cls, folder: str | Path, planned: bool = True, threads: int | None = None, log: Path | None = None
+    ) -> Predictor:
         """From the folder that the export stage wrote. Raises InvalidDataError naming what is missing or damaged.
 
+        :param planned: go by the timings of this machine where it has any (`kd calibrate`): exits that would be
+            slower than the full model are then not asked; otherwise answers follow from model and threshold alone
+        :param threads: to compute with; None: OMP_NUM_THREADS, or all cores
         :param log: folder of a prediction log for what `predict` answers; whoever loads closes it (`Predictor.log`)
         """
         path = Path(folder)
-        record = InferenceRecord.read(path)
+        record, graphs = InferenceRecord.read(path), Graphs(path / FOLDER, Manifest.read(path / FOLDER), threads)
+        encoder = TextEncoder.load(graphs.folder, graphs.manifest.tokenization)
         opened = None if log is None else PredictionLog(log, identity(path))
-        return cls(StudentModel.from_pretrained(path), load_tokenizer(path), record, opened)
+        predictor, costs = cls(Executor(graphs), encoder, record, opened), known_costs(graphs) if planned else None
+        return predictor.planned_by(costs) if costs else predictor
+
+    def planned_by(self, costs: Costs) -> Predictor:
+        """The same, but batches, pools and the use of exits follow from these timings."""
+        graphs = self.executor.graphs
+        planner = Planner(costs, Profile.read(graphs.folder), self.manifest.hidden)
+        return Predictor(Executor(graphs, planner), self.encoder, self.record, self.log)
 
     def predict(
         self,
@@ -72,8 +94,8 @@ class Predictor:
         :raises InvalidDataError: a column is missing, or a text is (row named)
         :raises ParamsError: the threshold or the disagreement is outside [0, 1], or both are given
         """
-        rows = texts if isinstance(texts, pd.DataFrame) else pd.DataFrame({"text": list(texts)})
-        limits = per_exit(self.record.limits(threshold, max_disagreement), len(self.record.exits) - 1)
+        rows = texts if isinstance(texts, pd.DataFrame) else pd.DataFrame({"text": list(texts)}, dtype=object)
+        limits = self.executor.followed(self.record.limits(threshold, max_disagreement))
         found = self.predict_rows(rows, limits, report)
         labels = list(named(found.answers, self.record.labels, found.kind))
         columns: dict[str, Any] = {
@@ -105,12 +127,11 @@ class Predictor:
         report: Callable[[int, int], None] | None = None,
     ) -> Predictions:
         """As `predict`, in arrays; not logged."""
-        limits = per_exit(self.record.limits(threshold), len(self.record.exits) - 1)
+        limits = self.record.limits(threshold)
         texts = check_texts(rows, self.record.text_columns)
         parts = []
         for start in range(0, max(len(texts), 1), CHUNK_ROWS):
-            encoded = encode(texts.iloc[start : start + CHUNK_ROWS], self.tokenizer, self.record.task)
-            parts.append(adaptive_predict(self.model, encoded, limits, self.tokenizer.pad_token_id))
+            parts.append(self.executor.answer(self.tokens(texts.iloc[start : start + CHUNK_ROWS]), limits))
             if report:
                 report(min(start + CHUNK_ROWS, len(texts)), len(texts))
         return Predictions(
@@ -119,6 +140,14 @@ class Predictor:
             np.concatenate([part.entropy for part in parts]),
             self.record.kind,
         )
+
+    def all_exits(self, rows: pd.DataFrame) -> Exits:
+        """The answers of every exit to all rows, in their order."""
+        return self.executor.all_exits(self.tokens(check_texts(rows, self.record.text_columns)))
+
+    def tokens(self, texts: pd.DataFrame) -> Tokens:
+        """The text columns as token ids."""
+        return self.encoder.encode([texts[column].tolist() for column in self.record.text_columns])
 
 
 def check_texts(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -132,7 +161,7 @@ def check_texts(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
         bad = [
             number
             for number, text in enumerate(rows[column].tolist(), start=1)
-            if not isinstance(text, str) or not text.strip()
+            if not isinstance(text, str) or not text.strip() or _HALF.search(text)
         ]
         if bad:
             named = ", ".join(map(str, bad[:5])) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")

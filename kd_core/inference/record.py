@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -39,6 +40,8 @@ class InferenceRecord(Section):
     """What was calibrated, for this wish and any other."""
     weights: str
     """sha256 of the weights that it was calibrated with."""
+    quantisation: dict[str, Any] = {}
+    """What came of int8: asked, precision, agreement, min_agreement, rows; empty where none was asked for."""
 
     @property
     def task(self) -> TaskParams:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -15,8 +16,9 @@ from components.base import Context
 from kd_core.config.evaluation import MeasureParams
 from kd_core.evaluation import measure
 from kd_core.evaluation import reference_workload as reference
-from kd_core.evaluation.contestants import Contestant, all_contestants, at_thresholds
+from kd_core.evaluation.contestants import Contestant, all_contestants, at_thresholds, served_student
 from kd_core.evaluation.names import TRUNK
+from kd_core.inference.exits import Predictions
 from kd_core.inference.predictor import Predictor
 from kd_core.rows import write_rows
 from kd_core.runtime.errors import InvalidDataError
@@ -141,12 +143,13 @@ def test_the_curve_s_speed_is_relative_to_the_full_model_in_the_same_turns(monke
 
 
 def test_thresholds_of_the_curve_are_obeyed(root: Path) -> None:
-    contestants = at_thresholds(root / "models/student", [0.3, 1.0], torch.device("cpu"))
-    predictor = Predictor.load(root / "models/student")
+    folder = root / "models/student"
+    predictor = Predictor.load(folder)
+    contestants = at_thresholds(predictor, folder, {TRUNK: 0.0, "adaptive@0.3": 0.3, "adaptive@1": 1.0})
     rows = tiny_rows(8)[["text"]]
     for contestant, threshold in zip(contestants, (0.0, 0.3, 1.0), strict=True):
-        expected = torch.from_numpy(predictor.predict_rows(rows, threshold).probabilities)
-        torch.testing.assert_close(contestant.answer(rows), expected)
+        expected = predictor.predict_rows(rows, threshold)
+        np.testing.assert_array_equal(contestant.answer(rows).probabilities, expected.probabilities)
     assert [contestant.name for contestant in contestants] == [TRUNK, "adaptive@0.3", "adaptive@1"]
 
 
@@ -165,8 +168,14 @@ def test_small_batches_are_timed_on_fewer_texts() -> None:
 
 def test_contestants_answer_the_same_texts(root: Path) -> None:
     rows = tiny_rows(6)[["text"]]
-    for contestant in all_contestants(root / "models/student", root / "teachers", torch.device("cpu")):
-        assert len(contestant.answer(rows)) == 6, contestant.name  # type: ignore[arg-type]
+    folder = root / "models/student"
+    student, costs = served_student(folder)
+    assert student.executor.planner is not None
+    assert student.executor.planner.costs == costs
+    for contestant in all_contestants(student, folder, root / "teachers", torch.device("cpu")):
+        answer = contestant.answer(rows)
+        found = answer.probabilities if isinstance(answer, Predictions) else answer
+        assert len(found) == 6, contestant.name  # type: ignore[arg-type]
 
 
 def test_nothing_to_time(root: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from kd_core.inference.uncertainties import read_uncertainties
 from kd_core.rows import write_rows
 from kd_core.runtime.errors import InvalidDataError, ParamsError
 from tests.code.tiny import LABELS, tiny_rows
-from tests.code.tiny_exits import LAYERS, LOOSE, TASK, exported_student, save_student, tiny_student
+from tests.code.tiny_exits import LAYERS, LOOSE, TASK, export_student, exported_student, save_student, tiny_student
 from tests.conftest import PROJECT
 
 
@@ -95,9 +95,9 @@ def test_columns_that_are_named_beat_those_on_record(
 
 
 def test_export_twice_writes_the_same_bytes(folder: Path, tmp_path: Path) -> None:
-    again = exported_student(tmp_path)
-    for file in sorted(folder.iterdir()):
-        assert file.read_bytes() == (again / file.name).read_bytes(), file.name
+    again = export_student(tmp_path)
+    for file in sorted(each for each in folder.rglob("*") if each.is_file()):
+        assert file.read_bytes() == (again / file.relative_to(folder)).read_bytes(), file.name
 
 
 def test_export_refuses_a_model_of_another_task(tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoConfig
@@ -45,9 +48,22 @@ def save_student(model: StudentModel, folder: Path) -> Path:
     return folder
 
 
-def exported_student(folder: Path, task: TaskParams = TASK, rows: int = 40) -> Path:
+_EXPORTED: dict[str, Path] = {}
+"""An export takes seconds and always gives the same: once a process and kind is enough."""
+
+
+def exported_student(folder: Path, task: TaskParams = TASK, rows: int = 40, **params: Any) -> Path:
     """A folder that Predictor.load reads; its wish is loose enough that some texts leave early."""
+    wanted = f"{task} {rows} {sorted(params.items())}"
+    if wanted not in _EXPORTED:
+        _EXPORTED[wanted] = export_student(Path(tempfile.mkdtemp(prefix="kd-exported-")), task, rows, **params)
+    shutil.copytree(_EXPORTED[wanted], folder / "student")
+    return folder / "student"
+
+
+def export_student(folder: Path, task: TaskParams = TASK, rows: int = 40, **params: Any) -> Path:
+    """The same, exported anew."""
     trained = save_student(tiny_student(folder), folder / "trained")
     write_rows(folder / "calibration.parquet", tiny_rows(rows, pair=task.pair))
-    export(trained, folder / "calibration.parquet", folder / "student", task, LOOSE)
+    export(trained, folder / "calibration.parquet", folder / "student", task, LOOSE.model_copy(update=params))
     return folder / "student"

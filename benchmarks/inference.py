@@ -1,0 +1,178 @@
+"""How fast an exported student answers, beside its teacher, on the same machine and texts, tokenisation included.
+
+python -m benchmarks.inference --student DIR --teacher DIR [--quantised DIR] [--texts 512] [--repeats 20]
+
+DIR are folders as the stages `export` and `teach` write them; --quantised is the same student exported with
+`export.quantise: static`. The texts are banking77's test set where KD_SHARED_DATA leads to it, otherwise those of the
+recipe `route`, in their own mix of lengths. Each request brings as many texts as the table's batch says. All ways take
+turns in every repeat; ratios are paired medians with 95 % bootstrap intervals.
+
+Early exits are shown at the thresholds where they disagree with the full model on 0, 0.5, 1 and 2 % of a first part of
+the texts; disagreement and counted speed-up (layers of the full model ÷ layers passed) are measured on the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmarks.onnx_teacher import OnnxTeacher
+from benchmarks.texts import labelled_texts
+from benchmarks.timing import interleaved, speedup
+from kd_core.inference.adaptive import answer_batch
+from kd_core.inference.exits import Exits, entropy
+from kd_core.inference.predictor import Predictor
+from kd_core.models.loading import load_tokenizer
+from kd_core.models.student import StudentModel
+from kd_core.models.teacher import Teacher
+from kd_core.serving.calibrate import calibrate
+from kd_core.serving.profile import Profile
+from kd_core.tasks.encode import collate, encode
+
+BATCHES = (1, 8, 32, 128)
+MOST_CALLS = 32
+"""Requests of one way in one repeat at most."""
+DISAGREEMENTS = (0.0, 0.005, 0.01, 0.02)
+PIPELINE, TEACHER_ONNX, PYTORCH = "teacher, pipeline", "teacher, ONNX Runtime", "student, PyTorch"
+
+Way = Callable[[pd.DataFrame], object]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One adaptive way: its threshold, and what it does on texts that the threshold was not chosen on."""
+
+    threshold: float
+    disagreement: float
+    counted: float
+
+
+def main() -> None:
+    """Print a table for each number of threads and batch size."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--student", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--quantised", type=Path)
+    parser.add_argument("--texts", type=int, default=512, help="texts timed; as many again choose the thresholds")
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
+    asked = parser.parse_args()
+    source, _, rows = labelled_texts()
+    chosen_on, timed = rows.iloc[asked.texts :], rows.head(asked.texts).reset_index(drop=True)
+    print(f"{len(timed)} texts of {source}, {asked.repeats} interleaved repeats")
+    with tempfile.TemporaryDirectory() as folder:
+        teacher = OnnxTeacher.export(Teacher.load(asked.teacher, precision="fp32"), Path(folder))
+        for threads in asked.threads:
+            torch.set_num_threads(threads)
+            ways, points = _ways(asked.student, asked.quantised, asked.teacher, teacher, threads, chosen_on, timed)
+            for batch in asked.batches:
+                print(f"\n{threads} threads, requests of {batch} texts")
+                _report(ways, points, timed.head(batch * MOST_CALLS), batch, asked.repeats)
+
+
+def _ways(
+    student: Path,
+    quantised: Path | None,
+    teacher_folder: Path,
+    teacher: OnnxTeacher,
+    threads: int,
+    chosen_on: pd.DataFrame,
+    timed: pd.DataFrame,
+) -> tuple[dict[str, Way], dict[str, Point]]:
+    ways: dict[str, Way] = {
+        PIPELINE: _pipeline(Teacher.load(teacher_folder, precision="fp32")),
+        TEACHER_ONNX: teacher.session(threads).answer,
+        PYTORCH: _pytorch(student),
+    }
+    points: dict[str, Point] = {}
+    for folder in [student, *([quantised] if quantised else [])]:
+        served = Predictor.load(folder, planned=False, threads=threads)
+        graphs = served.executor.graphs
+        costs = calibrate(graphs, Profile.read(graphs.folder))
+        plain = f"student, {served.manifest.precision}"
+        planned, exits, others = served.planned_by(costs), served.all_exits(timed), served.all_exits(chosen_on)
+        ways[plain] = partial(planned.predict_rows, threshold=0.0)
+        for allowed in DISAGREEMENTS:
+            name = f"{plain}, exits at {allowed:.1%}"
+            points[name] = _point(others, exits, allowed)
+            ways[name] = partial(planned.predict_rows, threshold=points[name].threshold)
+            print(f"{threads} threads, {name}: threshold {points[name].threshold:.4f}, {_plan(planned, points[name])}")
+    return ways, points
+
+
+def _plan(served: Predictor, point: Point) -> str:
+    limits = (point.threshold,) * (len(served.manifest.exits) - 1)
+    planner = served.executor.planner
+    if planner is None or not planner.pays(limits):
+        return "the whole graph answers"
+    return "expected " + ", ".join(f"{planner.speedup(limits, size):.2f}× at {size}" for size in BATCHES)
+
+
+def _point(chosen_on: Exits, exits: Exits, allowed: float) -> Point:
+    """The largest threshold within the disagreement on the first texts, and what it does on the second."""
+    candidates = np.unique(np.concatenate([[0.0], entropy(chosen_on.probabilities[:, :-1]).ravel()]))
+    steps = candidates[np.linspace(0, len(candidates) - 1, min(len(candidates), 400)).round().astype(int)]
+    threshold = float(max(step for step in steps if _disagreement(chosen_on, float(step)) <= allowed))
+    mean_layers = float(exits.simulate(threshold).exit_layer.mean())
+    return Point(threshold, _disagreement(exits, threshold), exits.layers[-1] / mean_layers)
+
+
+def _disagreement(exits: Exits, threshold: float) -> float:
+    full = exits.only(exits.layers[-1]).argmax(-1)
+    return float(np.mean(exits.simulate(threshold).answers != full))
+
+
+def _report(ways: dict[str, Way], points: dict[str, Point], rows: pd.DataFrame, batch: int, repeats: int) -> None:
+    requests = [rows.iloc[start : start + batch] for start in range(0, len(rows), batch)]
+    seconds = interleaved({name: partial(_all, way, requests) for name, way in ways.items()}, repeats)
+    for name in ways:
+        rate = len(rows) / float(np.median(seconds[name]))
+        line = f"{name:34} {rate:8.0f} texts/s  {speedup(seconds, name, PIPELINE)} of the pipeline"
+        line += f"  {speedup(seconds, name, TEACHER_ONNX)} of its ONNX"
+        if name in points:
+            point, plain = points[name], name.split(", exits")[0]
+            line += f"  {speedup(seconds, name, plain)} of no exits"
+            line += f"  (counted {point.counted:.2f}×, disagreement {point.disagreement:.2%})"
+        print(line, flush=True)
+
+
+def _all(way: Way, requests: Sequence[pd.DataFrame]) -> None:
+    for request in requests:
+        way(request)
+
+
+def _pipeline(teacher: Teacher) -> Way:
+    from transformers import pipeline
+
+    run: Any = pipeline("text-classification", model=teacher.model, tokenizer=teacher.tokenizer)
+
+    def answer(rows: pd.DataFrame) -> object:
+        texts = rows.to_dict("records") if teacher.pair else rows["text"].tolist()
+        return run(texts, batch_size=len(texts), truncation=True, max_length=teacher.max_length)
+
+    return answer
+
+
+def _pytorch(folder: Path) -> Way:
+    model, tokenizer = StudentModel.from_pretrained(folder), load_tokenizer(folder)
+    task = Predictor.load(folder, planned=False).record.task
+
+    def answer(rows: pd.DataFrame) -> object:
+        encoded = encode(rows[["text"]], tokenizer, task)
+        return answer_batch(model, collate(encoded, range(len(encoded)), tokenizer.pad_token_id), 0.0)
+
+    return answer
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Eight-bit integers for the products with weights, where nearly all the time of a graph goes.
+
+Static: each weight matrix has a scale for every output, each activation that enters one a scale from calibration
+texts. Everything else (the residual stream, attention's own products, norms, exits) stays in fp32, so that a text's
+answer still depends on that text alone. Dynamic: scales of activations are taken over each whole batch, so answers
+depend on the company of a text.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+
+from kd_core.inference.exits import Exits
+from kd_core.serving.graphs import Feeds
+from kd_core.tasks.decisions import decisions
+
+Mode = Literal["static", "dynamic"]
+
+_OPTIONS = {
+    "MatMulConstBOnly": True,  # not attention's products of activations: they need the range more than the speed
+    "OpTypesToExcludeOutputQuantization": ["MatMul"],
+    "WeightSymmetric": True,
+}
+
+
+class _Feeds(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime's class is untyped
+    """Batches for the calibrator, which asks for one after the other until it is given None."""
+
+    def __init__(self, batches: Sequence[Feeds]) -> None:
+        self._batches: Iterator[Feeds] = iter(batches)
+
+    def get_next(self) -> Any:
+        """The next batch."""
+        return next(self._batches, None)
+
+
+def quantised(graph: onnx.ModelProto, mode: Mode, batches: Sequence[Feeds]) -> onnx.ModelProto:
+    """The same graph, same inputs and outputs, with its weight products in int8; `graph` stays as it is.
+
+    :param batches: texts for the ranges of activations; not used in mode dynamic
+    """
+    with tempfile.TemporaryDirectory() as folder, _without_advice():
+        source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
+        onnx.save(_apart(graph), source)
+        common = {"op_types_to_quantize": ["MatMul"], "per_channel": True, "weight_type": QuantType.QInt8}
+        if mode == "static":
+            quantize_static(
+                source,
+                target,
+                _Feeds(batches),
+                quant_format=QuantFormat.QDQ,
+                activation_type=QuantType.QUInt8,
+                extra_options=_OPTIONS,
+                **common,
+            )
+        else:
+            quantize_dynamic(source, target, extra_options={"MatMulConstBOnly": True}, **common)
+        return onnx.load(target)
+
+
+def agreement(parent: Exits, quantised: Exits) -> float:
+    """Share of texts that the full model gives the same label in both; multi-label: the same labels."""
+    before, after = (decisions(each.probabilities[:, -1], each.kind) for each in (parent, quantised))
+    return float(np.mean((before == after).reshape(len(before), -1).all(1)))
+
+
+def _apart(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which what enters weight products is a tensor of its own.
+
+    The quantiser rounds a tensor for all that read it: without this the residual stream, too.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(graph)
+    weights = {each.name for each in copy.graph.initializer}
+    nodes, made = [], set()
+    for node in copy.graph.node:
+        if node.op_type == "MatMul" and node.input[1] in weights:
+            source, own = node.input[0], f"{node.input[0]}_into_product"
+            if own not in made:
+                made.add(own)
+                nodes.append(onnx.helper.make_node("Identity", [source], [own], name=own))
+            node.input[0] = own
+        nodes.append(node)
+    del copy.graph.node[:]
+    copy.graph.node.extend(nodes)
+    return copy
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """The quantiser advises, at the root logger, a preparation that the exporter has already done."""
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,1 @@
+"""Serving: the exported graphs answer texts with numpy, onnxruntime and tokenizers; neither torch nor transformers."""

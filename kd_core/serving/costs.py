@@ -1,0 +1,85 @@
+"""What a call of each graph costs on one machine, and what follows for batches, pools and exits.
+
+seconds(rows, length) = call + rows · length · (token + square · length)
+
+The three coefficients of each graph are fitted to timings (kd_core.serving.calibrate). `call` is what a call costs
+whatever it computes, `square` the attention's share, which grows with the square of the length.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kd_core.runtime.errors import InvalidDataError
+
+BATCH_TOKENS = 1024
+"""Tokens of a batch, padding included, where nothing was timed: enough to fill vector units, few enough for caches."""
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one graph, in seconds."""
+
+    call: float
+    token: float
+    square: float
+
+    def of(self, rows: float, length: float) -> float:
+        """A call with a batch of `rows` texts padded to `length` tokens."""
+        return self.call + rows * length * (self.token + self.square * length)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of all graphs of one model on one machine."""
+
+    machine: dict[str, Any]
+    """What was timed on; see kd_core.serving.machine."""
+    segments: tuple[Cost, ...]
+    whole: Cost
+    moved: float
+    """Seconds for each hidden state, a number, that is copied from one batch to another."""
+    batch_tokens: int
+    """Tokens of a batch, padding included, at which the whole graph answers fastest."""
+
+    def write(self, path: Path) -> None:
+        """Write a JSON file, through a temporary one, since a server may read it."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"schema_version": SCHEMA_VERSION, **asdict(self)}, indent=2) + "\n", "utf-8")
+        temporary.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> Costs:
+        """Raises InvalidDataError naming the file if it was not written by `write`."""
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if found.pop("schema_version") != SCHEMA_VERSION:
+                raise ValueError(f"not of schema version {SCHEMA_VERSION}")
+            segments = tuple(Cost(**each) for each in found.pop("segments"))
+            return cls(segments=segments, whole=Cost(**found.pop("whole")), **found)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InvalidDataError(f"{path}: no timings of this version ({error}); run `kd calibrate` again") from None
+
+
+def fit(timings: Sequence[tuple[int, int, float]]) -> Cost:
+    """The cost that explains timings (rows, length, seconds) with the least relative error; no coefficient below 0."""
+    rows, length, seconds = (np.array(column, dtype=np.float64) for column in zip(*timings, strict=True))
+    terms = np.stack([np.ones_like(rows), rows * length, rows * length**2], axis=1) / seconds[:, None]
+    used = [0, 1, 2]
+    while True:
+        found = np.linalg.lstsq(terms[:, used], np.ones_like(seconds), rcond=None)[0]
+        if (found >= 0).all():
+            break
+        used.pop(int(found.argmin()))
+    values = np.zeros(3)
+    values[used] = found
+    return Cost(*values.tolist())

@@ -1,0 +1,87 @@
+"""The graphs of an ONNX folder as functions on arrays; each is loaded when it is first asked."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kd_core.runtime.errors import InvalidDataError
+from kd_core.serving.manifest import MASK, Manifest, hidden_name, probabilities_name
+
+Floats = npt.NDArray[np.float32]
+Feeds = dict[str, npt.NDArray[Any]]
+
+_NOTHING: Floats = np.zeros((0, 0, 0), dtype=np.float32)
+
+
+def usable_threads() -> int:
+    """Threads to compute with: OMP_NUM_THREADS where it is set, as for everything else, or the cores we may use."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if first.isdigit() and int(first) > 0:
+        return int(first)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Graphs:
+    """Segments and whole graph of one folder; several threads may ask at once."""
+
+    def __init__(self, folder: Path, manifest: Manifest, threads: int | None = None) -> None:
+        self.folder, self.manifest = folder, manifest
+        self.threads = threads or usable_threads()
+        self._sessions: dict[str, tuple[Any, list[str]]] = {}
+        self._lock = Lock()
+
+    def first(self, tokens: Feeds) -> tuple[Floats, Floats]:
+        """Hidden states [B, L, H] behind the first segment and its exit's probabilities [B, C], from token ids."""
+        return self._run(0, tokens)
+
+    def following(self, index: int, hidden: Floats, mask: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
+        """The same of segment `index` (0-based), from the states before it; behind the last they are not computed."""
+        return self._run(index, {hidden_name(self.manifest.segments[index].first - 1): hidden, MASK: mask})
+
+    def whole(self, tokens: Feeds) -> Floats:
+        """The full model's probabilities [B, C]."""
+        session, takes = self._session(self.manifest.whole.file)
+        found: Floats = session.run([probabilities_name(self.manifest.exits[-1])], _only(takes, tokens))[0]
+        return found
+
+    def _run(self, index: int, feeds: Feeds) -> tuple[Floats, Floats]:
+        segment = self.manifest.segments[index]
+        session, takes = self._session(segment.file)
+        names = [probabilities_name(segment.last)]
+        if segment.last != self.manifest.exits[-1]:
+            names.append(hidden_name(segment.last))
+        probabilities, *hidden = session.run(names, _only(takes, feeds))
+        return (hidden[0] if hidden else _NOTHING), probabilities
+
+    def _session(self, file: str) -> tuple[Any, list[str]]:
+        """The session, and what its graph takes: an optimised graph may have no use for an input."""
+        with self._lock:
+            if file not in self._sessions:
+                session = open_session(self.folder / file, self.threads)
+                self._sessions[file] = session, [each.name for each in session.get_inputs()]
+            return self._sessions[file]
+
+
+def open_session(path: Path, threads: int) -> Any:
+    """An onnxruntime session on the CPU. Raises InvalidDataError naming the file if it is no such graph."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    # Each session has its own threads: were they to spin while they wait, they would keep the cores from each other.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions have no common base but this
+        raise InvalidDataError(f"{path}: onnxruntime cannot load it: {error}") from None
+
+
+def _only(names: list[str], feeds: Feeds) -> Feeds:
+    return {name: feeds[name] for name in names}

@@ -1,0 +1,124 @@
+"""int8: products with weights only, labels that stay, thresholds chosen anew, answers that no company changes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from kd_core.config.evaluation import ExportParams
+from kd_core.export import serve
+from kd_core.export.quantise import agreement
+from kd_core.inference.calibration import calibrate
+from kd_core.inference.exits import Exits
+from kd_core.inference.export import export
+from kd_core.inference.predictor import Predictor
+from kd_core.inference.record import InferenceRecord
+from kd_core.rows import write_rows
+from kd_core.runtime.errors import InvalidDataError
+from kd_core.serving.executor import Executor
+from kd_core.serving.manifest import Manifest
+from kd_core.serving.tokens import Tokens
+from tests.code.tiny import tiny_rows
+from tests.code.tiny_exits import LOOSE, TASK, exported_student, save_student, tiny_student
+
+
+@pytest.fixture(scope="module")
+def static(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported_student(tmp_path_factory.mktemp("static"), quantise="static", min_agreement=0.5)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported_student(tmp_path_factory.mktemp("plain"))
+
+
+def test_weights_are_small_and_the_rest_is_not(static: Path, plain: Path) -> None:
+    manifest = Manifest.read(static / "onnx")
+    assert manifest.precision == "int8 static"
+    for file, layers in (*((each.file, 1) for each in manifest.segments), (manifest.whole.file, 3)):
+        graph = onnx.load(static / "onnx" / file).graph
+        kinds = {each.name: each.data_type for each in graph.initializer}
+        products = [node for node in graph.node if node.op_type == "MatMul"]
+        rounded = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+        with_weights = [node for node in products if set(node.input) <= rounded]
+        assert len(with_weights) == 6 * layers, "query, key, value, output, up, down"
+        assert all(not set(node.input) & rounded for node in products if node not in with_weights), "attention's own"
+        readers = [node.op_type for node in graph.node if set(node.input) & rounded]
+        assert set(readers) == {"MatMul"}, "the residual stream, norms and exits stay as they were"
+        scales = [node for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in kinds]
+        assert scales
+        for node in scales:
+            scale = next(each for each in graph.initializer if each.name == node.input[1])
+            assert len(onnx.numpy_helper.to_array(scale)) > 1, "one for each output"
+            zero = next(each for each in graph.initializer if each.name == node.input[2])
+            assert not onnx.numpy_helper.to_array(zero).any(), "symmetric"
+    sizes = [sum(path.stat().st_size for path in (folder / "onnx").glob("*.onnx")) for folder in (static, plain)]
+    assert sizes[0] < sizes[1]
+
+
+def test_what_came_of_it_is_on_record(static: Path, plain: Path) -> None:
+    found = InferenceRecord.read(static).quantisation
+    assert found["asked"] == "static"
+    assert found["precision"] == "int8 static"
+    assert found["rows"] == 20
+    assert found["agreement"] >= found["min_agreement"] == 0.5
+    assert InferenceRecord.read(plain).quantisation == {}
+
+
+def test_agreement_is_of_the_full_model_s_labels() -> None:
+    one = np.array([[[0.9, 0.1], [0.9, 0.1]], [[0.9, 0.1], [0.2, 0.8]]], dtype=np.float32)
+    other = np.array([[[0.1, 0.9], [0.8, 0.2]], [[0.9, 0.1], [0.6, 0.4]]], dtype=np.float32)
+    assert agreement(Exits((1, 2), one), Exits((1, 2), other)) == 0.5
+
+
+def test_int8_that_changes_labels_does_not_serve(tmp_path: Path, plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graphs are fp32's then, to the byte, and the record says why."""
+    monkeypatch.setattr(serve, "agreement", lambda parent, found: 0.97)
+    exported = exported_student(tmp_path, quantise="static", min_agreement=0.98)
+    for file in (plain / "onnx").glob("*.onnx"):
+        assert (exported / "onnx" / file.name).read_bytes() == file.read_bytes(), file.name
+    found = InferenceRecord.read(exported).quantisation
+    assert (found["asked"], found["precision"], found["agreement"]) == ("static", "fp32", 0.97)
+
+
+def test_the_exits_are_calibrated_as_they_serve(static: Path) -> None:
+    """Entropies shift with the rounding: the dial is the quantised exits', on rows that gave no ranges."""
+    rows, predictor = tiny_rows(40).iloc[20:], Predictor.load(static)
+    exits = predictor.all_exits(rows)
+    dial = calibrate(exits.uncertainty[:, :-1], exits.disagrees, exits.layers, LOOSE.confidence)
+    assert predictor.record.dial == dial
+    assert predictor.manifest.thresholds == predictor.record.thresholds == dial.at(LOOSE.max_disagreement).thresholds
+    profile = json.loads((static / "onnx" / "profile.json").read_text())
+    np.testing.assert_allclose(profile["uncertainty"], exits.uncertainty[:, :-1], atol=1e-4)
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 40, 200, 10_000])
+def test_answers_do_not_depend_on_the_company(static: Path, batch_tokens: int) -> None:
+    predictor = Predictor.load(static)
+    tokens = predictor.tokens(tiny_rows(61))
+    expected = predictor.executor.all_exits(tokens)
+    found = Executor(predictor.executor.graphs, None, batch_tokens).all_exits(tokens)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)
+    order = np.random.default_rng(1).permutation(61).tolist()
+    types = None if tokens.types is None else [tokens.types[row] for row in order]
+    mixed = Tokens([tokens.ids[row] for row in order], types, tokens.lengths[order])
+    again = Executor(predictor.executor.graphs, None, batch_tokens).all_exits(mixed)
+    np.testing.assert_allclose(again.probabilities, expected.probabilities[order], atol=1e-5)
+
+
+def test_segments_and_whole_graph_round_alike(static: Path) -> None:
+    predictor = Predictor.load(static)
+    tokens = predictor.tokens(tiny_rows(30))
+    full = predictor.executor.answer(tokens, (0.0, 0.0)).probabilities
+    np.testing.assert_allclose(full, predictor.executor.all_exits(tokens).only(3), atol=1e-5)
+
+
+def test_int8_without_texts_to_calibrate_on_is_refused(tmp_path: Path) -> None:
+    trained = save_student(tiny_student(tmp_path), tmp_path / "trained")
+    write_rows(tmp_path / "calibration.parquet", tiny_rows(1))
+    with pytest.raises(InvalidDataError, match="no texts for int8; set data"):
+        export(trained, tmp_path / "calibration.parquet", tmp_path / "student", TASK, ExportParams(quantise="static"))

@@ -1,0 +1,149 @@
+"""Costs, batches and plans: what timings say is what is decided."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kd_core.inference.predictor import Predictor
+from kd_core.runtime.errors import InvalidDataError
+from kd_core.serving import calibrate
+from kd_core.serving.batches import Batching
+from kd_core.serving.calibrate import costs_path, known_costs
+from kd_core.serving.costs import Cost, Costs, fit
+from kd_core.serving.plan import SIZES, Planner
+from kd_core.serving.profile import Profile
+from tests.code.tiny_exits import exported_student
+
+LENGTHS = np.full(100, 10)
+
+
+def planner(call: float, uncertainty: list[float], moved: float = 0.0) -> Planner:
+    """Three layers of 1 µs a token; `uncertainty`: the share of texts that are unsure at each of two exits."""
+    rows = np.arange(100) / 100
+    unsure = np.stack([np.where(rows < share, 0.9, 0.1) for share in uncertainty], axis=1)
+    costs = Costs({}, (Cost(call, 1e-6, 0.0),) * 3, Cost(call, 3e-6, 0.0), moved, 1000)
+    return Planner(costs, Profile(LENGTHS, unsure), 16)
+
+
+def test_a_fit_finds_what_the_timings_were_made_from() -> None:
+    true = Cost(2e-4, 3e-6, 4e-8)
+    grid = [(rows, length) for rows in (1, 8, 32) for length in (4, 16, 64)]
+    found = fit([(*shape, true.of(*shape)) for shape in grid])
+    np.testing.assert_allclose([found.call, found.token, found.square], [2e-4, 3e-6, 4e-8], rtol=1e-6)
+
+
+def test_no_coefficient_is_negative() -> None:
+    grid = [(rows, length) for rows in (1, 8, 32) for length in (4, 16, 64)]
+    found = fit([(rows, length, 1e-5 * rows * length - 1e-6 * length) for rows, length in grid])
+    assert min(found.call, found.token, found.square) == 0
+    assert found.token > 0
+
+
+def test_the_share_that_reaches_a_segment_is_of_those_that_left_nowhere_before() -> None:
+    profile = Profile(LENGTHS[:4], np.array([[0.1, 0.9], [0.9, 0.1], [0.9, 0.9], [0.5, 0.5]]))
+    np.testing.assert_allclose(profile.reach(np.array([0.5, 0.5])), [1.0, 0.75, 0.5])
+    np.testing.assert_allclose(profile.reach(np.array([0.0, 0.0])), [1.0, 1.0, 1.0])
+
+
+def test_exits_pay_where_texts_leave_and_calls_are_cheap() -> None:
+    assert planner(1e-6, [0.1, 0.0]).pays((0.5, 0.5))
+    assert not planner(1e-6, [1.0, 1.0]).pays((0.5, 0.5)), "nobody leaves"
+    assert not planner(1e-3, [0.6, 0.6]).pays((0.5, 0.5)), "a text alone would wait for several calls"
+    assert not planner(1e-6, [0.1, 0.0]).pays((0.0, 0.0)), "nothing to ask"
+
+
+def test_expected_speed_up_by_hand() -> None:
+    """A tenth goes on behind the first exit, nobody behind the second: 3 layers against 1.1, calls being free."""
+    assert planner(0.0, [0.1, 0.0]).speedup((0.5, 0.5), 100) == pytest.approx(3 / 1.1)
+    assert planner(0.0, [1.0, 1.0]).speedup((0.5, 0.5), 100) == pytest.approx(1.0)
+    calls = planner(1e-3, [1.0, 1.0])
+    assert calls.speedup((0.5, 0.5), 1) == pytest.approx((1e-3 + 3e-5) / (3e-3 + 3e-5))
+
+
+def test_all_sizes_must_be_no_slower() -> None:
+    """At this cost of a call a large request gains and a single text loses: the full model, whatever the size."""
+    doubtful = planner(1e-4, [0.5, 0.0])
+    gains = [doubtful.speedup((0.5, 0.5), size) for size in SIZES]
+    assert min(gains) < 1 < max(gains)
+    assert not doubtful.pays((0.5, 0.5))
+
+
+def test_an_exit_where_nobody_leaves_is_not_worth_asking() -> None:
+    dear = planner(0.0, [0.1, 0.1], moved=1e-7)
+    assert dear.worthwhile((0.5, 0.5)) == (0.5, 0.0)
+    assert planner(0.0, [1.0, 0.1], moved=1e-7).worthwhile((0.5, 0.5)) == (0.0, 0.5)
+    assert planner(0.0, [0.5, 0.1]).worthwhile((0.5, 0.5)) == (0.5, 0.5)
+
+
+def test_waiting_pays_for_small_batches_and_dear_calls() -> None:
+    dear, free = planner(1e-2, [0.5, 0.5]), planner(0.0, [0.5, 0.5])
+    assert dear.waits(1, 2, 10)
+    assert not dear.waits(1, 100, 10), "a full batch waits for nobody"
+    assert not free.waits(1, 2, 10)
+    assert not planner(1e-4, [0.5, 0.5], moved=1.0).waits(1, 2, 10), "copying costs more"
+
+
+@pytest.mark.parametrize("costs", [None, Costs({}, (), Cost(1e-4, 1e-6, 0.0), 0.0, 256)])
+def test_each_text_is_in_one_batch_that_fits(costs: Costs | None) -> None:
+    lengths = np.random.default_rng(0).integers(1, 60, 500)
+    batches = Batching(costs, 256).cut(lengths)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(500))
+    assert all(len(rows) * lengths[rows].max() <= 256 for rows in batches)
+    tops = [lengths[rows].max() for rows in batches]
+    assert tops == sorted(tops, reverse=True)
+
+
+def test_a_text_longer_than_a_batch_stands_alone_and_no_text_is_no_batch() -> None:
+    assert [rows.tolist() for rows in Batching(None, 10).cut(np.array([5, 50, 5]))] == [[1], [0, 2]]
+    assert Batching(None, 10).cut(np.array([], dtype=np.int64)) == []
+
+
+def test_padding_is_cut_where_a_call_costs_less() -> None:
+    lengths = np.array([60, *[4] * 20])
+    cheap = Costs({}, (), Cost(1e-6, 1e-6, 0.0), 0.0, 4096)
+    dear = Costs({}, (), Cost(1.0, 1e-6, 0.0), 0.0, 4096)
+    assert [len(rows) for rows in Batching(cheap).cut(lengths)] == [1, 20]
+    assert [len(rows) for rows in Batching(dear).cut(lengths)] == [21]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported_student(tmp_path_factory.mktemp("timed"))
+
+
+def test_timings_are_kept_for_this_model_and_machine(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(calibrate, "ROUNDS", 2)
+    graphs = Predictor.load(folder).executor.graphs
+    monkeypatch.delenv("KD_COSTS", raising=False)
+    assert known_costs(graphs) is None
+    assert calibrate.main(["--model", str(folder)]) == 64
+    monkeypatch.setenv("KD_COSTS", str(tmp_path))
+    assert known_costs(graphs) is None
+    assert calibrate.main(["--model", str(folder)]) == 0
+    path = costs_path(graphs)
+    assert str(path) in capsys.readouterr().out
+    found = known_costs(graphs)
+    assert found is not None
+    assert len(found.segments) == 3
+    assert found.whole.of(8, 16) > 0
+    assert found.machine["threads"] == 1
+    assert json.loads((path or Path()).read_text())["machine"] == found.machine
+    assert Predictor.load(folder).executor.planner is not None
+    assert Predictor.load(folder, planned=False).executor.planner is None
+    assert Predictor.load(folder, threads=2).executor.planner is None, "other threads, other timings"
+
+
+def test_damaged_timings_are_named(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KD_COSTS", str(tmp_path))
+    path = costs_path(Predictor.load(folder, planned=False).executor.graphs)
+    assert path is not None
+    for content in ("", "[]", "{}", '{"schema_version": 99}', '{"schema_version": 1, "segments": [{}]}'):
+        path.write_text(content)
+        with pytest.raises(InvalidDataError, match=r"run `kd calibrate` again"):
+            Predictor.load(folder)
