@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if (options.input is None) != (options.output is None):
             raise ParamsError("--input and --output belong together; without them texts come from standard input")
-        predictor = Predictor.load(options.model, options.log)
+        predictor = Predictor.load(options.model, log=options.log)
         if options.input is None:
             _answer_lines(predictor, sys.stdin, options)
         else:
