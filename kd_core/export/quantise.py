@@ -100,6 +100,7 @@ def _apart(graph: onnx.ModelProto) -> onnx.ModelProto:
                 nodes.append(onnx.helper.make_node("Identity", [source], [own], name=own))
             node.input[0] = own
         nodes.append(node)
+    del copy.graph.value_info[:]  # shapes of weights, which the quantiser may transpose; it infers them anew
     del copy.graph.node[:]
     copy.graph.node.extend(nodes)
     return copy
