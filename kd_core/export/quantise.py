@@ -51,7 +51,12 @@ def quantised(graph: onnx.ModelProto, mode: Mode, batches: Sequence[Feeds]) -> o
     with tempfile.TemporaryDirectory() as folder, _without_advice():
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         onnx.save(_apart(graph), source)
-        common = {"op_types_to_quantize": ["MatMul"], "per_channel": True, "weight_type": QuantType.QInt8}
+        common = {
+            "op_types_to_quantize": ["MatMul"],
+            "nodes_to_quantize": [node.name for node in _weight_products(graph)],
+            "per_channel": True,
+            "weight_type": QuantType.QInt8,
+        }
         if mode == "static":
             quantize_static(
                 source,
@@ -73,6 +78,12 @@ def agreement(parent: Exits, quantised: Exits) -> float:
     return float(np.mean((before == after).reshape(len(before), -1).all(1)))
 
 
+def _weight_products(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The layers' own; exits take one vector a text, which the exporter writes as Gemm."""
+    weights = {each.name for each in graph.graph.initializer}
+    return [node for node in graph.graph.node if node.op_type == "MatMul" and node.input[1] in weights]
+
+
 def _apart(graph: onnx.ModelProto) -> onnx.ModelProto:
     """A copy in which what enters weight products is a tensor of its own.
 
@@ -80,16 +91,17 @@ def _apart(graph: onnx.ModelProto) -> onnx.ModelProto:
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(graph)
-    weights = {each.name for each in copy.graph.initializer}
+    products = {node.name for node in _weight_products(graph)}
     nodes, made = [], set()
     for node in copy.graph.node:
-        if node.op_type == "MatMul" and node.input[1] in weights:
+        if node.name in products:
             source, own = node.input[0], f"{node.input[0]}_into_product"
             if own not in made:
                 made.add(own)
                 nodes.append(onnx.helper.make_node("Identity", [source], [own], name=own))
             node.input[0] = own
         nodes.append(node)
+    del copy.graph.value_info[:]  # shapes of weights, which the quantiser may transpose; it infers them anew
     del copy.graph.node[:]
     copy.graph.node.extend(nodes)
     return copy

@@ -15,7 +15,10 @@ from kd_core.serving.costs import Costs
 from kd_core.serving.profile import Profile
 
 SIZES = (1, 8, 32, 128)
-"""Texts of a request, for which exits must not be slower than the whole graph."""
+"""Texts of a request, for which exits must be faster than the whole graph."""
+
+GAIN = 1.05
+"""Expected speed-up from which exits are asked: timings, and what is expected from them, are not better than this."""
 
 
 class Planner:
@@ -27,8 +30,8 @@ class Planner:
         self.pays = lru_cache(maxsize=256)(self._pays)
 
     def _pays(self, thresholds: tuple[float, ...]) -> bool:
-        """Whether exits at these thresholds are expected to be no slower than the whole graph, at every size."""
-        return any(thresholds) and all(self.speedup(thresholds, size) >= 1 for size in SIZES)
+        """Whether exits at these thresholds are expected to be faster than the whole graph, by GAIN at every size."""
+        return any(thresholds) and all(self.speedup(thresholds, size) >= GAIN for size in SIZES)
 
     def speedup(self, thresholds: Sequence[float], size: int) -> float:
         """Seconds of the whole graph ÷ seconds with exits, expected for a request of `size` texts, padding aside."""

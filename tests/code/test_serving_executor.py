@@ -191,6 +191,22 @@ def test_a_large_request_does_not_pile_up_between_segments(
     assert most <= 4 * 100 < int(many.lengths.sum())
 
 
+def test_padding_leaves_with_the_longest_text(
+    predictor: Predictor, tokens: Tokens, exits: Exits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One batch that nobody joins is not packed anew, but cut: the spy asserts that no column is padding alone."""
+    u = entropy(exits.probabilities)[:, 0]
+    longest = int(tokens.lengths.argmax())
+    short = [row for row in np.argsort(-u).tolist() if tokens.lengths[row] < tokens.lengths[longest]][:3]
+    threshold = float(np.nextafter(u[longest], np.float32(2))) + 1e-5
+    assert u[short].min() > threshold, "only the longest leaves"
+    executor = Executor(predictor.executor.graphs, None, batch_tokens=10_000)
+    spy = Spy(executor, monkeypatch)
+    executor.answer(some(tokens, [longest, *short]), (threshold, 0.0))
+    assert spy.rows(0) == [4]
+    assert spy.rows(1) == spy.rows(2) == [3]
+
+
 def test_texts_of_like_length_are_batched(
     predictor: Predictor, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:

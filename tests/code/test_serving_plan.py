@@ -64,6 +64,13 @@ def test_expected_speed_up_by_hand() -> None:
     assert calls.speedup((0.5, 0.5), 1) == pytest.approx((1e-3 + 3e-5) / (3e-3 + 3e-5))
 
 
+def test_a_gain_within_the_error_of_timings_is_none() -> None:
+    little, enough = planner(0.0, [0.97, 0.97]), planner(0.0, [0.9, 0.9])
+    assert 1 < little.speedup((0.5, 0.5), 1) < 1.05 < enough.speedup((0.5, 0.5), 1)
+    assert not little.pays((0.5, 0.5))
+    assert enough.pays((0.5, 0.5))
+
+
 def test_all_sizes_must_be_no_slower() -> None:
     """At this cost of a call a large request gains and a single text loses: the full model, whatever the size."""
     doubtful = planner(1e-4, [0.5, 0.0])
