@@ -122,7 +122,8 @@ def test_the_rule_is_strict(predictor: Predictor, tokens: Tokens, exits: Exits) 
 
 
 @pytest.mark.parametrize(
-    ("thresholds", "said"), [((0.5,), "1 thresholds for 2 early exits"), ((0.5, 1.5), "threshold 1.5"), ((-0.1, 0), "-0.1")]
+    ("thresholds", "said"),
+    [((0.5,), "1 thresholds for 2 early exits"), ((0.5, 1.5), "threshold 1.5"), ((-0.1, 0), "-0.1")],
 )
 def test_wrong_thresholds_are_refused(
     predictor: Predictor, tokens: Tokens, thresholds: tuple[float, ...], said: str
