@@ -6,6 +6,7 @@ Airflow reads its settings when it is first imported, so they are set here, befo
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,14 @@ def shared_data() -> Path:
     if not folder:
         pytest.skip("KD_SHARED_DATA is not set: it names the folder of the public benchmark data sets")
     return Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def _own_object_store() -> Iterator[None]:
+    """fsspec keeps its connections, and with them the endpoint that one test's environment named."""
+    yield
+    if s3fs := sys.modules.get("s3fs"):
+        s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture(autouse=True)
