@@ -85,11 +85,15 @@ def read_log(folder: Path, model: str, since: datetime) -> pd.DataFrame:
             f"{folder}: none of its {len(files)} files was logged by this model; give the version that serves "
             "(--model), or the folder that it logs to"
         )
-    columns = ["exit_layer", "entropy", "thresholds"]
-    tables = [pq.read_table(path, columns=columns, filters=[("time", ">=", since)]) for path in own]
-    rows: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+    rows: pd.DataFrame = pa.concat_tables([_answers(path, since) for path in own]).to_pandas()
     rows["thresholds"] = rows["thresholds"].map(tuple)
     return rows
+
+
+def _answers(path: Path, since: datetime) -> pa.Table:
+    """Opened once: whoever logs may put a longer file in its place meanwhile."""
+    with path.open("rb") as file:
+        return pq.read_table(file, columns=["exit_layer", "entropy", "thresholds"], filters=[("time", ">=", since)])
 
 
 def _model_of(path: Path) -> str:

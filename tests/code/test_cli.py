@@ -415,7 +415,7 @@ def test_predict_hands_texts_over_as_json_lines(
 ) -> None:
     seen: list[Any] = []
 
-    def answered(self: Any, arguments: list[str], texts: str | None = None) -> str:
+    def answered(self: Any, arguments: list[str], texts: str | None = None, costs: Any = None) -> str:
         seen.append((self.student, arguments, texts))
         answer = {"label": "red", "probability": 0.91, "exit_layer": 1, "entropy": 0.1}
         return "".join(json.dumps({**json.loads(line), **answer}) + "\n" for line in (texts or "").splitlines())
@@ -444,7 +444,7 @@ def test_predict_hands_a_wish_and_a_log_over_to_versions_that_know_them(
     seen: list[Any] = []
     answer = json.dumps({"text": "a", "label": "red", "probability": 0.9, "exit_layer": 1, "entropy": 0.1})
     monkeypatch.setattr(
-        "kd_ops.served.ServedModel.predict", lambda self, words, texts=None: seen.append(words) or answer
+        "kd_ops.served.ServedModel.predict", lambda self, words, texts=None, costs=None: seen.append(words) or answer
     )
     monkeypatch.chdir(tmp_path)
     words = ("predict", "--model", str(tmp_path), "--max-disagreement", "0.01", "--log", "log", "a")
@@ -462,7 +462,9 @@ def test_predict_hands_a_file_s_columns_over(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr("kd_ops.served.ServedModel.predict", lambda self, arguments, texts=None: seen.append(arguments))
+    monkeypatch.setattr(
+        "kd_ops.served.ServedModel.predict", lambda self, arguments, texts=None, costs=None: seen.append(arguments)
+    )
     files = ("--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.csv"))
     result = invoke("predict", "--model", str(tmp_path), *files, "--column", "text=body", "--column", "text_pair=reply")
     assert result.exit_code == 0, result.output

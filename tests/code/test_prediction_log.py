@@ -96,7 +96,8 @@ def test_processes_that_log_at_once_lose_nothing(tmp_path: Path, monkeypatch: py
         writer.start()
     while any(writer.is_alive() for writer in writers):
         for path in tmp_path.glob("*.parquet"):
-            assert pq.read_table(path).num_rows  # whole while they write
+            with path.open("rb") as file:
+                assert pq.read_table(file).num_rows  # whole while they write
     assert [writer.exitcode for writer in writers] == [0, 0, 0]
     assert entropies(tmp_path) == list(range(3000))
 
