@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_core.runtime.errors import ParamsError, TryAgainError
+from kd_ops.locks import exclusive
 from kd_ops.settings import Settings
 
 CHAMPION = "champion"
@@ -30,11 +31,13 @@ def connect(settings: Settings) -> Any:
     import mlflow
 
     uri = tracking_uri(settings)
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
-    return mlflow.MlflowClient(uri, uri)
+    if not uri.startswith("sqlite:///"):
+        return mlflow.MlflowClient(uri, uri)
+    Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(settings, "mlflow"):  # of two that create the tables at once MLflow lets one fail
+        return mlflow.MlflowClient(uri, uri)
 
 
 def experiment(client: Any, name: str, settings: Settings) -> str:

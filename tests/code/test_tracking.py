@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from kd_ops.runs import Run, StageRecord
 from kd_ops.settings import Settings
 from kd_ops.tracking import track
 from tests.code.fabricated import done, finished_run, make_settings, new_run
+from tests.conftest import PROJECT
 
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 
@@ -185,3 +189,18 @@ def test_run_id_of_the_environment_is_not_written_into(settings: Settings, monke
     monkeypatch.setenv("MLFLOW_RUN_ID", other)
     assert track(finished_run(settings, "mine"), settings) != other
     assert isinstance(Run.named("mine", settings).stages(), dict)
+
+
+FIRST = """\
+from kd_ops.registry import connect
+from kd_ops.settings import Settings
+connect(Settings()).search_experiments()
+"""
+
+
+def test_of_several_that_open_a_new_database_at_once_none_fails(tmp_path: Path) -> None:
+    environment = os.environ | {"KD_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-c", FIRST]
+    started = [subprocess.Popen(command, cwd=PROJECT, env=environment, stderr=subprocess.PIPE) for _ in range(3)]
+    said = [process.communicate()[1].decode() for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0], said
