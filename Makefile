@@ -17,13 +17,14 @@ help:  ## list what there is
 setup: $(STAMP)  ## set up the environment (.venv)
 
 # pip takes torch: it honours a CPU build that the machine offers, which uv would pass over for the CUDA one.
+# Bytecode now: stages never write any, and without it each of them compiles transformers anew.
 $(STAMP):
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: install it or say make PYTHON=/path/to/python3.11"; exit 64; }
 	@echo "setting up $(VENV) (once; about a minute with a fast network)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install uv==0.13.8
 	@$(BIN)/pip install "$$(grep '^torch==' requirements.lock)"
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@rm -f $(VENV)/.stamp-* && touch $@
 

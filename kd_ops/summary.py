@@ -36,12 +36,15 @@ def print_summary(console: Console, summary: dict[str, Any], result: dict[str, A
 
 
 def model_table(summary: dict[str, Any]) -> Table:
-    """One row a model: main metric with its interval, size, throughput, speed-up over the slowest teacher, latency."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    """One row a model: main metric with its interval, size, throughput, speed-up over the slowest teacher, latency.
+
+    It fits a terminal of 80 columns: units and batch sizes stand in the header and the caption.
+    """
+    batches = f"samples/s and speed-up at batch {summary['batch']}, ms at batch {summary.get('latency_batch', 1)}"
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold", caption=batches)
+    table.caption_justify, metric = "right", main_metric(summary)
     table.add_column("model")
-    interval, metric = f"{summary['confidence']:.0%} interval", main_metric(summary)
-    speed = (f"samples/s at batch {summary['batch']}", "speed-up", f"ms at batch {summary.get('latency_batch', 1)}")
-    for name in (metric_name(metric), interval, "size", *speed):
+    for name in (metric_name(metric), f"{summary['confidence']:.0%} interval", "MB", "samples/s", "speed-up", "ms"):
         table.add_column(name, justify="right")
     for row in summary.get("rows", []):
         style = "bold green" if row["model"] == "adaptive" else ""
@@ -49,8 +52,8 @@ def model_table(summary: dict[str, Any]) -> Table:
         table.add_row(
             escape(row["name"]),
             _number(row.get(metric), "{:.1%}"),
-            f"{low:.1%} – {high:.1%}",
-            _number(row.get("size_mb"), "{:.1f} MB"),
+            f"{low * 100:.1f}–{high * 100:.1f}",
+            _number(row.get("size_mb"), "{:.1f}"),
             _number(row.get("samples_per_second"), "{:,.0f}"),
             _number(row.get("speedup"), "{:.1f}×"),
             _number(row.get("latency_ms"), "{:.1f}"),

@@ -14,7 +14,7 @@ _NAMES = {
     TRUNK: "Student, all layers",
     ADAPTIVE: "Student, early exits",
     "alone": "Student fine-tuned alone",
-    "tfidf": "TF-IDF + logistic regression",
+    "tfidf": "TF-IDF, logistic regression",
 }
 _METRICS = {
     "accuracy": "accuracy",

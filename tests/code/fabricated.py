@@ -171,7 +171,7 @@ def report() -> dict[str, Mapping[str, bytes]]:
         ("trunk", "Student, all layers", 0.846, 17.4),
         ("adaptive", "Student, early exits", 0.843, 17.6),
         ("alone", "Student fine-tuned alone", 0.796, None),
-        ("tfidf", "TF-IDF + logistic regression", 0.771, None),
+        ("tfidf", "TF-IDF, logistic regression", 0.771, None),
     ]
     rows: list[dict[str, Any]] = [
         {
