@@ -133,6 +133,7 @@ def _trainer(epochs: int, settings: dict[str, Any], teacher: Teacher, rows: Enco
             disable_tqdm=True,
             logging_strategy="no",
             seed=seed,
+            use_cpu=not torch.cuda.is_available(),  # without it bf16 is refused where there is no GPU
             **settings,
         )
         collator = DataCollatorWithPadding(teacher.tokenizer)
