@@ -69,13 +69,10 @@ def measure(
     predictor, costs = served_student(student)
     contestants = all_contestants(predictor, student, teachers, device)
     seconds = time_all(contestants, rows, params.batches, params.repeats, progress)
-    served = next(contestant for contestant in contestants if contestant.name == ADAPTIVE)
-    results = [
-        _row(contestant, batch, rows, seconds[contestant.name, batch])
-        for batch in params.batches
-        for contestant in contestants
-    ]
+    results = [_row(each, batch, rows, seconds[each.name, batch]) for batch in params.batches for each in contestants]
     reference = _add_speedups(results)
+    served = next(contestant for contestant in contestants if contestant.name == ADAPTIVE)
+    at_exits = {TRUNK: 0.0} | {exits_name(value): value for value in thresholds if value > 0}
     full = next(row for row in results if row["model"] == TRUNK and row["batch"] == max(params.batches))
     return {
         "machine": dict(machine),
@@ -86,14 +83,7 @@ def measure(
         "reference": reference,
         "relative_latency": asdict(relative_latency(served, _batches(rows, 1), params.repeats, device)),
         "rows": results,
-        "curve": _curve(
-            at_thresholds(
-                predictor, student, {TRUNK: 0.0} | {exits_name(value): value for value in thresholds if value > 0}
-            ),
-            rows,
-            full,
-            progress,
-        ),
+        "curve": _curve(at_thresholds(predictor, student, at_exits), rows, full, progress),
         "costs": asdict(costs),
     }
 

@@ -26,8 +26,7 @@ from kd_core.distill.pretrain import multi_teacher_loss, with_attention
 from kd_core.models.student import StudentModel
 from kd_core.models.student_config import StudentConfig
 from kd_core.models.teacher import Teacher
-from tests.code.distilling import tiny_teacher
-from tests.code.test_distill_stages import KL, pretrain_params
+from tests.code.distilling import KL, pretrain_params, tiny_teacher
 from tests.code.tiny import LABELS
 
 MOST = 1.2

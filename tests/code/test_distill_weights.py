@@ -21,12 +21,23 @@ from kd_core.runtime.progress import Progress
 from kd_core.runtime.storage import Storage
 from kd_core.tasks.encode import encode
 from kd_core.tasks.loss import average, soft_loss
-from tests.code.distilling import PROGRESS, TASK, copy_of, optimisation, same, tiny_student, tiny_teacher
-from tests.code.test_distill_stages import batch_of, gradient, moved, scores_for
-from tests.code.tiny import LABELS, tiny_rows, tiny_tokenizer
+from tests.code.distilling import (
+    KL,
+    PROGRESS,
+    TASK,
+    TOKENIZER,
+    batch_of,
+    copy_of,
+    gradient,
+    moved,
+    optimisation,
+    same,
+    scores_for,
+    tiny_student,
+    tiny_teacher,
+)
+from tests.code.tiny import LABELS, tiny_rows
 
-TOKENIZER = tiny_tokenizer()
-KL = Distillation(divergence="kl", temperature=2.0)
 MSE = Distillation(divergence="mse", temperature=2.0)
 
 

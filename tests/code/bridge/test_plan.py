@@ -19,14 +19,6 @@ from kd_ops.state import State
 from tests.miniature import STAGES, Miniature
 
 
-@pytest.fixture
-def mini(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Miniature:
-    mini = Miniature(tmp_path)
-    for name, value in mini.environment().items():
-        monkeypatch.setenv(name, value)
-    return mini
-
-
 def finished(mini: Miniature, name: str = "first", **params: dict[str, object]) -> Run:
     run = mini.run(name, **params)
     for stage in STAGES:

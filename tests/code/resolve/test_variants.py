@@ -18,8 +18,7 @@ from kd_ops.resolve import main, resolve
 from kd_ops.settings import PROJECT, Settings
 from kd_ops.tracking import run_tags
 from kd_ops.workspace import workspace
-from tests.code.fabricated import make_settings
-from tests.code.test_resolve import bring
+from tests.code.resolve.recipes import bring
 
 BOTH = ["minilm_l6", "minilm_l4"]
 VARIANTS = sorted(path.stem for path in (PROJECT / "recipes/variants").glob("*.yaml"))
@@ -117,11 +116,6 @@ def test_an_unknown_variant_ends_with_64_and_the_list(
     assert all(name in said for name in VARIANTS)
     assert main(["--recipe", "route", "--variant", "../route"]) == 64
     assert not list(tmp_path.iterdir())
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return make_settings(tmp_path)
 
 
 def test_the_variant_stands_in_the_run_and_in_mlflow_s_tags(settings: Settings, tmp_path: Path) -> None:

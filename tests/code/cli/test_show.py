@@ -19,15 +19,10 @@ from kd_ops.settings import Settings
 from kd_ops.show import describe, find_run, print_plan, print_run
 from kd_ops.summary import cache_line, facts, print_summary
 from kd_ops.terminal import LivePainter, PlainPainter, details, duration, finished_line, painter, share
-from tests.code.fabricated import done, finished_run, make_settings, new_run
+from tests.code.fabricated import done, finished_run, new_run
 
 EVENT = {"stage": "pretrain", "phase": "epoch 2/4", "done": 3000, "total": 12000, "unit": "rows", "rate": 1500.0}
 EVENT |= {"time": 1.0, "loss": 1.23456}
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return make_settings(tmp_path)
 
 
 def console(width: int = 140, terminal: bool = False) -> Console:

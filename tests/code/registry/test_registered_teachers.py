@@ -25,16 +25,11 @@ from kd_ops.registry import connect
 from kd_ops.resolve import resolve
 from kd_ops.settings import Settings
 from tests.code import distilling
-from tests.code.fabricated import finished_run, make_settings, real_student
-from tests.code.test_resolve import bring
+from tests.code.fabricated import finished_run, real_student
+from tests.code.resolve.recipes import bring
 from tests.code.tiny import LABELS, tiny_rows, tiny_task, tiny_teacher
 
 FINE_TUNE = "{epochs: 1, learning_rate: 0.001}"
-
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return make_settings(tmp_path_factory.mktemp("registry"))
 
 
 @pytest.fixture(scope="module")

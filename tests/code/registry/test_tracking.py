@@ -18,15 +18,10 @@ from kd_ops.results import read_result
 from kd_ops.runs import Run, StageRecord
 from kd_ops.settings import Settings
 from kd_ops.tracking import track
-from tests.code.fabricated import done, finished_run, make_settings, new_run
+from tests.code.fabricated import done, finished_run, new_run
 from tests.conftest import PROJECT
 
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
-
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return make_settings(tmp_path_factory.mktemp("tracking"))
 
 
 def children(settings: Settings, parent: str) -> list[Any]:
