@@ -3,9 +3,9 @@
 python -m benchmarks.inference --student DIR --teacher DIR [--quantised DIR] [--texts 512] [--repeats 20]
 
 DIR are folders as the stages `export` and `teach` write them; --quantised is the same student exported with
-`export.quantise: static`. The texts are banking77's test set where KD_SHARED_DATA leads to it, otherwise those of the
-recipe `route`, in their own mix of lengths. Each request brings as many texts as the table's batch says. All ways take
-turns in every repeat; ratios are paired medians with 95 % bootstrap intervals.
+`export.quantise: static`. The texts are those of --data; without it banking77's test set where KD_SHARED_DATA leads to
+it, otherwise those of the recipe `route`; in their own mix of lengths. Each request brings as many texts as the table's
+batch says. All ways take turns in every repeat; ratios are paired medians with 95 % bootstrap intervals.
 
 Early exits are shown at the thresholds where they disagree with the full model on 0, 0.5, 1 and 2 % of a first part of
 the texts; disagreement and counted speed-up (layers of the full model ÷ layers passed) are measured on the rest.
@@ -26,7 +26,7 @@ import pandas as pd
 import torch
 
 from benchmarks.onnx_teacher import OnnxTeacher
-from benchmarks.texts import labelled_texts
+from benchmarks.texts import texts_of
 from benchmarks.timing import interleaved, speedup
 from kd_core.inference.adaptive import answer_batch
 from kd_core.inference.exits import Exits, entropy
@@ -62,12 +62,13 @@ def main() -> None:
     parser.add_argument("--student", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--quantised", type=Path)
+    parser.add_argument("--data", type=Path, help="Parquet file with a column `text`, for instance a run's test split")
     parser.add_argument("--texts", type=int, default=512, help="texts timed; as many again choose the thresholds")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
     asked = parser.parse_args()
-    source, _, rows = labelled_texts()
+    source, rows = texts_of(asked.data)
     chosen_on, timed = rows.iloc[asked.texts :], rows.head(asked.texts).reset_index(drop=True)
     print(f"{len(timed)} texts of {source}, {asked.repeats} interleaved repeats")
     with tempfile.TemporaryDirectory() as folder:

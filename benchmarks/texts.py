@@ -11,6 +11,7 @@ import yaml
 from kd_core.config.base import parse
 from kd_core.config.data import BotocoreSource
 from kd_core.data.botocore_docs import read_botocore
+from kd_ops.settings import PROJECT
 
 
 def labelled_texts() -> tuple[str, pd.DataFrame, pd.DataFrame]:
@@ -20,9 +21,17 @@ def labelled_texts() -> tuple[str, pd.DataFrame, pd.DataFrame]:
         train, test = (pd.read_csv(Path(folder) / "banking77" / f"{split}.csv") for split in ("train", "test"))
         train, test = (_rows(each.rename(columns={"category": "label"})) for each in (train, test))
         return "banking77", train, test
-    recipe = yaml.safe_load(Path("recipes/route.yaml").read_text(encoding="utf-8"))
+    recipe = yaml.safe_load((PROJECT / "recipes/route.yaml").read_text(encoding="utf-8"))
     rows = _rows(read_botocore(parse(BotocoreSource, recipe["data"]["reference"]["source"], "source")))
     return "route (set KD_SHARED_DATA for banking77)", rows.iloc[::2], rows.iloc[1::2]
+
+
+def texts_of(file: Path | None) -> tuple[str, pd.DataFrame]:
+    """Name and rows of a Parquet file with a column `text`, in a fixed random order; none: `labelled_texts`' test."""
+    if file is None:
+        source, _, rows = labelled_texts()
+        return source, rows
+    return str(file), _rows(pd.read_parquet(file))
 
 
 def _rows(frame: pd.DataFrame) -> pd.DataFrame:
