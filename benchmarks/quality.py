@@ -42,6 +42,7 @@ STUDENTS = {
         "student.intermediate=null",
         "pretrain.optimisation.learning_rate=0.0003",
         "finetune.optimisation.learning_rate=0.0002",
+        *(f"{stage}.optimisation.threads=null" for stage in ("pretrain", "finetune", "baseline")),
     ),
 }
 """`recipe`: the one that params.yaml or the recipe names; copy3: half the layers of MiniLM-L6, copied."""

@@ -11,7 +11,8 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,9 +78,20 @@ def train(
         raise ParamsError("optimisation.patience: there are no labelled validation rows to measure progress on")
     training = _Training(model, loss, batches, optimisation, progress, state, validation)
     training.resume()
-    with Interruption() as interruption:
+    with Interruption() as interruption, _threads(optimisation.threads):
         training.run(interruption)
     return training.position.curves
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Compute with so many CPU threads; None: as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Objective(nn.Module):

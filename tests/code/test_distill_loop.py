@@ -220,3 +220,30 @@ def test_bf16_autocast_reaches_the_loss() -> None:
 
     train(new_model(), watching, batches(), optimisation(patience=None, epochs=1, precision="bf16"), Progress("t"))
     assert set(seen) == {torch.bfloat16}
+
+
+def test_trains_with_the_threads_that_are_asked_for() -> None:
+    before, seen = torch.get_num_threads(), set()
+
+    def noting(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        seen.add(torch.get_num_threads())
+        return loss(model, batch)
+
+    torch.set_num_threads(2)
+    try:
+        for threads in (1, None):
+            model = new_model()
+            train(
+                model,
+                noting,
+                batches(),
+                optimisation(threads=threads, epochs=1),
+                Progress("test"),
+                None,
+                validation(model),
+            )
+            assert seen == {threads or 2}
+            assert torch.get_num_threads() == 2, "as before"
+            seen.clear()
+    finally:
+        torch.set_num_threads(before)
