@@ -28,7 +28,6 @@ import torch
 from benchmarks.onnx_teacher import OnnxTeacher
 from benchmarks.texts import texts_of
 from benchmarks.timing import interleaved, speedup
-from kd_core.inference.adaptive import answer_batch
 from kd_core.inference.exits import Exits, entropy
 from kd_core.inference.predictor import Predictor
 from kd_core.models.loading import load_tokenizer
@@ -170,7 +169,9 @@ def _pytorch(folder: Path) -> Way:
 
     def answer(rows: pd.DataFrame) -> object:
         encoded = encode(rows[["text"]], tokenizer, task)
-        return answer_batch(model, collate(encoded, range(len(encoded)), tokenizer.pad_token_id), 0.0)
+        batch = collate(encoded, range(len(encoded)), tokenizer.pad_token_id)
+        with torch.inference_mode():
+            return model.answer(model.decode(model.hidden_states(batch)[-1], batch["attention_mask"]))
 
     return answer
 
