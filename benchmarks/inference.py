@@ -34,7 +34,6 @@ from kd_core.models.loading import load_tokenizer
 from kd_core.models.student import StudentModel
 from kd_core.models.teacher import Teacher
 from kd_core.serving.calibrate import calibrate
-from kd_core.serving.profile import Profile
 from kd_core.tasks.encode import collate, encode
 
 BATCHES = (1, 8, 32, 128)
@@ -97,8 +96,7 @@ def _ways(
     points: dict[str, Point] = {}
     for folder in [student, *([quantised] if quantised else [])]:
         served = Predictor.load(folder, planned=False, threads=threads)
-        graphs = served.executor.graphs
-        costs = calibrate(graphs, Profile.read(graphs.folder))
+        costs = calibrate(served)
         plain = f"student, {served.manifest.precision}"
         planned, exits, others = served.planned_by(costs), served.all_exits(timed), served.all_exits(chosen_on)
         ways[plain] = partial(planned.predict_rows, threshold=0.0)
