@@ -28,14 +28,12 @@ import torch
 from benchmarks.onnx_teacher import OnnxTeacher
 from benchmarks.texts import texts_of
 from benchmarks.timing import interleaved, speedup
-from kd_core.inference.adaptive import answer_batch
 from kd_core.inference.exits import Exits, entropy
 from kd_core.inference.predictor import Predictor
 from kd_core.models.loading import load_tokenizer
 from kd_core.models.student import StudentModel
 from kd_core.models.teacher import Teacher
 from kd_core.serving.calibrate import calibrate
-from kd_core.serving.profile import Profile
 from kd_core.tasks.encode import collate, encode
 
 BATCHES = (1, 8, 32, 128)
@@ -98,8 +96,7 @@ def _ways(
     points: dict[str, Point] = {}
     for folder in [student, *([quantised] if quantised else [])]:
         served = Predictor.load(folder, planned=False, threads=threads)
-        graphs = served.executor.graphs
-        costs = calibrate(graphs, Profile.read(graphs.folder))
+        costs = calibrate(served)
         plain = f"student, {served.manifest.precision}"
         planned, exits, others = served.planned_by(costs), served.all_exits(timed), served.all_exits(chosen_on)
         ways[plain] = partial(planned.predict_rows, threshold=0.0)
@@ -170,7 +167,9 @@ def _pytorch(folder: Path) -> Way:
 
     def answer(rows: pd.DataFrame) -> object:
         encoded = encode(rows[["text"]], tokenizer, task)
-        return answer_batch(model, collate(encoded, range(len(encoded)), tokenizer.pad_token_id), 0.0)
+        batch = collate(encoded, range(len(encoded)), tokenizer.pad_token_id)
+        with torch.inference_mode():
+            return model.answer(model.decode(model.hidden_states(batch)[-1], batch["attention_mask"]))
 
     return answer
 

@@ -13,10 +13,9 @@ import pyarrow.parquet as pq
 
 from benchmarks.workbench import Run, Workbench
 from kd_core.config.data import MULTI_LABEL, TaskParams
-from kd_core.inference import record as inference_record
-from kd_core.inference.record import InferenceRecord
 from kd_core.rows import label_sets, read_rows, schema, write_table
 from kd_core.runtime import fingerprint
+from kd_core.serving.manifest import FOLDER, Manifest
 
 _ABOUT = b"about"
 
@@ -68,8 +67,8 @@ def _write(path: Path, model: Path, rows: Path, task: TaskParams) -> None:
         },
         "probabilities": pa.FixedSizeListArray.from_arrays(flat, exits.shape[1] * exits.shape[2]),
     }
-    record = model / inference_record.NAME
-    thresholds = InferenceRecord.read(model).thresholds if record.exists() else None
+    graphs = model / FOLDER
+    thresholds = Manifest.read(graphs).thresholds if graphs.is_dir() else None
     about = json.dumps({"layers": layers, "thresholds": thresholds})
     write_table(path, pa.table(columns).replace_schema_metadata({_ABOUT: about.encode()}))
 

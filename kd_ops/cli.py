@@ -121,6 +121,15 @@ def predict(
     max_disagreement: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of texts that may be answered otherwise than in full.")
     ] = None,
+    max_latency_ms: Annotated[
+        float | None, typer.Option(help="Milliseconds in which one text alone is answered; after `kd calibrate`.")
+    ] = None,
+    percentile: Annotated[
+        float | None, typer.Option(help="Share of texts that --max-latency-ms is for; default: 0.99.")
+    ] = None,
+    min_throughput: Annotated[
+        float | None, typer.Option(help="Texts a second of a large request; after `kd calibrate`.")
+    ] = None,
     log: Annotated[
         Path | None, typer.Option(help="Folder of a prediction log for `kd drift`; no texts are logged.")
     ] = None,
@@ -131,7 +140,18 @@ def predict(
     from kd_ops.predict import Question, answer
 
     question = Question(
-        texts or [], text_pair or [], source, target, threshold, probabilities, columns or [], max_disagreement, log
+        texts or [],
+        text_pair or [],
+        source,
+        target,
+        threshold,
+        probabilities,
+        columns or [],
+        max_disagreement,
+        log,
+        max_latency_ms,
+        percentile,
+        min_throughput,
     )
     answer(model, question, as_json, Console(), Settings())
 
@@ -163,7 +183,7 @@ def calibrate(
         "models:/kd-route@champion"
     ),
 ) -> None:
-    """Time a model on this machine, so that `kd predict` asks its early exits only where they are faster."""
+    """Time a model on this machine: `kd predict` then asks exits only where they are faster, and knows what is fast."""
     from kd_ops.predict import costs_folder
     from kd_ops.served import serve
 

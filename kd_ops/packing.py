@@ -30,6 +30,8 @@ REQUIREMENTS = (
     "fsspec",
     "pyyaml",
 )
+PARAMS = ("threshold", "max_disagreement", "max_latency_ms", "latency_percentile", "min_throughput")
+"""Of a request, as kd_ops/serving_model.py hands them on; negative: not given."""
 _EXAMPLE_ROWS = 2
 
 _PROOF = """\
@@ -87,7 +89,7 @@ def _signature(columns: list[str], several: bool) -> Any:
     return ModelSignature(
         inputs=Schema(texts),
         outputs=Schema([ColSpec(kind, name) for name, kind in answers.items()]),
-        params=ParamSchema([ParamSpec(name, DataType.double, -1.0) for name in ("threshold", "max_disagreement")]),
+        params=ParamSchema([ParamSpec(name, DataType.double, -1.0) for name in PARAMS]),
     )
 
 

@@ -36,6 +36,12 @@ class Question:
     """Share of texts that may be answered otherwise than by the full model; instead of a threshold."""
     log: Path | None = None
     """Folder of a prediction log."""
+    max_latency_ms: float | None = None
+    """Of one text alone, by the timings of `kd calibrate`; instead of a threshold."""
+    percentile: float | None = None
+    """Share of texts that the latency is for."""
+    min_throughput: float | None = None
+    """Texts a second, by the same timings; instead of a threshold."""
 
     def check(self) -> None:
         """Raises ParamsError unless it is either texts, or an input with an output."""
@@ -45,10 +51,21 @@ class Question:
             raise ParamsError("give either texts, or --input with --output")
         if self.columns and self.source is None:
             raise ParamsError("--column names columns of --input")
-        if self.threshold is not None and self.max_disagreement is not None:
-            raise ParamsError("give either --threshold or --max-disagreement")
+        if len(self.wishes()) + (self.threshold is not None) > 1:
+            raise ParamsError("give one of --threshold, --max-disagreement, --max-latency-ms and --min-throughput")
+        if self.percentile is not None and self.max_latency_ms is None:
+            raise ParamsError("--percentile belongs to --max-latency-ms")
         if self.pairs and len(self.pairs) != len(self.texts):
             raise ParamsError(f"{len(self.texts)} texts but {len(self.pairs)} --text-pair: give one for each text")
+
+    def wishes(self) -> dict[str, float]:
+        """What is asked of the dial, by its option; at most one."""
+        wishes = {
+            "--max-disagreement": self.max_disagreement,
+            "--max-latency-ms": self.max_latency_ms,
+            "--min-throughput": self.min_throughput,
+        }
+        return {name: value for name, value in wishes.items() if value is not None}
 
     def lines(self) -> str:
         """The texts as JSON lines."""
@@ -59,8 +76,8 @@ class Question:
 
     def options(self) -> list[str]:
         """Words for the process that answers."""
-        words = [] if self.threshold is None else ["--threshold", str(self.threshold)]
-        words += [] if self.max_disagreement is None else ["--max-disagreement", str(self.max_disagreement)]
+        numbers = {"--threshold": self.threshold, **self.wishes(), "--percentile": self.percentile}
+        words = [word for name, value in numbers.items() if value is not None for word in (name, str(value))]
         words += [] if self.log is None else ["--log", str(self.log.absolute())]
         words += ["--probabilities"] if self.probabilities else []
         words += [word for pair in self.columns for word in ("--column", pair)]
@@ -73,7 +90,7 @@ def answer(model: str, question: Question, as_json: bool, console: Console, sett
     """Answer and print: a table, or one JSON object a text; of a file only where the answers went."""
     question.check()
     served = serve(model, settings)
-    if question.max_disagreement is not None or question.log is not None:
+    if question.wishes() or question.log is not None:
         served.check_dial()
     if question.source is not None:
         served.predict(question.options(), costs=costs_folder(settings))

@@ -30,6 +30,8 @@ class ServedModel:
     def predict(self, arguments: Sequence[str], texts: str | None = None, costs: Path | None = None) -> str:
         """Run kd_core.inference.predict in a process of its own, with the version's own code; what it printed.
 
+        Its notes, on standard error, are passed on.
+
         :param arguments: words after `--model FOLDER`
         :param texts: for its standard input
         :param costs: folder of this machine's timings; none: answers follow from the model alone, as a judge needs it
@@ -50,14 +52,17 @@ class ServedModel:
         )
         if done.returncode:
             raise ModelProcessError(done.returncode, done.stderr)
+        for line in done.stderr.splitlines():
+            if line.startswith("note: "):
+                print(line, file=sys.stderr)
         return done.stdout
 
     def check_dial(self) -> None:
         """Raises ParamsError for a version from before exits were calibrated: its code knows no dial and no log."""
         if "dial" not in json.loads((self.student / "inference.json").read_text(encoding="utf-8")):
             raise ParamsError(
-                f"{self.student}: registered before exits were calibrated, so it takes no --max-disagreement and no "
-                "--log; give --threshold, or register it again"
+                f"{self.student}: registered before exits were calibrated, so it takes no wish and no --log; "
+                "give --threshold, or register it again"
             )
 
     def as_named(self, columns: Sequence[str]) -> list[str]:

@@ -7,7 +7,9 @@ the project but kd_core, and that only when a model is loaded.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,15 @@ import mlflow
 import pandas as pd
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
+_LOGGER = logging.getLogger("mlflow.kd_pipelines")
+"""Below MLflow's own, which its servers show."""
+
 
 class StudentServing(PythonModel):  # type: ignore[misc]  # MLflow's class is untyped
-    """The student with its early exits; `threshold` or `max_disagreement` in params overrides what was chosen for it.
+    """The student with its early exits; one of the params overrides what was chosen for it.
 
+    Wishes for speed go by the timings that `kd calibrate` keeps in the folder that KD_COSTS names; the log tells what
+    disagreement with the full model each of them comes to.
     With KD_PREDICTION_LOG, a folder, in the environment, each answer's layer and entropy are logged there for drift.
     """
 
@@ -30,6 +37,7 @@ class StudentServing(PythonModel):  # type: ignore[misc]  # MLflow's class is un
         self._predictor = Predictor.load(Path(context.artifacts["student"]), log=Path(folder) if folder else None)
         if self._predictor.log:
             atexit.register(self._predictor.log.close)
+        self._limits = lru_cache(maxsize=256)(self._limits_of)
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -37,15 +45,18 @@ class StudentServing(PythonModel):  # type: ignore[misc]  # MLflow's class is un
         """One row of answers for each row of texts.
 
         :param model_input: [N] rows with `text`, and `text_pair` if the task has pairs
-        :param params: `threshold` or `max_disagreement`, in [0, 1]; negative: as chosen
+        :param params: at most one of `threshold` and `max_disagreement`, in [0, 1], `max_latency_ms`, of one text
+            alone, in a share `latency_percentile` of texts, and `min_throughput`, texts a second; negative: not given
         """
-        threshold, wish = (_given(params or {}, name) for name in ("threshold", "max_disagreement"))
-        return self._predictor.predict(model_input, threshold, max_disagreement=wish)
+        given = {name: float(value) for name, value in (params or {}).items() if not value < 0}
+        return self._predictor.predict(model_input, self._limits(**given))
 
-
-def _given(params: dict[str, Any], name: str) -> float | None:
-    value = float(params.get(name, -1.0))
-    return None if value < 0 else value
+    def _limits_of(self, **given: float) -> Any:
+        """The exit thresholds of a request; found, and told, once for all that ask for the same."""
+        limits = self._predictor.limits(**given)
+        if "max_latency_ms" in given or "min_throughput" in given:
+            _LOGGER.info("%s: %s", given, self._predictor.record.dial.promise(limits))
+        return limits
 
 
 mlflow.models.set_model(StudentServing())

@@ -12,7 +12,7 @@ import torch
 
 from kd_core.config.data import TaskParams
 from kd_core.evaluation import tfidf
-from kd_core.inference.adaptive import BATCH_TOKENS, all_exits
+from kd_core.inference.all_exits import BATCH_TOKENS, all_exits
 from kd_core.inference.exits import Exits
 from kd_core.models.loading import load_tokenizer
 from kd_core.models.student import StudentModel

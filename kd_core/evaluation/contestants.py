@@ -21,7 +21,6 @@ from kd_core.models.teacher import Teacher
 from kd_core.serving.calibrate import calibrate
 from kd_core.serving.costs import Costs
 from kd_core.serving.manifest import FOLDER
-from kd_core.serving.profile import Profile
 from kd_core.tasks.decode import probabilities
 from kd_core.tasks.encode import collate, encode
 
@@ -42,8 +41,7 @@ class Contestant:
 def served_student(folder: Path) -> tuple[Predictor, Costs]:
     """The student as it serves on this machine, with as many threads as PyTorch has, and the timings it goes by."""
     predictor = Predictor.load(folder, planned=False, threads=torch.get_num_threads())
-    graphs = predictor.executor.graphs
-    costs = calibrate(graphs, Profile.read(graphs.folder))
+    costs = calibrate(predictor)
     return predictor.planned_by(costs), costs
 
 
@@ -56,7 +54,7 @@ def all_contestants(student: Predictor, folder: Path, teachers: Path, device: to
     loaded = [_teacher(each, device) for each in folders]
     biggest = max(range(len(loaded)), key=lambda index: loaded[index].parameters)
     pipeline = _pipeline(folders[biggest], loaded[biggest].parameters, device)
-    return [*loaded, pipeline, *at_thresholds(student, folder, {TRUNK: 0.0, ADAPTIVE: student.record.thresholds})]
+    return [*loaded, pipeline, *at_thresholds(student, folder, {TRUNK: 0.0, ADAPTIVE: student.manifest.thresholds})]
 
 
 def _teacher(folder: Path, device: torch.device) -> Contestant:

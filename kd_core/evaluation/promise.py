@@ -7,19 +7,19 @@ from typing import Any
 
 
 def promise(inference: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    """:param inference: inference.json; :param metrics: metrics.json of the evaluation."""
+    """:param inference: inference.json; :param metrics: metrics.json of the evaluation, with the chosen thresholds."""
     dial, wish = inference["dial"], inference["max_disagreement"]
     rows, confidence = dial["rows"], dial["confidence"]
     if not wish:
         return "Exits are off: no disagreement with the full model was allowed."
-    if not any(inference["thresholds"]):
+    if not any(metrics["thresholds"]):
         least = 1 - (1 - confidence) ** (1 / rows)
         return (
             f"Exits are off: {rows:,} calibration texts do not prove that an early answer differs from the full "
             f"model's for at most {wish:.2%} of the texts at {confidence:.0%} confidence. So many prove "
             f"{least:.2%} at best, where no answer differs."
         )
-    point = next(each for each in dial["points"][::-1] if each["thresholds"] == inference["thresholds"])
+    point = next(each for each in dial["points"][::-1] if each["thresholds"] == metrics["thresholds"])
     return (
         f"Exits may answer {wish:.2%} of the texts otherwise than the full model. On {rows:,} calibration texts, one a "
         f"near-duplicate group, {point['disagreements']} answers differ: at most {point['bound']:.2%} at "

@@ -10,7 +10,7 @@ import onnx
 
 from kd_core.config.data import TaskParams
 from kd_core.export.graphs import cut, inputs_of
-from kd_core.inference.adaptive import exit_layers
+from kd_core.inference.all_exits import exit_layers
 from kd_core.models.student import StudentModel
 from kd_core.runtime import fingerprint
 from kd_core.runtime.errors import ParamsError

@@ -11,7 +11,7 @@ import torch
 from onnx.utils import Extractor
 from torch import Tensor, nn
 
-from kd_core.inference.adaptive import exit_layers
+from kd_core.inference.all_exits import exit_layers
 from kd_core.models.architectures import takes_token_types
 from kd_core.models.student import StudentModel
 from kd_core.runtime.errors import ParamsError

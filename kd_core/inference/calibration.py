@@ -56,8 +56,7 @@ def calibrate(uncertainty: Uncertainties, disagrees: Booleans, layers: tuple[int
         disagreements=0,
         bound=0.0,  # by definition: nothing is tested
     )
-    dial = Dial(confidence=confidence, layers=layers, rows=len(tested), design_rows=len(design), points=(full, *points))
-    return dial.tabulated()
+    return Dial(confidence=confidence, layers=layers, rows=len(tested), design_rows=len(design), points=(full, *points))
 
 
 def family(uncertainty: Uncertainties, disagrees: Booleans) -> Family:

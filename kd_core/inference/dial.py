@@ -7,17 +7,15 @@ here with counts and bounds. So any wish is answered from the record, without da
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from pydantic import Field
 
 from kd_core.config.base import Count, Fraction, Section
+from kd_core.inference.thresholds import Thresholds, per_exit
+from kd_core.runtime.errors import ParamsError
 
 Confidence = Annotated[float, Field(gt=0.5, lt=1)]
-
-WISHES = (0.0, 0.0025, 0.005, 0.01, 0.02, 0.05)
-"""Disagreements with the full model that a record tabulates; any other can be asked for."""
 
 
 class Point(Section):
@@ -39,19 +37,6 @@ class Point(Section):
         return tuple(count / rows for count in self.leaves)
 
 
-Cost = Callable[[Point], float] | Sequence[float]
-"""Mean seconds of a text at a point; or [E] the seconds of a text that leaves at each exit."""
-
-
-class Wish(Section):
-    """A line of the table for people: a wish and what is given for it."""
-
-    max_disagreement: Fraction
-    thresholds: tuple[Fraction, ...]
-    bound: Fraction
-    mean_layers: float
-
-
 class Dial(Section):
     """The family, from the safest point, the full model, to the fastest."""
 
@@ -64,44 +49,40 @@ class Dial(Section):
     design_rows: int
     """Further rows that shaped the family and tested nothing."""
     points: tuple[Point, ...]
-    wishes: tuple[Wish, ...] = ()
 
-    def at(self, max_disagreement: float, cost: Cost | None = None) -> Point:
+    def at(self, max_disagreement: float) -> Point:
         """The fastest point whose disagreement with the full model is proven not to exceed the wish.
 
         Points are passed from the safest on until the first whose bound exceeds the wish (fixed-sequence testing). So
         the true disagreement is within the wish at the dial's confidence, whatever the number of points; and a looser
         wish never gives a slower point. The full model where the sample supports nothing faster.
 
-        :param cost: what fast means; none: layers, of which no later point takes more
+        :raises ParamsError: the wish is outside [0, 1]
         """
+        if not 0 <= max_disagreement <= 1:
+            raise ParamsError(
+                f"maximum disagreement {max_disagreement}: it is a share of texts, from 0 (full model) to 1"
+            )
         passed = 1
         while passed < len(self.points) and self.points[passed].bound <= max_disagreement:
             passed += 1
-        if cost is None:
-            return self.points[passed - 1]
-        return min(self.points[:passed], key=lambda point: mean_seconds(point, cost))
+        return self.points[passed - 1]
 
     def mean_layers(self, point: Point) -> float:
         """Layers that a text passes on average."""
-        return mean_seconds(point, self.layers)
+        return sum(share * layer for share, layer in zip(point.shares, self.layers, strict=True))
 
     def proven(self, point: Point) -> float:
         """The smallest wish for which `at` passes as far as `point`."""
         return max(each.bound for each in self.points[: self.points.index(point) + 1])
 
-    def tabulated(self) -> Dial:
-        """The same with its table of wishes."""
-        given = [(wish, self.at(wish)) for wish in WISHES]
-        table = [
-            Wish(max_disagreement=w, thresholds=p.thresholds, bound=p.bound, mean_layers=round(self.mean_layers(p), 4))
-            for w, p in given
-        ]
-        return self.model_copy(update={"wishes": tuple(table)})
-
-
-def mean_seconds(point: Point, cost: Cost) -> float:
-    """What a text costs on average at `point`, in the unit of `cost`."""
-    if callable(cost):
-        return cost(point)
-    return sum(share * seconds for share, seconds in zip(point.shares, cost, strict=True))
+    def promise(self, thresholds: Thresholds) -> str:
+        """What is proven of the point of this family that has these thresholds, in words."""
+        limits = per_exit(thresholds, len(self.layers) - 1)
+        point = next(each for each in self.points if each.thresholds == limits)
+        if not any(limits):
+            return "the full model answers every text"
+        return (
+            f"at most {self.proven(point):.2%} of the answers differ from the full model's, at {self.confidence:.0%} "
+            f"confidence; a text passes {self.mean_layers(point):.2f} of {self.layers[-1]} layers on average"
+        )

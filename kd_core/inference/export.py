@@ -73,7 +73,6 @@ def export(
         columns={ours: theirs for ours, theirs in (columns or {}).items() if ours in text_columns(task)},
         layers=model.layer_count,
         exits=exits.layers,
-        thresholds=thresholds,
         max_disagreement=params.max_disagreement,
         dial=dial,
         weights=fingerprint.of_value({file.name: fingerprint.of_file(file) for file in _weights(model_folder)}),

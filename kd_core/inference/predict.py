@@ -18,6 +18,7 @@ import pandas as pd
 
 from kd_core.inference.files import named_texts, predict_file
 from kd_core.inference.predictor import Predictor
+from kd_core.inference.thresholds import Thresholds
 from kd_core.runtime.errors import InvalidDataError, KDError, ParamsError
 from kd_core.runtime.progress import Progress
 
@@ -52,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--column", action="append", metavar="OURS=THEIRS", help="where a text stands: text=body")
     parser.add_argument("--threshold", type=float, help="normalised entropy; none: the chosen one; 0: the full model")
     parser.add_argument("--max-disagreement", type=float, help="share of texts answered otherwise than in full")
+    parser.add_argument("--max-latency-ms", type=float, help="of one text alone, by this machine's timings (KD_COSTS)")
+    parser.add_argument("--percentile", type=float, help="share of texts that the latency is for; none: 0.99")
+    parser.add_argument("--min-throughput", type=float, help="texts a second, by this machine's timings (KD_COSTS)")
     parser.add_argument("--log", type=Path, help="folder of the prediction log; no texts are logged")
     parser.add_argument("--probabilities", action="store_true", help="add the probability of every label")
     return parser
@@ -64,8 +68,22 @@ def _answer_file(predictor: Predictor, options: argparse.Namespace) -> None:
         progress.update("predict", done, total)
 
     columns = _columns(options.column)
-    limits = predictor.record.limits(options.threshold, options.max_disagreement)
+    limits = _limits(predictor, options)
     predict_file(predictor, options.input, options.output, limits, options.probabilities, report, columns)
+
+
+def _limits(predictor: Predictor, options: argparse.Namespace) -> Thresholds:
+    """The exit thresholds that the options come to; what a wish for speed costs is told on standard error."""
+    limits = predictor.limits(
+        options.threshold,
+        options.max_disagreement,
+        options.max_latency_ms,
+        options.percentile,
+        options.min_throughput,
+    )
+    if options.max_latency_ms is not None or options.min_throughput is not None:
+        print(f"note: {predictor.record.dial.promise(limits)}", file=sys.stderr)
+    return limits
 
 
 def _columns(words: Sequence[str] | None) -> dict[str, str]:
@@ -82,8 +100,7 @@ def _answer_lines(predictor: Predictor, lines: Iterable[str], options: argparse.
     if not records:
         raise InvalidDataError("standard input: holds no texts")
     texts = named_texts(pd.DataFrame(records, dtype=object), predictor.record, _columns(options.column))
-    limits = predictor.record.limits(options.threshold, options.max_disagreement)
-    answers = predictor.predict(texts, limits, options.probabilities)
+    answers = predictor.predict(texts, _limits(predictor, options), options.probabilities)
     for text, answer in zip(texts.to_dict("records"), answers.to_dict("records"), strict=True):
         print(json.dumps({**text, **answer}, ensure_ascii=False))
 

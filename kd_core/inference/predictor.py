@@ -5,8 +5,10 @@ It asks the exported graphs, so that neither torch nor transformers is needed to
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,14 @@ from kd_core.config.data import MULTI_LABEL
 from kd_core.inference.exits import Exits, Predictions
 from kd_core.inference.prediction_log import PredictionLog
 from kd_core.inference.record import InferenceRecord, identity
+from kd_core.inference.speed_wish import PERCENTILE, with_throughput, within_latency
 from kd_core.inference.thresholds import Thresholds
 from kd_core.rows import Label
-from kd_core.runtime.errors import InvalidDataError
-from kd_core.serving.calibrate import known_costs
+from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_core.serving.costs import Costs
 from kd_core.serving.executor import Executor
 from kd_core.serving.graphs import Graphs
+from kd_core.serving.kept_costs import known_costs
 from kd_core.serving.manifest import FOLDER, Manifest
 from kd_core.serving.plan import Planner
 from kd_core.serving.profile import Profile
@@ -83,8 +86,8 @@ class Predictor:
         """One row of answers for each text, in order, with the index of `texts` where it is a frame.
 
         :param texts: [N] texts, or a frame with the columns `text` and, for pairs, `text_pair`
-        :param threshold: normalised entropy below which a text leaves early, or one for each early exit; None: the
-            chosen ones; 0: the full model
+        :param threshold: normalised entropy below which a text leaves early, or one for each early exit (those of
+            `limits`, for instance); None: the chosen ones; 0: the full model
         :param probabilities: add a column `probability_<label>` for every label
         :param report: called with rows done and rows in all
         :param max_disagreement: share of texts that may be answered otherwise than by the full model; exit thresholds
@@ -95,7 +98,7 @@ class Predictor:
         :raises ParamsError: the threshold or the disagreement is outside [0, 1], or both are given
         """
         rows = texts if isinstance(texts, pd.DataFrame) else pd.DataFrame({"text": list(texts)}, dtype=object)
-        limits = self.executor.followed(self.record.limits(threshold, max_disagreement))
+        limits = self.executor.followed(self.limits(threshold, max_disagreement))
         found = self.predict_rows(rows, limits, report)
         labels = list(named(found.answers, self.record.labels, found.kind))
         columns: dict[str, Any] = {
@@ -112,6 +115,51 @@ class Predictor:
             self.log.add(table, limits)
         return table
 
+    def limits(
+        self,
+        threshold: Thresholds | None = None,
+        max_disagreement: float | None = None,
+        max_latency_ms: float | None = None,
+        latency_percentile: float | None = None,
+        min_throughput: float | None = None,
+    ) -> Thresholds:
+        """The exit thresholds of a request: those that it gives, those that the dial has for its wish, or the chosen.
+
+        A wish for speed gets the safest point of the dial that keeps to it by this machine's timings, for texts as long
+        and as hard as those of the profile; `record.dial.promise` says what that point is proven to keep to. Each text
+        counts with its median time on an idle machine, from text to answer in this process: neither other load nor a
+        server's part is in it. Where exits do not pay (`Planner.pays`) the full model is the only choice.
+
+        :param max_disagreement: share of texts that may be answered otherwise than by the full model
+        :param max_latency_ms: within which one text alone is answered, in a share `latency_percentile` (0.99) of texts
+        :param min_throughput: texts a second, where many are asked at once
+        :raises ParamsError: more than one of the four is given, or one out of its range; no point is that fast; there
+            are no timings of this machine
+        """
+        if sum(each is not None for each in (threshold, max_disagreement, max_latency_ms, min_throughput)) > 1:
+            raise ParamsError("give one of threshold, maximum disagreement, maximum latency and minimum throughput")
+        if latency_percentile is not None and max_latency_ms is None:
+            raise ParamsError(f"latency percentile {latency_percentile:g}: it belongs to a maximum latency")
+        dial = self.record.dial
+        if max_disagreement is not None:
+            return dial.at(max_disagreement).thresholds
+        if max_latency_ms is not None:
+            percentile = PERCENTILE if latency_percentile is None else latency_percentile
+            return within_latency(dial, self._timed().seconds_alone, max_latency_ms, percentile).thresholds
+        if min_throughput is not None:
+            seconds = partial(self._timed().mean_seconds, size=CHUNK_ROWS)
+            return with_throughput(dial, seconds, min_throughput).thresholds
+        return self.manifest.thresholds if threshold is None else threshold
+
+    def _timed(self) -> Planner:
+        if self.executor.planner is None:
+            raise ParamsError(
+                "a latency or a throughput goes by timings of this machine, and there are none of this model with "
+                f"{self.executor.graphs.threads} threads (KD_COSTS: {os.environ.get('KD_COSTS') or 'not set'}): run "
+                "`kd calibrate --model …` first"
+            )
+        return self.executor.planner
+
     def _chosen(self, found: Predictions, labels: Sequence[Label]) -> Any:
         """[N], the probability of each answered label."""
         if found.kind != MULTI_LABEL:
@@ -127,7 +175,7 @@ class Predictor:
         report: Callable[[int, int], None] | None = None,
     ) -> Predictions:
         """As `predict`, in arrays; not logged."""
-        limits = self.record.limits(threshold)
+        limits = self.limits(threshold)
         texts = check_texts(rows, self.record.text_columns)
         parts = []
         for start in range(0, max(len(texts), 1), CHUNK_ROWS):

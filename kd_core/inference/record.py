@@ -10,15 +10,14 @@ from pydantic import ValidationError
 from kd_core.config.base import Count, Fraction, Section
 from kd_core.config.data import Kind, TaskParams
 from kd_core.inference.dial import Dial
-from kd_core.inference.thresholds import Thresholds
 from kd_core.runtime import fingerprint
-from kd_core.runtime.errors import InvalidDataError, ParamsError
+from kd_core.runtime.errors import InvalidDataError
 
 NAME = "inference.json"
 
 
 class InferenceRecord(Section):
-    """The task, the exits, the thresholds that were chosen for them and the dial to choose others."""
+    """The task, the exits and the dial that their thresholds are chosen by."""
 
     kind: Kind
     labels: tuple[str, ...]
@@ -32,10 +31,8 @@ class InferenceRecord(Section):
     """Layers of the full model."""
     exits: tuple[int, ...]
     """Layers (1-based) that have an exit; the last is the full model."""
-    thresholds: tuple[Fraction, ...]
-    """One an early exit: a text leaves at the first whose normalised entropy is below it."""
     max_disagreement: Fraction
-    """The wish that they were chosen for: share of texts answered otherwise than by the full model."""
+    """What the manifest's thresholds were chosen for: share of texts answered otherwise than by the full model."""
     dial: Dial
     """What was calibrated, for this wish and any other."""
     weights: str
@@ -47,21 +44,6 @@ class InferenceRecord(Section):
     def task(self) -> TaskParams:
         """As the rest of the library describes a task."""
         return TaskParams(kind=self.kind, labels=self.labels, pair=self.pair, max_length=self.max_length)
-
-    def limits(self, thresholds: Thresholds | None = None, max_disagreement: float | None = None) -> Thresholds:
-        """The exit thresholds of a request: those that it gives, those that the dial has for its wish, or the chosen.
-
-        Raises ParamsError if it gives both, or a wish outside [0, 1].
-        """
-        if thresholds is not None and max_disagreement is not None:
-            raise ParamsError("give either a threshold or a maximum disagreement, not both")
-        if max_disagreement is None:
-            return self.thresholds if thresholds is None else thresholds
-        if not 0 <= max_disagreement <= 1:
-            raise ParamsError(
-                f"maximum disagreement {max_disagreement}: it is a share of texts, from 0 (full model) to 1"
-            )
-        return self.dial.at(max_disagreement).thresholds
 
     def write(self, folder: Path) -> None:
         """Write inference.json into a model's folder."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from kd_core.serving.costs import BATCH_TOKENS, Cost, Costs
+from kd_core.serving.costs import UNTIMED_BATCH_TOKENS, Cost, Costs
 
 Integers = npt.NDArray[np.int64]
 
@@ -17,7 +17,7 @@ class Batching:
     """How batches are cut: at a number of tokens, and where another call costs less than padding."""
 
     def __init__(self, costs: Costs | None, batch_tokens: int | None = None) -> None:
-        self.batch_tokens = batch_tokens or (costs.batch_tokens if costs else BATCH_TOKENS)
+        self.batch_tokens = batch_tokens or (costs.batch_tokens if costs else UNTIMED_BATCH_TOKENS)
         self._costs = costs
 
     def cut(self, lengths: Integers) -> list[Integers]:

@@ -1,4 +1,4 @@
-"""Time the graphs of a model on this machine: `python -m kd_core.serving.calibrate --model DIR`.
+"""Time a model on this machine: `python -m kd_core.serving.calibrate --model DIR`.
 
 What serving decides by timings belongs to the machine that serves, not to the model: the file goes into the folder
 that KD_COSTS names, under the names of graphs and machine, and whoever loads these graphs on such a machine finds it.
@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from kd_core.runtime import fingerprint
+from kd_core.inference.predictor import Predictor
 from kd_core.runtime.errors import KDError, ParamsError
 from kd_core.serving.costs import Costs, fit
-from kd_core.serving.graphs import Floats, Graphs
+from kd_core.serving.executor import Executor
+from kd_core.serving.graphs import Feeds, Floats, Graphs
+from kd_core.serving.kept_costs import costs_path
 from kd_core.serving.machine import serving_machine
-from kd_core.serving.manifest import FOLDER, IDS, MASK, NAME, TYPES, Manifest
+from kd_core.serving.manifest import IDS, MASK, TYPES
 from kd_core.serving.pools import Parked, pack
 from kd_core.serving.profile import Profile
 
@@ -40,14 +43,26 @@ _SLOWER = 1.03
 Timings = dict[str, dict[tuple[int, int], list[float]]]
 
 
-def calibrate(graphs: Graphs, profile: Profile, seconds: float = SECONDS) -> Costs:
-    """Time every graph with batches of several rows and lengths, in turns, and fit what a call costs."""
-    grid = _grid(profile)
+class _Instant(Graphs):
+    """Answers at once: what a request still takes is what it takes outside the graphs."""
+
+    def whole(self, tokens: Feeds) -> Floats:
+        labels = len(self.manifest.labels)
+        return np.full((len(tokens[IDS]), labels), 1 / labels, dtype=np.float32)
+
+
+def calibrate(model: Predictor, seconds: float = SECONDS) -> Costs:
+    """Time every graph, and requests outside of them, with several rows and lengths, in turns; fit what they cost."""
+    graphs = model.executor.graphs
+    profile = Profile.read(graphs.folder)
+    outside, grid = _without_graphs(model), _grid(profile)
     timings: Timings = {}
     began = time.monotonic()
     for number in range(ROUNDS + 1):
         for rows, length in grid:
-            _time_all(graphs, rows, length, {} if number == 0 else timings)  # the first time counts for nobody
+            kept = {} if number == 0 else timings  # the first time counts for nobody
+            _time_all(graphs, rows, length, kept)
+            _time_outside(outside, rows, length, kept)
         if number >= 2 and time.monotonic() - began > seconds:
             break
     found = {name: {shape: float(np.median(each)) for shape, each in times.items()} for name, times in timings.items()}
@@ -58,23 +73,8 @@ def calibrate(graphs: Graphs, profile: Profile, seconds: float = SECONDS) -> Cos
         whole=fitted["whole"],
         moved=_time_of_a_state(graphs.manifest.hidden, int(profile.lengths.mean())),
         batch_tokens=_best_size(found["whole"]),
+        outside=fitted["outside"],
     )
-
-
-def costs_path(graphs: Graphs) -> Path | None:
-    """Where the timings of these graphs on this machine are kept; None where KD_COSTS is not set."""
-    folder = os.environ.get("KD_COSTS")
-    if not folder:
-        return None
-    model = fingerprint.of_file(graphs.folder / NAME)[:16]
-    machine = fingerprint.of_value(serving_machine(graphs.threads))[:16]
-    return Path(folder) / f"{model}-{machine}.json"
-
-
-def known_costs(graphs: Graphs) -> Costs | None:
-    """Those that were kept; None if there are none for this machine."""
-    path = costs_path(graphs)
-    return Costs.read(path) if path is not None and path.is_file() else None
 
 
 def _grid(profile: Profile) -> list[tuple[int, int]]:
@@ -104,6 +104,22 @@ def _following(graphs: Graphs, index: int, hidden: Floats, mask: Any) -> Callabl
     return lambda: graphs.following(index, hidden, mask)
 
 
+def _without_graphs(model: Predictor) -> Predictor:
+    graphs = model.executor.graphs
+    return Predictor(Executor(_Instant(graphs.folder, graphs.manifest)), model.encoder, model.record)
+
+
+def _time_outside(model: Predictor, rows: int, length: int, timings: Timings) -> None:
+    """One request of made-up texts; how long they turn out in tokens is what counts."""
+    columns = model.record.text_columns
+    texts = pd.DataFrame({column: model.encoder.sample(rows, length // len(columns)) for column in columns})
+    began = time.perf_counter()
+    model.predict(texts, 0.0)
+    took = time.perf_counter() - began
+    tokens = round(float(model.tokens(texts).lengths.mean()))
+    timings.setdefault("outside", {}).setdefault((rows, tokens), []).append(took)
+
+
 def _time_of_a_state(hidden: int, length: int) -> float:
     """Seconds to cut leavers out of a batch and pack the rest with another's, for each number that is moved."""
     rows = np.arange(16)
@@ -126,17 +142,17 @@ def _best_size(times: dict[tuple[int, int], float]) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Time a model's graphs and keep what was found; the exit status is that of the error, if there is one."""
-    parser = argparse.ArgumentParser(prog="python -m kd_core.serving.calibrate", description="Time a model's graphs.")
+    """Time a model and keep what was found; the exit status is that of the error, if there is one."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # as where files are answered
+    parser = argparse.ArgumentParser(prog="python -m kd_core.serving.calibrate", description="Time a model.")
     parser.add_argument("--model", type=Path, required=True, help="folder that the export stage wrote")
-    folder = parser.parse_args(argv).model / FOLDER
+    folder = parser.parse_args(argv).model
     try:
-        graphs = Graphs(folder, Manifest.read(folder))
-        path = costs_path(graphs)
+        model = Predictor.load(folder, planned=False)
+        path = costs_path(model.executor.graphs)
         if path is None:
             raise ParamsError("KD_COSTS is not set: it names the folder of this machine's timings")
-        costs = calibrate(graphs, Profile.read(folder))
-        costs.write(path)
+        calibrate(model).write(path)
     except KDError as error:
         print(f"error: {error}", file=sys.stderr)
         return int(error.exit_code)

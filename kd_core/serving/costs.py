@@ -12,16 +12,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from kd_core.runtime.errors import InvalidDataError
 
-BATCH_TOKENS = 1024
+UNTIMED_BATCH_TOKENS = 1024
 """Tokens of a batch, padding included, where nothing was timed: enough to fill vector units, few enough for caches."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+Number = TypeVar("Number", float, npt.NDArray[np.float64])
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Cost:
     token: float
     square: float
 
-    def of(self, rows: float, length: float) -> float:
+    def of(self, rows: float, length: Number) -> Number:
         """A call with a batch of `rows` texts padded to `length` tokens."""
         return self.call + rows * length * (self.token + self.square * length)
 
@@ -49,6 +52,8 @@ class Costs:
     """Seconds for each hidden state, a number, that is copied from one batch to another."""
     batch_tokens: int
     """Tokens of a batch, padding included, at which the whole graph answers fastest."""
+    outside: Cost
+    """What a request takes outside the graphs: its texts checked and cut into tokens, its answers tabulated."""
 
     def write(self, path: Path) -> None:
         """Write a JSON file, through a temporary one, since a server may read it."""
@@ -65,7 +70,8 @@ class Costs:
             if found.pop("schema_version") != SCHEMA_VERSION:
                 raise ValueError(f"not of schema version {SCHEMA_VERSION}")
             segments = tuple(Cost(**each) for each in found.pop("segments"))
-            return cls(segments=segments, whole=Cost(**found.pop("whole")), **found)
+            whole, outside = (Cost(**found.pop(name)) for name in ("whole", "outside"))
+            return cls(segments=segments, whole=whole, outside=outside, **found)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidDataError(f"{path}: no timings of this version ({error}); run `kd calibrate` again") from None
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from kd_core.serving.costs import Costs
 from kd_core.serving.profile import Profile
@@ -37,20 +38,21 @@ class Planner:
         """Seconds of the whole graph ÷ seconds with exits, expected for a request of `size` texts, padding aside."""
         return self._whole(size) / self._adaptive(np.asarray(thresholds, dtype=np.float64), size)
 
-    def worthwhile(self, thresholds: Sequence[float]) -> tuple[float, ...]:
-        """These thresholds with 0 at the exits that cost more than they save: those that a calibration should leave.
+    def seconds_alone(self, thresholds: tuple[float, ...]) -> npt.NDArray[np.float64]:
+        """[N], seconds in which each text of the profile is answered at these thresholds when it comes by itself."""
+        lengths = self._profile.lengths.astype(np.float64)
+        if self.pays(thresholds):
+            passed = np.cumsum([cost.of(1, lengths) for cost in self.costs.segments], axis=0)
+            graphs = passed[self._profile.last(np.asarray(thresholds)), np.arange(len(lengths))]
+        else:
+            graphs = self.costs.whole.of(1, lengths)
+        return graphs + self.costs.outside.of(1, lengths)
 
-        One after the other goes, as long as that makes the largest request faster. Texts that would have left there
-        leave later, so that a promise made for the thresholds given need not hold for these.
-        """
-        best = tuple(float(threshold) for threshold in thresholds)
-        while any(best):
-            fewer = [(*best[:place], 0.0, *best[place + 1 :]) for place, value in enumerate(best) if value > 0]
-            fastest = max(fewer, key=lambda each: self.speedup(each, SIZES[-1]))
-            if self.speedup(fastest, SIZES[-1]) <= self.speedup(best, SIZES[-1]):
-                break
-            best = fastest
-        return best
+    def mean_seconds(self, thresholds: tuple[float, ...], size: int) -> float:
+        """Seconds of a text at these thresholds, in a request of `size` like those of the profile; padding aside."""
+        pays = self.pays(thresholds)
+        graphs = self._adaptive(np.asarray(thresholds), size) if pays else self._whole(size)
+        return (graphs + self.costs.outside.of(size, self._length)) / size
 
     def waits(self, index: int, rows: int, length: int) -> bool:
         """Whether `rows` texts of `length` tokens before segment `index` (0-based) should wait to fill a batch.

@@ -28,10 +28,15 @@ class Profile:
     uncertainty: npt.NDArray[np.float64]
     """[N, E - 1], of each exit but the last."""
 
+    def last(self, thresholds: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        """[N], the last segment (from 0) that each text comes to under `thresholds` [E - 1]."""
+        stays = np.logical_and.accumulate(self.uncertainty >= thresholds, axis=1)
+        return np.asarray(stays.sum(1), dtype=np.int64)
+
     def reach(self, thresholds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """[E], the share of texts that come to each segment under `thresholds` [E - 1]; the first is 1."""
-        stays = np.logical_and.accumulate(self.uncertainty >= thresholds, axis=1)
-        return np.concatenate([[1.0], stays.mean(0)])
+        segments = np.arange(self.uncertainty.shape[1] + 1)
+        return np.asarray((self.last(thresholds)[:, None] >= segments).mean(0), dtype=np.float64)
 
     def write(self, folder: Path) -> None:
         """Write profile.json, thinned to evenly spaced rows."""

@@ -56,6 +56,11 @@ class TextEncoder:
         types = [encoding.type_ids for encoding in encodings] if self.how.token_types else None
         return Tokens(ids, types, np.array([len(each) for each in ids], dtype=np.int64))
 
+    def sample(self, count: int, tokens: int) -> list[str]:
+        """Texts of about so many tokens from all over the vocabulary, for timings; always the same ones."""
+        ids = np.random.default_rng(0).integers(self._tokenizer.get_vocab_size(), size=(count, tokens))
+        return [f"text {text}" for text in self._tokenizer.decode_batch(ids.tolist())]  # never blank
+
 
 def padded(values: Sequence[Sequence[int]], rows: Integers, length: int, fill: int) -> Integers:
     """The token ids (or types) of `rows`, [len(rows), length]."""

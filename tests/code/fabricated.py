@@ -211,9 +211,7 @@ def dial() -> Dial:
     points = [((0.0,), (0, 300), 0, 0.0), ((0.3,), (120, 180), 1, 0.0158), ((1.0,), (290, 10), 60, 0.242)]
     fields = ("thresholds", "leaves", "disagreements", "bound")
     found = [dict(zip(fields, point, strict=True)) for point in points]
-    return Dial.model_validate(
-        {"confidence": 0.95, "layers": (1, 2), "rows": 300, "design_rows": 0, "points": found}
-    ).tabulated()
+    return Dial.model_validate({"confidence": 0.95, "layers": (1, 2), "rows": 300, "design_rows": 0, "points": found})
 
 
 def real_student(folder: Path, seed: int = 0) -> Path:
@@ -236,7 +234,6 @@ def real_student(folder: Path, seed: int = 0) -> Path:
         text_columns=("text",),
         layers=2,
         exits=(1, 2),
-        thresholds=(0.3,),
         max_disagreement=0.02,
         dial=dial(),
         weights=str(seed),

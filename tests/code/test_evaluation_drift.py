@@ -169,7 +169,7 @@ def kd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     student.mkdir()
     InferenceRecord(
         kind="classification", labels=("red", "blue"), pair=False, max_length=8, text_columns=("text",), layers=2,
-        exits=(1, 2), thresholds=(0.3,), max_disagreement=0.02, dial=dial(), weights="w",
+        exits=(1, 2), max_disagreement=0.02, dial=dial(), weights="w",
     ).write(student)  # fmt: skip
     write_uncertainties(student, (1, 2), uncertainties(1000, 0, early=1))
 

@@ -191,15 +191,15 @@ def example(**changes: Any) -> dict[str, Any]:
         "differences": {"adaptive_minus_alone": {"value": 0.01, "low": -0.01, "high": 0.03}},
         "gap_closed": None,
         "gap_conclusion": "no gap",
-        "thresholds": [0.1],
+        "thresholds": [0.3],
         "disagreement": 0.004,
         "exits": {"1": 0.5, "2": 0.5},
         **changes,
     }
 
 
-def inference(wish: float = 0.02, thresholds: tuple[float, ...] = (0.3,)) -> dict[str, Any]:
-    return {"max_disagreement": wish, "thresholds": list(thresholds), "dial": dial().model_dump(mode="json")}
+def inference(wish: float = 0.02) -> dict[str, Any]:
+    return {"max_disagreement": wish, "dial": dial().model_dump(mode="json")}
 
 
 def test_what_exits_were_promised_stands_beside_what_they_did() -> None:
@@ -207,10 +207,10 @@ def test_what_exits_were_promised_stands_beside_what_they_did() -> None:
     assert "Exits may answer 2.00% of the texts otherwise than the full model" in said
     assert "On 300 calibration texts, one a near-duplicate group, 1 answers differ: at most 1.58% at 95%" in said
     assert "Of the test rows 0.40% differ." in said
-    unproven = promise(inference(0.005, (0.0,)), example())
+    unproven = promise(inference(0.005), example(thresholds=[0.0]))
     assert "300 calibration texts do not prove" in unproven
     assert "So many prove 0.99% at best" in unproven
-    assert promise(inference(0.0, (0.0,)), example()).startswith("Exits are off: no disagreement")
+    assert promise(inference(0.0), example(thresholds=[0.0])).startswith("Exits are off: no disagreement")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from kd_core.config.evaluation import ExportParams
 from kd_core.export import serve
 from kd_core.export.graphs import trace
 from kd_core.export.serve import serve_graphs
-from kd_core.inference.adaptive import all_exits
+from kd_core.inference.all_exits import all_exits
 from kd_core.models.loading import load_tokenizer
 from kd_core.models.student import StudentModel
 from kd_core.runtime.errors import InvalidDataError, ParamsError

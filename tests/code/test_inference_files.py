@@ -62,7 +62,7 @@ def test_command_turns_the_dial_and_logs(
     assert predict.main(words) == 0
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps("the tiger")))
     assert predict.main([*words, "--threshold", "0.1"]) == 64
-    assert "not both" in capsys.readouterr().err
+    assert "give one of" in capsys.readouterr().err
     logs = [pq.read_table(path) for path in sorted((tmp_path / "log").iterdir())]
     first, second = sorted(logs, key=len, reverse=True)
     assert first["exit_layer"].to_pylist() == expected["exit_layer"].tolist()

@@ -30,7 +30,7 @@ def test_predictions_are_those_of_the_exits(student: Predictor) -> None:
 
 def test_the_chosen_thresholds_are_the_default(student: Predictor) -> None:
     rows = tiny_rows(30)
-    chosen = student.predict(rows, threshold=student.record.thresholds)
+    chosen = student.predict(rows, threshold=student.manifest.thresholds)
     pd.testing.assert_frame_equal(student.predict(rows), chosen)
     assert (student.predict(rows, threshold=0.0)["exit_layer"] == LAYERS).all()
 
@@ -42,7 +42,7 @@ def test_a_request_turns_the_dial(student: Predictor) -> None:
         pd.testing.assert_frame_equal(student.predict(rows, max_disagreement=wish), expected)
     assert (student.predict(rows, max_disagreement=0.0)["exit_layer"] == LAYERS).all()
     assert (student.predict(rows, max_disagreement=1.0)["exit_layer"] < LAYERS).all()
-    with pytest.raises(ParamsError, match="not both"):
+    with pytest.raises(ParamsError, match="give one of"):
         student.predict(rows, threshold=0.1, max_disagreement=0.1)
     with pytest.raises(ParamsError, match="share of texts"):
         student.predict(rows, max_disagreement=1.5)

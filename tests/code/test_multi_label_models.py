@@ -23,7 +23,7 @@ from kd_core.distill.pretrain import multi_teacher_loss, pretrain
 from kd_core.distill.self_distill import divergence, self_distill
 from kd_core.distill.teach import PROBE_REGULARISATION, _inputs_of, fine_tune, probe
 from kd_core.evaluation import tfidf
-from kd_core.inference.adaptive import adaptive_predict, all_exits
+from kd_core.inference.all_exits import all_exits
 from kd_core.inference.exits import Exits
 from kd_core.inference.threshold import at
 from kd_core.models import contract
@@ -37,6 +37,7 @@ from kd_core.tasks.loss import soft_loss
 from kd_core.training.texts import validation_on
 from tests.code.distilling import PROGRESS, optimisation
 from tests.code.tiny import tiny_base, tiny_task, tiny_teacher, tiny_tokenizer
+from tests.code.tiny_exits import one_by_one
 from tests.code.tiny_multi_label import LABELS, TASK, multi_label_rows
 
 TOKENIZER = tiny_tokenizer()
@@ -254,7 +255,7 @@ def test_simulation_is_execution_and_threshold_zero_the_full_model(exiting: Stud
     middle = float(np.median(uncertainty(torch.from_numpy(exits.probabilities[:, 0]), MULTI_LABEL)))
     for threshold in (0.0, middle, 1.0):
         simulated = exits.simulate(threshold)
-        executed = adaptive_predict(exiting, encoded, threshold, TOKENIZER.pad_token_id)
+        executed = one_by_one(exiting, encoded, threshold)
         np.testing.assert_allclose(executed.probabilities, simulated.probabilities, atol=1e-5)
         np.testing.assert_allclose(executed.entropy, simulated.entropy, atol=1e-5)
         assert (executed.exit_layer == simulated.exit_layer).all()

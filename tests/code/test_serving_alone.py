@@ -31,7 +31,8 @@ import sys
 
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"torch", "transformers", "safetensors", "onnx", "accelerate", "datasets", "sklearn"}:
+        refused = {"torch", "transformers", "safetensors", "onnx", "accelerate", "datasets", "sklearn", "scipy"}
+        if name.split(".")[0] in refused:
             raise ImportError(f"{name} must not be needed to serve")
 
 sys.meta_path.insert(0, Refuse())

@@ -12,20 +12,22 @@ from kd_core.inference.predictor import Predictor
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.serving import calibrate
 from kd_core.serving.batches import Batching
-from kd_core.serving.calibrate import costs_path, known_costs
 from kd_core.serving.costs import Cost, Costs, fit
+from kd_core.serving.graphs import Graphs
+from kd_core.serving.kept_costs import costs_path, known_costs
 from kd_core.serving.plan import SIZES, Planner
 from kd_core.serving.profile import Profile
 from tests.code.tiny_exits import exported_student
 
 LENGTHS = np.full(100, 10)
+FREE = Cost(0.0, 0.0, 0.0)
 
 
-def planner(call: float, uncertainty: list[float], moved: float = 0.0) -> Planner:
+def planner(call: float, uncertainty: list[float], moved: float = 0.0, outside: Cost = FREE) -> Planner:
     """Three layers of 1 µs a token; `uncertainty`: the share of texts that are unsure at each of two exits."""
     rows = np.arange(100) / 100
     unsure = np.stack([np.where(rows < share, 0.9, 0.1) for share in uncertainty], axis=1)
-    costs = Costs({}, (Cost(call, 1e-6, 0.0),) * 3, Cost(call, 3e-6, 0.0), moved, 1000)
+    costs = Costs({}, (Cost(call, 1e-6, 0.0),) * 3, Cost(call, 3e-6, 0.0), moved, 1000, outside)
     return Planner(costs, Profile(LENGTHS, unsure), 16)
 
 
@@ -79,11 +81,23 @@ def test_all_sizes_must_be_no_slower() -> None:
     assert not doubtful.pays((0.5, 0.5))
 
 
-def test_an_exit_where_nobody_leaves_is_not_worth_asking() -> None:
-    dear = planner(0.0, [0.1, 0.1], moved=1e-7)
-    assert dear.worthwhile((0.5, 0.5)) == (0.5, 0.0)
-    assert planner(0.0, [1.0, 0.1], moved=1e-7).worthwhile((0.5, 0.5)) == (0.0, 0.5)
-    assert planner(0.0, [0.5, 0.1]).worthwhile((0.5, 0.5)) == (0.5, 0.5)
+def test_seconds_by_hand() -> None:
+    """Half of 100 texts leave behind the first exit, the others behind the last; the whole graph has no exits."""
+    half = planner(1e-6, [0.5, 0.5], outside=Cost(1e-3, 1e-5, 0.0))
+    alone = np.array([3.3e-5] * 50 + [1.1e-5] * 50) + 1.1e-3
+    np.testing.assert_allclose(half.seconds_alone((0.5, 0.5)), alone)
+    np.testing.assert_allclose(half.seconds_alone((0.0, 0.0)), [3.1e-5 + 1.1e-3] * 100)
+    full, many = 1000 / 10, 2000
+    passed = (1 + 0.5 + 0.5) * (1e-6 / full + 1e-5)
+    assert half.mean_seconds((0.5, 0.5), many) == pytest.approx(passed + 1e-3 / many + 1e-4)
+    assert half.mean_seconds((0.0, 0.0), many) == pytest.approx(1e-6 / full + 3e-5 + 1e-3 / many + 1e-4)
+
+
+def test_where_exits_do_not_pay_a_text_takes_what_the_whole_graph_takes() -> None:
+    dear = planner(1e-3, [0.6, 0.6])
+    assert not dear.pays((0.5, 0.5))
+    np.testing.assert_array_equal(dear.seconds_alone((0.5, 0.5)), dear.seconds_alone((0.0, 0.0)))
+    assert dear.mean_seconds((0.5, 0.5), 100) == dear.mean_seconds((0.0, 0.0), 100)
 
 
 def test_waiting_pays_for_small_batches_and_dear_calls() -> None:
@@ -94,7 +108,7 @@ def test_waiting_pays_for_small_batches_and_dear_calls() -> None:
     assert not planner(1e-4, [0.5, 0.5], moved=1.0).waits(1, 2, 10), "copying costs more"
 
 
-@pytest.mark.parametrize("costs", [None, Costs({}, (), Cost(1e-4, 1e-6, 0.0), 0.0, 256)])
+@pytest.mark.parametrize("costs", [None, Costs({}, (), Cost(1e-4, 1e-6, 0.0), 0.0, 256, FREE)])
 def test_each_text_is_in_one_batch_that_fits(costs: Costs | None) -> None:
     lengths = np.random.default_rng(0).integers(1, 60, 500)
     batches = Batching(costs, 256).cut(lengths)
@@ -111,8 +125,8 @@ def test_a_text_longer_than_a_batch_stands_alone_and_no_text_is_no_batch() -> No
 
 def test_padding_is_cut_where_a_call_costs_less() -> None:
     lengths = np.array([60, *[4] * 20])
-    cheap = Costs({}, (), Cost(1e-6, 1e-6, 0.0), 0.0, 4096)
-    dear = Costs({}, (), Cost(1.0, 1e-6, 0.0), 0.0, 4096)
+    cheap = Costs({}, (), Cost(1e-6, 1e-6, 0.0), 0.0, 4096, FREE)
+    dear = Costs({}, (), Cost(1.0, 1e-6, 0.0), 0.0, 4096, FREE)
     assert [len(rows) for rows in Batching(cheap).cut(lengths)] == [1, 20]
     assert [len(rows) for rows in Batching(dear).cut(lengths)] == [21]
 
@@ -139,6 +153,7 @@ def test_timings_are_kept_for_this_model_and_machine(
     assert found is not None
     assert len(found.segments) == 3
     assert found.whole.of(8, 16) > 0
+    assert found.outside.of(8, 16) > 0
     assert found.machine["threads"] == 1
     assert json.loads((path or Path()).read_text())["machine"] == found.machine
     assert Predictor.load(folder).executor.planner is not None
@@ -146,11 +161,20 @@ def test_timings_are_kept_for_this_model_and_machine(
     assert Predictor.load(folder, threads=2).executor.planner is None, "other threads, other timings"
 
 
+def test_time_outside_the_graphs_is_taken_without_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, timings = calibrate._without_graphs(Predictor.load(folder)), {}
+    monkeypatch.setattr(Graphs, "_session", lambda *arguments: pytest.fail("a graph was asked"))
+    calibrate._time_outside(model, 8, 6, timings)
+    ((rows, tokens),) = timings["outside"]
+    assert rows == 8
+    assert tokens > 2, "special tokens, and more"
+
+
 def test_damaged_timings_are_named(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KD_COSTS", str(tmp_path))
     path = costs_path(Predictor.load(folder, planned=False).executor.graphs)
     assert path is not None
-    for content in ("", "[]", "{}", '{"schema_version": 99}', '{"schema_version": 1, "segments": [{}]}'):
+    for content in ("", "[]", "{}", '{"schema_version": 99}', '{"schema_version": 2, "segments": [{}]}'):
         path.write_text(content)
         with pytest.raises(InvalidDataError, match=r"run `kd calibrate` again"):
             Predictor.load(folder)

@@ -7,15 +7,21 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AutoConfig
 
 from kd_core.config.data import TaskParams
 from kd_core.config.evaluation import ExportParams
+from kd_core.inference.exits import Predictions
 from kd_core.inference.export import export
+from kd_core.inference.thresholds import Thresholds, per_exit
 from kd_core.models.student import StudentModel
 from kd_core.models.student_config import StudentConfig
 from kd_core.rows import write_rows
+from kd_core.tasks.decode import probabilities as probabilities_of
+from kd_core.tasks.decode import uncertainty
+from kd_core.tasks.encode import Encoded, collate
 from tests.code.tiny import LABELS, tiny_base, tiny_rows, tiny_tokenizer
 
 TASK = TaskParams(kind="classification", labels=LABELS, max_length=32)
@@ -38,6 +44,24 @@ def tiny_student(folder: Path, model_type: str = "bert", branches: bool = True) 
             if parameter.dim() > 1:
                 parameter.mul_(40.0 if "branches" in name else 12.0)
     return model.eval()
+
+
+def one_by_one(model: StudentModel, encoded: Encoded, thresholds: Thresholds) -> Predictions:
+    """Adaptive inference as the rule says it, text by text in PyTorch: what is computed otherwise must come to this."""
+    kind, limits, found = model.config.kind, per_exit(thresholds, len(model.branches)), []
+    for row in range(len(encoded)):
+        batch = collate(encoded, [row], pad_id=0)
+        with torch.inference_mode():
+            mask, states = batch["attention_mask"], model.hidden_states(batch)
+            for layer, limit in zip(sorted(map(int, model.branches)), limits, strict=True):
+                answer = probabilities_of(model.branch_logits(layer, states[layer], mask), kind)
+                if uncertainty(answer, kind) < limit:
+                    break
+            else:
+                layer, answer = model.layer_count, model.answer(model.decode(states[-1], mask))
+        found.append((answer[0].numpy(), layer, uncertainty(answer, kind).item()))
+    probabilities, layers, entropies = map(np.array, zip(*found, strict=True))
+    return Predictions(probabilities, layers, entropies, kind)
 
 
 def save_student(model: StudentModel, folder: Path) -> Path:

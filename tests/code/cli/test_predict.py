@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ def test_predict_refuses_contradictions(tmp_path: Path) -> None:
         Question((), (), tmp_path, None, None, False): "belong together",
         Question(("a", "b"), ("c",), None, None, None, False): "one for each text",
         Question(("a",), (), None, None, None, False, ("text=body",)): "--column names columns of --input",
+        Question(("a",), (), None, None, 0.1, False, max_latency_ms=3.0): "give one of",
+        Question(("a",), (), None, None, None, False, max_latency_ms=3.0, min_throughput=9.0): "give one of",
+        Question(("a",), (), None, None, None, False, percentile=0.9): "--percentile belongs to --max-latency-ms",
     }.items():
         with pytest.raises(ParamsError, match=said):
             question.check()
@@ -73,6 +77,18 @@ def test_predict_hands_a_wish_and_a_log_over_to_versions_that_know_them(
     assert invoke(*words).exit_code == 0
     assert seen == [["--max-disagreement", "0.01", "--log", str(tmp_path / "log")]], "the process runs elsewhere"
     assert isinstance(invoke(*words, "--threshold", "0.1").exception, ParamsError)
+    for speed in (["--max-latency-ms", "3.0", "--percentile", "0.5"], ["--min-throughput", "2000.0"]):
+        assert invoke("predict", "--model", str(tmp_path), *speed, "a").exit_code == 0
+        assert seen[-1] == speed
+
+
+def test_what_the_model_s_process_notes_is_passed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = subprocess.CompletedProcess([], 0, "answers\n", "a library's warning\nnote: at most 2.00% differ\n")
+    monkeypatch.setattr("kd_ops.served.subprocess.run", lambda *words, **options: done)
+    assert ServedModel(tmp_path, tmp_path).predict([]) == "answers\n"
+    assert capsys.readouterr().err == "note: at most 2.00% differ\n"
 
 
 def test_predict_hands_a_file_s_columns_over(

@@ -68,6 +68,9 @@ def test_a_version_serves_without_the_project_and_holds_no_pickle(
     assert not said["torch"], "not needed to serve"
     assert said["columns"] == ["label", "probability", "exit_layer", "entropy"]
     assert said["full"] == [2, 2], "threshold 0 in params asks for the full model"
+    for key, reason in (("untimed", "run `kd calibrate"), ("two", "give one of threshold")):
+        assert said[key][0] == 400
+        assert reason in json.loads(said[key][1])["stack_trace"]
     (log,) = (tmp_path / "log").iterdir()
     asked = pd.read_parquet(log)["thresholds"].map(list).tolist()
     assert asked[::2] == [[0.3], [0.0], [0.3], [0.0], [1.0]], "max_disagreement in params turns the dial"
@@ -97,8 +100,16 @@ rows = pandas.DataFrame({"text": ["the apple", "a river"]})
 first, full = model.predict(rows), model.predict(rows, params={"threshold": 0.0})
 for wish in (0.02, 0.0, 1.0):
     model.predict(rows, params={"max_disagreement": wish})
+def refused(**params):
+    from mlflow.pyfunc.scoring_server import invocations
+    try:
+        asked = json.dumps({"dataframe_records": [{"text": "a"}], "params": params})
+        invocations(asked, "application/json", model, model.metadata.get_input_schema())
+    except mlflow.exceptions.MlflowException as error:
+        return [error.get_http_status_code(), error.serialize_as_json()]
 import kd_core
 said = {"torch": "torch" in sys.modules}
+said |= {"untimed": refused(max_latency_ms=5.0), "two": refused(min_throughput=5.0, threshold=0.1)}
 said |= {"code": kd_core.__file__, "columns": list(first.columns), "full": [int(x) for x in full["exit_layer"]]}
 print(json.dumps(said))
 """
