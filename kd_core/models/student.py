@@ -92,10 +92,6 @@ class StudentModel(PreTrainedModel):  # type: ignore[misc]
         """Embeddings [B, L, H] of a batch with input_ids and, where the encoder has them, token_type_ids."""
         return layers.embed(self.encoder, batch)
 
-    def layer(self, index: int, hidden: Tensor, attention_mask: Tensor) -> Tensor:
-        """Hidden states [B, L, H] after layer `index` (0-based), from those before it."""
-        return layers.step(self.encoder, index, hidden, layers.attention_inputs(self.encoder, hidden, attention_mask))
-
     def hidden_states(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """Embeddings and the output of each layer: L + 1 tensors [B, L, H]."""
         states = [self.embed(batch)]
