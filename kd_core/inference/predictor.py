@@ -178,10 +178,11 @@ class Predictor:
         limits = self.limits(threshold)
         texts = check_texts(rows, self.record.text_columns)
         parts = []
-        for start in range(0, max(len(texts), 1), CHUNK_ROWS):
-            parts.append(self.executor.answer(self.tokens(texts.iloc[start : start + CHUNK_ROWS]), limits))
+        for start in range(0, max(len(rows), 1), CHUNK_ROWS):
+            tokens = self.encoder.encode([column[start : start + CHUNK_ROWS] for column in texts])
+            parts.append(self.executor.answer(tokens, limits))
             if report:
-                report(min(start + CHUNK_ROWS, len(texts)), len(texts))
+                report(min(start + CHUNK_ROWS, len(rows)), len(rows))
         return Predictions(
             np.concatenate([part.probabilities for part in parts]),
             np.concatenate([part.exit_layer for part in parts]),
@@ -191,27 +192,32 @@ class Predictor:
 
     def all_exits(self, rows: pd.DataFrame) -> Exits:
         """The answers of every exit to all rows, in their order."""
-        return self.executor.all_exits(self.tokens(check_texts(rows, self.record.text_columns)))
+        return self.executor.all_exits(self.encoder.encode(check_texts(rows, self.record.text_columns)))
 
     def tokens(self, texts: pd.DataFrame) -> Tokens:
         """The text columns as token ids."""
         return self.encoder.encode([texts[column].tolist() for column in self.record.text_columns])
 
 
-def check_texts(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Only the text columns of `rows`. Raises InvalidDataError naming a missing column, or rows without text."""
+def check_texts(rows: pd.DataFrame, columns: Sequence[str]) -> list[list[str]]:
+    """The text columns of `rows`, as lists: frames cost more than a small model's graphs where one text is asked.
+
+    Raises InvalidDataError naming a missing column, or rows without text.
+    """
+    texts = []
     for column in columns:
         if column not in rows.columns:
             there = ", ".join(map(str, rows.columns)) or "none"
             raise InvalidDataError(
                 f"no column {column!r}; the model reads {', '.join(columns)} (columns there: {there})"
             )
+        texts.append(rows[column].tolist())
         bad = [
             number
-            for number, text in enumerate(rows[column].tolist(), start=1)
+            for number, text in enumerate(texts[-1], start=1)
             if not isinstance(text, str) or not text.strip() or _HALF.search(text)
         ]
         if bad:
             named = ", ".join(map(str, bad[:5])) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
             raise InvalidDataError(f"column {column!r}: no text in row {named} (counted from 1); fill or remove them")
-    return rows[list(columns)]
+    return texts
