@@ -16,6 +16,9 @@ from kd_core.serving.manifest import MASK, Manifest, hidden_name, probabilities_
 Floats = npt.NDArray[np.float32]
 Feeds = dict[str, npt.NDArray[Any]]
 
+SLOWER_FUSIONS = ["SkipLayerNormFusion"]
+"""Left out: on CPUs its kernel takes several times as long as the Add and LayerNormalization it replaces."""
+
 _NOTHING: Floats = np.zeros((0, 0, 0), dtype=np.float32)
 
 
@@ -78,7 +81,9 @@ def open_session(path: Path, threads: int) -> Any:
     # Each session has its own threads: were they to spin while they wait, they would keep the cores from each other.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER_FUSIONS
+        )
     except Exception as error:  # onnxruntime's exceptions have no common base but this
         raise InvalidDataError(f"{path}: onnxruntime cannot load it: {error}") from None
 
