@@ -20,7 +20,7 @@ setup: $(STAMP)  ## set up the environment (.venv)
 # Bytecode now: stages never write any, and without it each of them compiles transformers anew.
 $(STAMP):
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: install it or say make PYTHON=/path/to/python3.11"; exit 64; }
-	@echo "setting up $(VENV) (once; about a minute with a fast network)"
+	@echo "setting up $(VENV) (once; a minute or two with a fast network)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install uv==0.13.8
 	@$(BIN)/pip install "$$(grep '^torch==' requirements.lock)"

@@ -27,7 +27,7 @@ class Optimisation(Section):
     """Stop after this many epochs without a better validation score; none: run all, keep the last."""
     precision: Precision = "fp32"
     threads: Count | None = None
-    """CPU threads; none: all. Of no use to a narrow student, whose results one thread keeps the same everywhere."""
+    """CPU threads; none: all. More are of no use to a narrow student; with one, sums do not depend on the cores."""
     seed: int = 0
     checkpoint_seconds: Positive = 60.0
     """Time between checkpoints, so that a killed stage resumes."""

@@ -81,7 +81,6 @@ class Predictor:
         threshold: Thresholds | None = None,
         probabilities: bool = False,
         report: Callable[[int, int], None] | None = None,
-        max_disagreement: float | None = None,
     ) -> pd.DataFrame:
         """One row of answers for each text, in order, with the index of `texts` where it is a frame.
 
@@ -90,15 +89,13 @@ class Predictor:
             `limits`, for instance); None: the chosen ones; 0: the full model
         :param probabilities: add a column `probability_<label>` for every label
         :param report: called with rows done and rows in all
-        :param max_disagreement: share of texts that may be answered otherwise than by the full model; exit thresholds
-            as the dial was calibrated for it
         :returns: label, probability, exit_layer (1-based), entropy (normalised, 0 is certain); multi-label: in `label`
             a tuple of all labels that apply, in `probability` one of their probabilities
         :raises InvalidDataError: a column is missing, or a text is (row named)
-        :raises ParamsError: the threshold or the disagreement is outside [0, 1], or both are given
+        :raises ParamsError: a threshold is outside [0, 1], or there are too few or too many
         """
         rows = texts if isinstance(texts, pd.DataFrame) else pd.DataFrame({"text": list(texts)}, dtype=object)
-        limits = self.executor.followed(self.limits(threshold, max_disagreement))
+        limits = self.executor.followed(self.limits(threshold))
         found = self.predict_rows(rows, limits, report)
         labels = list(named(found.answers, self.record.labels, found.kind))
         columns: dict[str, Any] = {

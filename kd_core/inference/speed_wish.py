@@ -68,7 +68,10 @@ def _check_positive(value: float, name: str) -> None:
 
 
 def _slower(rows: int, percentile: float, confidence: float) -> int:
-    """How many of `rows` texts at most may be slower, for a share 1 − percentile to be shown; −1: too few texts."""
+    """How many of `rows` texts at most may be slower, for a share 1 − percentile to be shown; −1: too few texts.
+
+    The binomial distribution by hand: scipy is no requirement of what serves.
+    """
     chance = 0.0
     for late in range(rows + 1):
         ways = lgamma(rows + 1) - lgamma(late + 1) - lgamma(rows - late + 1)

@@ -51,7 +51,7 @@ class _Instant(Graphs):
         return np.full((len(tokens[IDS]), labels), 1 / labels, dtype=np.float32)
 
 
-def calibrate(model: Predictor, seconds: float = SECONDS) -> Costs:
+def calibrate(model: Predictor) -> Costs:
     """Time every graph, and requests outside of them, with several rows and lengths, in turns; fit what they cost."""
     graphs = model.executor.graphs
     profile = Profile.read(graphs.folder)
@@ -63,7 +63,7 @@ def calibrate(model: Predictor, seconds: float = SECONDS) -> Costs:
             kept = {} if number == 0 else timings  # the first time counts for nobody
             _time_all(graphs, rows, length, kept)
             _time_outside(outside, rows, length, kept)
-        if number >= 2 and time.monotonic() - began > seconds:
+        if number >= 2 and time.monotonic() - began > SECONDS:
             break
     found = {name: {shape: float(np.median(each)) for shape, each in times.items()} for name, times in timings.items()}
     fitted = {name: fit([(*shape, each) for shape, each in times.items()]) for name, times in found.items()}

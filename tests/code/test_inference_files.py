@@ -56,7 +56,7 @@ def test_command_turns_the_dial_and_logs(
     write_table(tmp_path / "in.csv", pd.DataFrame({"text": texts}))
     words = ["--model", str(exported), "--log", str(tmp_path / "log"), "--max-disagreement", "0.5"]
     assert predict.main([*words, "--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.csv")]) == 0
-    expected = student.predict(texts, max_disagreement=0.5)
+    expected = student.predict(texts, student.limits(max_disagreement=0.5))
     assert [int(value) for value in read_table(tmp_path / "out.csv")["exit_layer"]] == expected["exit_layer"].tolist()
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps("the tiger")))
     assert predict.main(words) == 0

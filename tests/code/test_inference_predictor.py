@@ -39,13 +39,13 @@ def test_a_request_turns_the_dial(student: Predictor) -> None:
     rows, dial = tiny_rows(30), student.record.dial
     for wish in (0.0, LOOSE.max_disagreement, 0.5, 1.0):
         expected = student.predict(rows, threshold=dial.at(wish).thresholds)
-        pd.testing.assert_frame_equal(student.predict(rows, max_disagreement=wish), expected)
-    assert (student.predict(rows, max_disagreement=0.0)["exit_layer"] == LAYERS).all()
-    assert (student.predict(rows, max_disagreement=1.0)["exit_layer"] < LAYERS).all()
+        pd.testing.assert_frame_equal(student.predict(rows, student.limits(max_disagreement=wish)), expected)
+    assert (student.predict(rows, student.limits(max_disagreement=0.0))["exit_layer"] == LAYERS).all()
+    assert (student.predict(rows, student.limits(max_disagreement=1.0))["exit_layer"] < LAYERS).all()
     with pytest.raises(ParamsError, match="give one of"):
-        student.predict(rows, threshold=0.1, max_disagreement=0.1)
+        student.limits(threshold=0.1, max_disagreement=0.1)
     with pytest.raises(ParamsError, match="share of texts"):
-        student.predict(rows, max_disagreement=1.5)
+        student.limits(max_disagreement=1.5)
 
 
 def test_labels_beside_the_texts_are_not_read(student: Predictor) -> None:

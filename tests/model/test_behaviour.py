@@ -76,7 +76,8 @@ def test_early_exits_keep_what_was_promised(student: Predictor, fresh: pd.DataFr
 
 def test_a_looser_wish_is_never_slower(student: Predictor, fresh: pd.DataFrame) -> None:
     layers = [
-        student.predict(fresh, max_disagreement=wish)["exit_layer"].mean() for wish in (0.0, 0.02, 0.05, 0.3, 1.0)
+        student.predict(fresh, student.limits(max_disagreement=wish))["exit_layer"].mean()
+        for wish in (0.0, 0.02, 0.05, 0.3, 1.0)
     ]
     assert layers == sorted(layers, reverse=True)
     assert layers[0] == student.record.layers > layers[-1]
