@@ -36,7 +36,7 @@ from kd_ops.settings import PROJECT, Settings
 STUDENTS = {
     "recipe": (),
     "copy3": (
-        "student.layers=[0, 2, 4]",
+        "student.layers=[1, 3, 5]",
         "student.hidden=null",
         "student.heads=null",
         "student.intermediate=null",
