@@ -59,21 +59,22 @@ class Predictor:
 
         :param planned: go by the timings of this machine where it has any (`kd calibrate`): exits that would be
             slower than the full model are then not asked; otherwise answers follow from model and threshold alone
-        :param threads: to compute with; None: OMP_NUM_THREADS, or all cores
+        :param threads: that share a request; None: OMP_NUM_THREADS, or all cores
         :param log: folder of a prediction log for what `predict` answers; whoever loads closes it (`Predictor.log`)
         """
         path = Path(folder)
-        record, graphs = InferenceRecord.read(path), Graphs(path / FOLDER, Manifest.read(path / FOLDER), threads)
+        record, graphs = InferenceRecord.read(path), Graphs(path / FOLDER, Manifest.read(path / FOLDER))
         encoder = TextEncoder.load(graphs.folder, graphs.manifest.tokenization)
         opened = None if log is None else PredictionLog(log, identity(path))
-        predictor, costs = cls(Executor(graphs), encoder, record, opened), known_costs(graphs) if planned else None
+        executor = Executor(graphs, threads=threads)
+        predictor, costs = cls(executor, encoder, record, opened), known_costs(executor) if planned else None
         return predictor.planned_by(costs) if costs else predictor
 
     def planned_by(self, costs: Costs) -> Predictor:
         """The same, but batches, pools and the use of exits follow from these timings."""
-        graphs = self.executor.graphs
+        graphs, threads = self.executor.graphs, self.executor.lanes.threads
         planner = Planner(costs, Profile.read(graphs.folder), self.manifest.hidden)
-        return Predictor(Executor(graphs, planner), self.encoder, self.record, self.log)
+        return Predictor(Executor(graphs, planner, threads=threads), self.encoder, self.record, self.log)
 
     def predict(
         self,
@@ -152,7 +153,7 @@ class Predictor:
         if self.executor.planner is None:
             raise ParamsError(
                 "a latency or a throughput goes by timings of this machine, and there are none of this model with "
-                f"{self.executor.graphs.threads} threads (KD_COSTS: {os.environ.get('KD_COSTS') or 'not set'}): run "
+                f"{self.executor.lanes.threads} threads (KD_COSTS: {os.environ.get('KD_COSTS') or 'not set'}): run "
                 "`kd calibrate --model …` first"
             )
         return self.executor.planner

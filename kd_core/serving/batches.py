@@ -20,13 +20,14 @@ class Batching:
         self.batch_tokens = batch_tokens or (costs.batch_tokens if costs else UNTIMED_BATCH_TOKENS)
         self._costs = costs
 
-    def cut(self, lengths: Integers) -> list[Integers]:
-        """Places in `lengths` [N], from the longest text to the shortest, in batches of a bounded number of tokens.
+    def cut(self, lengths: Integers, places: Integers | None = None) -> list[Integers]:
+        """Places in `lengths` [N] (or some), from the longest text to the shortest, in batches of bounded tokens.
 
         A batch ends where it is full: its rows times its longest text come to `batch_tokens` (a longer text stands
         alone). And where the padding that its next texts, up to its capacity, would need costs more than a call.
         """
-        order = np.argsort(-lengths, kind="stable")
+        order = np.argsort(-lengths if places is None else -lengths[places], kind="stable")
+        order = order if places is None else places[order]
         sizes = lengths[order]
         batches, start = [], 0
         while start < len(order):
@@ -41,11 +42,11 @@ class Batching:
         """How many of these texts, the longest first, to take: the cut that saves most padding, if it saves a call."""
         rest = np.arange(len(sizes) - 1, 0, -1)  # texts behind a cut after the first, the second, …
         saved = rest * (longest - sizes[1:])
-        if len(saved) == 0 or saved.max() <= self._call_in_tokens(longest):
+        if len(saved) == 0 or saved.max() <= self.call_in_tokens(longest):
             return len(sizes)
         return int(saved.argmax()) + 1
 
-    def _call_in_tokens(self, length: int) -> float:
+    def call_in_tokens(self, length: int) -> float:
         """What a call costs in itself, in tokens computed."""
         if self._costs is None:
             return _GUESSED_CALL

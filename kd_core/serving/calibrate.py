@@ -68,12 +68,13 @@ def calibrate(model: Predictor) -> Costs:
     found = {name: {shape: float(np.median(each)) for shape, each in times.items()} for name, times in timings.items()}
     fitted = {name: fit([(*shape, each) for shape, each in times.items()]) for name, times in found.items()}
     return Costs(
-        machine=serving_machine(graphs.threads),
+        machine=serving_machine(model.executor.lanes.threads),
         segments=tuple(fitted[str(number)] for number in range(len(graphs.manifest.segments))),
         whole=fitted["whole"],
         moved=_time_of_a_state(graphs.manifest.hidden, int(profile.lengths.mean())),
         batch_tokens=_best_size(found["whole"]),
         outside=fitted["outside"],
+        lanes=_gain_of_lanes(model, int(profile.lengths.mean())),
     )
 
 
@@ -106,7 +107,7 @@ def _following(graphs: Graphs, index: int, hidden: Floats, mask: Any) -> Callabl
 
 def _without_graphs(model: Predictor) -> Predictor:
     graphs = model.executor.graphs
-    return Predictor(Executor(_Instant(graphs.folder, graphs.manifest)), model.encoder, model.record)
+    return Predictor(Executor(_Instant(graphs.folder, graphs.manifest), threads=1), model.encoder, model.record)
 
 
 def _time_outside(model: Predictor, rows: int, length: int, timings: Timings) -> None:
@@ -134,6 +135,26 @@ def _time_of_a_state(hidden: int, length: int) -> float:
     return float(np.median(found))
 
 
+def _gain_of_lanes(model: Predictor, length: int) -> float:
+    """How many times faster all threads answer a large request than one does; 1 where there is one."""
+    threads = model.executor.lanes.threads
+    if threads == 1:
+        return 1.0
+    columns = model.record.text_columns
+    tokens = model.encoder.encode([model.encoder.sample(ROWS[-1] * threads, length // len(columns)) for _ in columns])
+    nowhere = (0.0,) * (len(model.manifest.exits) - 1)
+    gains = []
+    for _ in range(ROUNDS):
+        seconds = []
+        for count in (1, threads):
+            executor = Executor(model.executor.graphs, threads=count)
+            began = time.perf_counter()
+            executor.answer(tokens, nowhere)
+            seconds.append(time.perf_counter() - began)
+        gains.append(seconds[0] / seconds[1])
+    return float(np.median(gains))
+
+
 def _best_size(times: dict[tuple[int, int], float]) -> int:
     """Tokens of the largest batch whose time a token is within 3 % of the best."""
     per_token = {shape: seconds / (shape[0] * shape[1]) for shape, seconds in times.items()}
@@ -149,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = parser.parse_args(argv).model
     try:
         model = Predictor.load(folder, planned=False)
-        path = costs_path(model.executor.graphs)
+        path = costs_path(model.executor)
         if path is None:
             raise ParamsError("KD_COSTS is not set: it names the folder of this machine's timings")
         calibrate(model).write(path)

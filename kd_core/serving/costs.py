@@ -22,7 +22,7 @@ from kd_core.runtime.errors import InvalidDataError
 UNTIMED_BATCH_TOKENS = 1024
 """Tokens of a batch, padding included, where nothing was timed: enough to fill vector units, few enough for caches."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Number = TypeVar("Number", float, npt.NDArray[np.float64])
 
@@ -54,6 +54,8 @@ class Costs:
     """Tokens of a batch, padding included, at which the whole graph answers fastest."""
     outside: Cost
     """What a request takes outside the graphs: its texts checked and cut into tokens, its answers tabulated."""
+    lanes: float
+    """How many times faster all threads answer a large request than one does; all other costs are those of one."""
 
     def write(self, path: Path) -> None:
         """Write a JSON file, through a temporary one, since a server may read it."""

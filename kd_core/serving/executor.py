@@ -8,6 +8,8 @@ first, so that no more than a batch or two of hidden states waits at each depth,
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,6 +17,7 @@ from kd_core.inference.exits import Exits, Predictions, entropy
 from kd_core.inference.thresholds import Thresholds, per_exit
 from kd_core.serving.batches import Batching, Integers
 from kd_core.serving.graphs import Feeds, Floats, Graphs
+from kd_core.serving.lanes import Lanes, usable_threads
 from kd_core.serving.manifest import IDS, MASK, TYPES
 from kd_core.serving.plan import Planner
 from kd_core.serving.pools import Parked, Pool, pack
@@ -24,8 +27,16 @@ from kd_core.serving.tokens import Tokens, mask, padded
 class Executor:
     """Answers tokens with the graphs of one folder; it keeps nothing between two requests."""
 
-    def __init__(self, graphs: Graphs, planner: Planner | None = None, batch_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        graphs: Graphs,
+        planner: Planner | None = None,
+        batch_tokens: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """:param threads: that share a request; None: OMP_NUM_THREADS, or all cores"""
         self.graphs, self.planner = graphs, planner
+        self.lanes = Lanes(threads or usable_threads())
         self._manifest = graphs.manifest
         self.batching = Batching(planner.costs if planner else None, batch_tokens)
 
@@ -38,13 +49,23 @@ class Executor:
         :raises ParamsError: another number of thresholds, or one outside [0, 1]
         """
         limits = self.followed(thresholds)
-        if any(limits):
-            return _Run(self, tokens, limits).answers()
         found = self._nothing(len(tokens))
-        for rows in self.batching.cut(tokens.lengths):
-            found.probabilities[rows] = self.graphs.whole(self.feeds(tokens, rows))
+        if any(limits):
+            self._divide(tokens, lambda rows: _Run(self, tokens, rows, limits, found).serve())
+            return found
+
+        def whole(rows: Integers) -> None:
+            for batch in self.batching.cut(tokens.lengths, rows):
+                found.probabilities[batch] = self.graphs.whole(self.feeds(tokens, batch))
+
+        self._divide(tokens, whole)
         found.entropy[:] = entropy(found.probabilities, found.kind)
         return found
+
+    def _divide(self, tokens: Tokens, work: Callable[[Integers], object]) -> None:
+        """`work` on places of the texts, divided among the threads where each computes longer than a call costs."""
+        length = int(tokens.lengths.mean()) if len(tokens) else 1
+        self.lanes.run(work, self.lanes.parts(tokens.lengths, self.batching.call_in_tokens(length)))
 
     def followed(self, thresholds: Thresholds) -> tuple[float, ...]:
         """These thresholds, one for each exit but the last; all 0 where the planner expects them to be slower here."""
@@ -55,11 +76,15 @@ class Executor:
         """The answers of every exit to N texts, in their order."""
         exits = self._manifest.exits
         found = np.zeros((len(tokens), len(exits), len(self._manifest.labels)), dtype=np.float32)
-        for rows in self.batching.cut(tokens.lengths):
-            hidden, found[rows, 0] = self.graphs.first(self.feeds(tokens, rows))
-            for index in range(1, len(exits)):
-                used = mask(tokens.lengths[rows], hidden.shape[1])
-                hidden, found[rows, index] = self.graphs.following(index, hidden, used)
+
+        def through(rows: Integers) -> None:
+            for batch in self.batching.cut(tokens.lengths, rows):
+                hidden, found[batch, 0] = self.graphs.first(self.feeds(tokens, batch))
+                for index in range(1, len(exits)):
+                    used = mask(tokens.lengths[batch], hidden.shape[1])
+                    hidden, found[batch, index] = self.graphs.following(index, hidden, used)
+
+        self._divide(tokens, through)
         return Exits(exits, found, self._manifest.kind)
 
     def feeds(self, tokens: Tokens, rows: Integers) -> Feeds:
@@ -81,15 +106,16 @@ class Executor:
 
 
 class _Run:
-    """One request on its way."""
+    """A request, or one thread's part of it, on its way."""
 
-    def __init__(self, executor: Executor, tokens: Tokens, limits: tuple[float, ...]) -> None:
-        self._executor, self._tokens, self._limits = executor, tokens, limits
-        self._found = executor._nothing(len(tokens))
-        self._entering = list(reversed(executor.batching.cut(tokens.lengths)))
+    def __init__(
+        self, executor: Executor, tokens: Tokens, rows: Integers, limits: tuple[float, ...], found: Predictions
+    ) -> None:
+        self._executor, self._tokens, self._limits, self._found = executor, tokens, limits, found
+        self._entering = list(reversed(executor.batching.cut(tokens.lengths, rows)))
         self._pools = [Pool() for _ in limits]  # place n: what waits for segment n + 1
 
-    def answers(self) -> Predictions:
+    def serve(self) -> None:
         """Serve the deepest pool that holds a batch, else let a batch enter, else empty the shallowest pool."""
         while True:
             full = self._deepest_full()
@@ -100,7 +126,7 @@ class _Run:
             elif waiting := [place for place, pool in enumerate(self._pools) if pool.parked]:
                 self._empty(waiting[0])
             else:
-                return self._found
+                return
 
     def _deepest_full(self) -> int | None:
         budget = self._executor.batching.batch_tokens

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -22,20 +21,11 @@ SLOWER_FUSIONS = ["SkipLayerNormFusion"]
 _NOTHING: Floats = np.zeros((0, 0, 0), dtype=np.float32)
 
 
-def usable_threads() -> int:
-    """Threads to compute with: OMP_NUM_THREADS where it is set, as for everything else, or the cores we may use."""
-    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if first.isdigit() and int(first) > 0:
-        return int(first)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class Graphs:
-    """Segments and whole graph of one folder; several threads may ask at once."""
+    """Segments and whole graph of one folder; a call is computed by one thread, and several may call at once."""
 
-    def __init__(self, folder: Path, manifest: Manifest, threads: int | None = None) -> None:
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder, self.manifest = folder, manifest
-        self.threads = threads or usable_threads()
         self._sessions: dict[str, tuple[Any, list[str]]] = {}
         self._lock = Lock()
 
@@ -66,13 +56,13 @@ class Graphs:
         """The session, and what its graph takes: an optimised graph may have no use for an input."""
         with self._lock:
             if file not in self._sessions:
-                session = open_session(self.folder / file, self.threads)
+                session = open_session(self.folder / file)
                 self._sessions[file] = session, [each.name for each in session.get_inputs()]
             return self._sessions[file]
 
 
-def open_session(path: Path, threads: int) -> Any:
-    """An onnxruntime session on the CPU. Raises InvalidDataError naming the file if it is no such graph."""
+def open_session(path: Path, threads: int = 1) -> Any:
+    """A session on the CPU, each call with so many threads. Raises InvalidDataError naming a file that is no graph."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

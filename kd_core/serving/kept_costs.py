@@ -7,22 +7,22 @@ from pathlib import Path
 
 from kd_core.runtime import fingerprint
 from kd_core.serving.costs import Costs
-from kd_core.serving.graphs import Graphs
+from kd_core.serving.executor import Executor
 from kd_core.serving.machine import serving_machine
 from kd_core.serving.manifest import NAME
 
 
-def costs_path(graphs: Graphs) -> Path | None:
-    """Where the timings of these graphs on this machine are kept; None where KD_COSTS is not set."""
+def costs_path(executor: Executor) -> Path | None:
+    """Where this machine's timings of these graphs with so many threads are kept; None where KD_COSTS is not set."""
     folder = os.environ.get("KD_COSTS")
     if not folder:
         return None
-    model = fingerprint.of_file(graphs.folder / NAME)[:16]
-    machine = fingerprint.of_value(serving_machine(graphs.threads))[:16]
+    model = fingerprint.of_file(executor.graphs.folder / NAME)[:16]
+    machine = fingerprint.of_value(serving_machine(executor.lanes.threads))[:16]
     return Path(folder) / f"{model}-{machine}.json"
 
 
-def known_costs(graphs: Graphs) -> Costs | None:
+def known_costs(executor: Executor) -> Costs | None:
     """Those that were kept; None if there are none for this machine."""
-    path = costs_path(graphs)
+    path = costs_path(executor)
     return Costs.read(path) if path is not None and path.is_file() else None

@@ -49,10 +49,10 @@ class Planner:
         return graphs + self.costs.outside.of(1, lengths)
 
     def mean_seconds(self, thresholds: tuple[float, ...], size: int) -> float:
-        """Seconds of a text at these thresholds, in a request of `size` like those of the profile; padding aside."""
+        """Seconds of a text at these thresholds, in a large request of `size` like the profile's; padding aside."""
         pays = self.pays(thresholds)
         graphs = self._adaptive(np.asarray(thresholds), size) if pays else self._whole(size)
-        return (graphs + self.costs.outside.of(size, self._length)) / size
+        return (graphs / self.costs.lanes + self.costs.outside.of(size, self._length)) / size
 
     def waits(self, index: int, rows: int, length: int) -> bool:
         """Whether `rows` texts of `length` tokens before segment `index` (0-based) should wait to fill a batch.

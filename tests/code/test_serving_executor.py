@@ -20,7 +20,7 @@ from kd_core.serving.tokens import Tokens
 from tests.code.tiny import tiny_rows
 from tests.code.tiny_exits import LAYERS, exported_student
 
-COSTS = Costs({}, (Cost(1e-4, 1e-6, 1e-9),) * 3, Cost(1e-4, 3e-6, 3e-9), 1e-10, 64, Cost(0.0, 0.0, 0.0))
+COSTS = Costs({}, (Cost(1e-4, 1e-6, 1e-9),) * 3, Cost(1e-4, 3e-6, 3e-9), 1e-10, 64, Cost(0.0, 0.0, 0.0), 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -245,5 +245,5 @@ def test_texts_wait_only_where_that_pays(
 
 def test_load_with_a_thread_number(predictor: Predictor) -> None:
     folder: Path = predictor.executor.graphs.folder.parent
-    assert Predictor.load(folder, threads=2).executor.graphs.threads == 2
-    assert Predictor.load(folder).executor.graphs.threads == 1, "OMP_NUM_THREADS"
+    assert Predictor.load(folder, threads=2).executor.lanes.threads == 2
+    assert Predictor.load(folder).executor.lanes.threads == 1, "OMP_NUM_THREADS"

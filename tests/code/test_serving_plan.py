@@ -23,11 +23,13 @@ LENGTHS = np.full(100, 10)
 FREE = Cost(0.0, 0.0, 0.0)
 
 
-def planner(call: float, uncertainty: list[float], moved: float = 0.0, outside: Cost = FREE) -> Planner:
+def planner(
+    call: float, uncertainty: list[float], moved: float = 0.0, outside: Cost = FREE, lanes: float = 1.0
+) -> Planner:
     """Three layers of 1 µs a token; `uncertainty`: the share of texts that are unsure at each of two exits."""
     rows = np.arange(100) / 100
     unsure = np.stack([np.where(rows < share, 0.9, 0.1) for share in uncertainty], axis=1)
-    costs = Costs({}, (Cost(call, 1e-6, 0.0),) * 3, Cost(call, 3e-6, 0.0), moved, 1000, outside)
+    costs = Costs({}, (Cost(call, 1e-6, 0.0),) * 3, Cost(call, 3e-6, 0.0), moved, 1000, outside, lanes)
     return Planner(costs, Profile(LENGTHS, unsure), 16)
 
 
@@ -93,6 +95,13 @@ def test_seconds_by_hand() -> None:
     assert half.mean_seconds((0.0, 0.0), many) == pytest.approx(1e-6 / full + 3e-5 + 1e-3 / many + 1e-4)
 
 
+def test_lanes_divide_what_the_graphs_take_for_many_texts() -> None:
+    one, two = (planner(0.0, [0.5, 0.5], outside=Cost(0.0, 1e-5, 0.0), lanes=lanes) for lanes in (1.0, 1.6))
+    assert one.mean_seconds((0.0, 0.0), 2000) == pytest.approx(3e-5 + 1e-4)
+    assert two.mean_seconds((0.0, 0.0), 2000) == pytest.approx(3e-5 / 1.6 + 1e-4)
+    np.testing.assert_array_equal(one.seconds_alone((0.5, 0.5)), two.seconds_alone((0.5, 0.5)))
+
+
 def test_where_exits_do_not_pay_a_text_takes_what_the_whole_graph_takes() -> None:
     dear = planner(1e-3, [0.6, 0.6])
     assert not dear.pays((0.5, 0.5))
@@ -108,7 +117,7 @@ def test_waiting_pays_for_small_batches_and_dear_calls() -> None:
     assert not planner(1e-4, [0.5, 0.5], moved=1.0).waits(1, 2, 10), "copying costs more"
 
 
-@pytest.mark.parametrize("costs", [None, Costs({}, (), Cost(1e-4, 1e-6, 0.0), 0.0, 256, FREE)])
+@pytest.mark.parametrize("costs", [None, Costs({}, (), Cost(1e-4, 1e-6, 0.0), 0.0, 256, FREE, 1.0)])
 def test_each_text_is_in_one_batch_that_fits(costs: Costs | None) -> None:
     lengths = np.random.default_rng(0).integers(1, 60, 500)
     batches = Batching(costs, 256).cut(lengths)
@@ -125,8 +134,8 @@ def test_a_text_longer_than_a_batch_stands_alone_and_no_text_is_no_batch() -> No
 
 def test_padding_is_cut_where_a_call_costs_less() -> None:
     lengths = np.array([60, *[4] * 20])
-    cheap = Costs({}, (), Cost(1e-6, 1e-6, 0.0), 0.0, 4096, FREE)
-    dear = Costs({}, (), Cost(1.0, 1e-6, 0.0), 0.0, 4096, FREE)
+    cheap = Costs({}, (), Cost(1e-6, 1e-6, 0.0), 0.0, 4096, FREE, 1.0)
+    dear = Costs({}, (), Cost(1.0, 1e-6, 0.0), 0.0, 4096, FREE, 1.0)
     assert [len(rows) for rows in Batching(cheap).cut(lengths)] == [1, 20]
     assert [len(rows) for rows in Batching(dear).cut(lengths)] == [21]
 
@@ -140,16 +149,16 @@ def test_timings_are_kept_for_this_model_and_machine(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(calibrate, "ROUNDS", 2)
-    graphs = Predictor.load(folder).executor.graphs
+    executor = Predictor.load(folder).executor
     monkeypatch.delenv("KD_COSTS", raising=False)
-    assert known_costs(graphs) is None
+    assert known_costs(executor) is None
     assert calibrate.main(["--model", str(folder)]) == 64
     monkeypatch.setenv("KD_COSTS", str(tmp_path))
-    assert known_costs(graphs) is None
+    assert known_costs(executor) is None
     assert calibrate.main(["--model", str(folder)]) == 0
-    path = costs_path(graphs)
+    path = costs_path(executor)
     assert str(path) in capsys.readouterr().out
-    found = known_costs(graphs)
+    found = known_costs(executor)
     assert found is not None
     assert len(found.segments) == 3
     assert found.whole.of(8, 16) > 0
@@ -172,9 +181,9 @@ def test_time_outside_the_graphs_is_taken_without_them(folder: Path, monkeypatch
 
 def test_damaged_timings_are_named(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KD_COSTS", str(tmp_path))
-    path = costs_path(Predictor.load(folder, planned=False).executor.graphs)
+    path = costs_path(Predictor.load(folder, planned=False).executor)
     assert path is not None
-    for content in ("", "[]", "{}", '{"schema_version": 99}', '{"schema_version": 2, "segments": [{}]}'):
+    for content in ("", "[]", "{}", '{"schema_version": 99}', '{"schema_version": 3, "segments": [{}]}'):
         path.write_text(content)
         with pytest.raises(InvalidDataError, match=r"run `kd calibrate` again"):
             Predictor.load(folder)

@@ -1,0 +1,53 @@
+"""Threads side by side, each on texts of its own.
+
+The graphs of a small model hold too little for several threads to compute one call together: handing out the pieces
+takes longer than they do. So a call belongs to one thread, and a request with enough in it is divided among all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import numpy.typing as npt
+
+Integers = npt.NDArray[np.int64]
+
+
+def usable_threads() -> int:
+    """Threads to compute with: OMP_NUM_THREADS where it is set, as for everything else, or the cores we may use."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if first.isdigit() and int(first) > 0:
+        return int(first)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Lanes:
+    """So many threads at once, of which one is the caller's; several callers may share them."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._pool = ThreadPoolExecutor(threads - 1, "lane") if threads > 1 else None
+
+    def parts(self, lengths: Integers, least: float) -> list[Integers]:
+        """Places in `lengths` [N], in one part or more, alike in size, for so many threads as find `least` tokens."""
+        count = int(min(self.threads, len(lengths), lengths.sum() // max(least, 1)))
+        order = np.argsort(-lengths, kind="stable")
+        return [order[first :: max(count, 1)] for first in range(max(count, 1))]
+
+    def run(self, work: Callable[[Integers], object], parts: Sequence[Integers]) -> None:
+        """`work` on every part; raises what it raised, once nobody is at work any more."""
+        pending = [(self._pool.submit(work, part), part) for part in parts[1:]] if self._pool else []
+        try:
+            work(parts[0])
+        finally:
+            # What no thread has begun, since they serve other callers (or did not survive a fork), is the caller's own.
+            own = [part for future, part in reversed(pending) if future.cancel()]
+            errors = [future.exception() for future, _ in pending if not future.cancelled()]
+        for part in own:
+            work(part)
+        for error in errors:
+            if error is not None:
+                raise error
