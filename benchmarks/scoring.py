@@ -94,7 +94,7 @@ def report(folder: Path, rows: pd.DataFrame, repeats: int, scratch: Path) -> Non
         )
     expected, got = _pipeline(fp32, rows, 32), torch.from_numpy(_ours(fp32, rows)).softmax(-1).numpy()
     print(f"largest difference of a probability, ours fp32 from the pipeline: {np.abs(expected - got).max():.1e}")
-    print(f"bf16 from fp32: {bf16_difference(folder, rows)}")
+    print(f"bf16 from fp32: {bf16_difference(folder, rows, ScoreStore(scratch / 'store'))}")
 
 
 def _pipeline(teacher: Teacher, rows: pd.DataFrame, batch: int) -> np.ndarray:

@@ -53,7 +53,7 @@ def main(context: Context) -> None:
     rows = pd.concat(list(frames.values()), ignore_index=True)
     progress = Progress.from_environment(f"score_{role}@{name}")
     logits = score(teacher, rows, store, progress)
-    cost = bf16_difference(context.input("teacher"), rows, device) if teacher.precision == "bf16" else None
+    cost = bf16_difference(context.input("teacher"), rows, store, device) if teacher.precision == "bf16" else None
     write_scores(context.output("scores"), teacher.name, spec_of(teacher), frames, logits, teacher.kind, cost)
 
 

@@ -46,7 +46,8 @@ def finetune(
     """Train all of `model` on labelled and unlabelled `rows` with `scores` (teacher → logits [N, C]).
 
     With patience, the epoch whose *combined* answer has the best main metric on `valid` is kept. `valid_scores`, those
-    of the rows of `valid`, are needed for teacher weights by validation loss.
+    of the rows of `valid`, are needed for teacher weights by validation loss. Raises ParamsError if weights are to be
+    found on labelled rows of `valid` and there are none.
     """
     encoded = encode(rows, tokenizer, task)
     optimisation = params.optimisation
@@ -70,6 +71,8 @@ def _teacher_weights(
 ) -> TeacherWeights:
     teachers = len(params.teachers)
     if teachers and params.teacher_weights == "validation_loss":
+        if not valid.labelled.any():
+            raise ParamsError("finetune.teacher_weights: validation_loss, but there are no labelled validation rows")
         scores = {name: valid_scores[name] for name in params.teachers}
         return teacher_weights.by_validation_loss(scores, valid.targets, kind)
     learned = params.teacher_weights == "learned"

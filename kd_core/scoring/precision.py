@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from kd_core.models.teacher import Teacher
-from kd_core.scoring.score import logits_of
+from kd_core.runtime.progress import Progress
+from kd_core.scoring.keys import row_keys
+from kd_core.scoring.score import score
+from kd_core.scoring.store import ScoreStore
 from kd_core.tasks.decisions import Floats, decisions
 from kd_core.tasks.decode import probabilities
 
@@ -19,15 +23,16 @@ SAMPLE = 256
 """Texts compared; enough to see a flip rate of one in a hundred."""
 
 
-def bf16_difference(folder: Path, rows: pd.DataFrame, device: str = "cpu") -> dict[str, Any]:
-    """Compare the teacher saved in `folder` with itself in bf16 on at most SAMPLE of `rows`, spread evenly.
+def bf16_difference(folder: Path, rows: pd.DataFrame, store: ScoreStore, device: str = "cpu") -> dict[str, Any]:
+    """Compare the teacher saved in `folder` with itself in bf16 on at most SAMPLE of `rows`, drawn by their hash.
 
-    Returns rows, the largest and the mean difference of a probability, and labels_changed, the share of texts that are
-    given another label, or other labels.
+    Both answers are taken from `store` or put there, so that a second call asks nobody; where few rows change, few are
+    drawn anew. Returns rows, the largest and the mean difference of a probability, and labels_changed, the share of
+    texts that are given another label, or other labels.
     """
-    chosen = rows.iloc[:: max(1, len(rows) // SAMPLE)].head(SAMPLE)
     exact, fast = (Teacher.load(folder, precision=precision) for precision in ("fp32", "bf16"))
-    kind, found = exact.kind, [_probabilities(teacher, chosen, device) for teacher in (exact, fast)]
+    chosen = rows.iloc[np.argsort(row_keys(rows, exact.pair), kind="stable")[:SAMPLE]]
+    kind, found = exact.kind, [_probabilities(teacher, chosen, store, device) for teacher in (exact, fast)]
     difference = np.abs(found[0] - found[1])
     first, second = (decisions(each, kind).reshape(len(chosen), -1) for each in found)
     return {
@@ -38,6 +43,7 @@ def bf16_difference(folder: Path, rows: pd.DataFrame, device: str = "cpu") -> di
     }
 
 
-def _probabilities(teacher: Teacher, rows: pd.DataFrame, device: str) -> Floats:
+def _probabilities(teacher: Teacher, rows: pd.DataFrame, store: ScoreStore, device: str) -> Floats:
     teacher.model.to(device)
-    return probabilities(logits_of(teacher, rows), teacher.kind).numpy()
+    logits = torch.from_numpy(score(teacher, rows, store, Progress("bf16")))  # seconds of work: no progress of its own
+    return probabilities(logits, teacher.kind).numpy()

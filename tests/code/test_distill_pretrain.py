@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from kd_core.config.training import Distillation, PretrainParams
-from kd_core.distill.pretrain import held_out, multi_teacher_loss, pretrain
+from kd_core.distill.attention import AttentionDistiller
+from kd_core.distill.pretrain import held_out, multi_teacher_loss, pretrain, with_attention
 from kd_core.runtime.errors import ParamsError
 from kd_core.tasks.encode import encode
 from tests.code.distilling import (
@@ -20,6 +21,7 @@ from tests.code.distilling import (
     moved,
     optimisation,
     pretrain_params,
+    same,
     scores_for,
     tiny_student,
     tiny_teacher,
@@ -83,6 +85,31 @@ def test_pretraining_learns_and_reports_agreement(divergence: str) -> None:
     assert curves["valid_agreement"][-1][1] > 0.6
 
 
+def test_held_out_rows_teach_nothing() -> None:
+    rows = tiny_rows(150)
+    held, results = held_out(rows["id"].tolist()), []
+    assert held.any()
+    for factor in (1.0, -50.0):
+        model, scores = tiny_student({"a": list(LABELS)}), scores_for(rows)
+        scores[held] *= factor
+        params = PretrainParams(teachers=("a",), optimisation=optimisation(epochs=1))
+        pretrain(model, TOKENIZER, rows, {"a": scores}, TASK, params, None, PROGRESS)
+        results.append(copy_of(model))
+    assert all(torch.equal(results[1][name], tensor) for name, tensor in results[0].items())
+
+
+@pytest.mark.parametrize("kind", ["uniform", "learned"])
+def test_learned_weights_spare_the_teacher_that_is_hard_to_follow(kind: str) -> None:
+    rows = tiny_rows(40)
+    scores = {"a": scores_for(rows) * 0.1, "b": scores_for(rows, seed=1) * 5}
+    model = tiny_student({"a": list(LABELS), "b": list(LABELS)})
+    curves = pretrain(model, TOKENIZER, rows, scores, TASK, pretrain_params(teacher_weights=kind), None, PROGRESS)
+    total, easy, hard = (curves[name][-1][1] for name in ("loss", "loss_a", "loss_b"))
+    assert easy < 0.1 * hard
+    assert (total == pytest.approx((easy + hard) / 2, rel=1e-4)) == (kind == "uniform")
+    assert (total < (easy + hard) / 4) == (kind == "learned")
+
+
 def test_held_out_rows_are_few_and_stable() -> None:
     ids = [f"row-{index}" for index in range(5000)]
     chosen = held_out(ids)
@@ -105,6 +132,23 @@ def test_live_teacher_adds_both_relations() -> None:
     expected = 0.5 * (first["loss_a"] + first["loss_b"])
     expected += 2 * first["relation_attention"] + 3 * first["relation_value"]
     assert first["loss"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_live_teacher_is_frozen_and_without_dropout() -> None:
+    rows, live = tiny_rows(8), tiny_teacher()
+    student = tiny_student({"a": list(LABELS), "b": list(LABELS)}).eval()
+    batch = batch_of(rows, a=scores_for(rows), b=scores_for(rows, seed=1))
+    before, params = copy_of(live.model), pretrain_params()
+    with AttentionDistiller(live.model.base_model, student.encoder, params.attention) as distiller:
+        loss = with_attention(multi_teacher_loss(["a", "b"], KL), live, distiller, params)
+        first, second = loss(student, batch), loss(student, batch)
+    for name in ("relation_attention", "relation_value"):
+        assert torch.equal(first[name], second[name]), "nothing in it is random"
+    first["loss"].backward()
+    assert all(parameter.grad is None for parameter in live.model.parameters())
+    pretrain(student, TOKENIZER, rows, {"a": scores_for(rows), "b": scores_for(rows)}, TASK, params, live, PROGRESS)
+    assert same(live.model, before)
+    assert not live.model.training
 
 
 def test_live_teacher_with_another_tokenizer_is_refused() -> None:

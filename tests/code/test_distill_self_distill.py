@@ -55,6 +55,19 @@ def test_self_distillation_reads_no_label() -> None:
     assert all(torch.equal(results[0][name], other[name]) for other in results[1:] for name in results[0])
 
 
+def test_a_text_passes_through_the_trunk_once_however_many_epochs_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, passed = tiny_student(layers=3), []
+    forward = model.hidden_states
+
+    def counting(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        passed.append(len(batch["input_ids"]))
+        return forward(batch)
+
+    monkeypatch.setattr(model, "hidden_states", counting)
+    self_distill(model, TOKENIZER, tiny_rows(40, labels=None), TASK, self_distill_params(), PROGRESS)
+    assert sum(passed) == 40
+
+
 def test_trunk_outputs_that_do_not_fit_are_computed_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     kept, recomputed = tiny_student(layers=3), tiny_student(layers=3)
     rows = tiny_rows(40, labels=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,32 @@ def test_the_weights_in_use_weigh_the_target_loss() -> None:
     torch.testing.assert_close(losses["loss"], expected)
 
 
+@pytest.mark.parametrize("decoders", ["per_teacher", "one"])
+def test_validation_loss_decides_how_much_a_teacher_teaches(decoders: str) -> None:
+    """The scores of the validation rows weigh those of the training rows, which say nothing of gold here."""
+    rows, valid = tiny_rows(30), tiny_rows(9, seed=1)
+    scores = {"a": scores_for(rows), "b": scores_for(rows, seed=1)}
+    gold = torch.nn.functional.one_hot(encode(valid, TOKENIZER, TASK).targets, 3).float()
+    valid_scores = {"a": 2 * gold, "b": -2 * gold}
+    shares = teacher_weights.by_validation_loss(valid_scores, encode(valid, TOKENIZER, TASK).targets)()
+    assert shares[0] > 0.8
+    wanted = params(
+        teacher_weights="validation_loss", decoders=decoders, alpha=1.0, optimisation=optimisation(epochs=1)
+    )
+    model = student("gold", *(["a", "b"] if decoders == "per_teacher" else []), dropout=0.0)
+    before = copy.deepcopy(model)
+    curves = finetune(model, TOKENIZER, rows, scores, valid, TASK, wanted, PROGRESS, None, valid_scores)
+    if decoders == "per_teacher":
+        first = {name: points[0][1] for name, points in curves.items()}
+        expected = float(shares[0]) * first["loss_a"] + float(shares[1]) * first["loss_b"]
+        assert first["loss"] == pytest.approx(expected, rel=1e-4)
+        return
+    turned = copy.deepcopy(before)
+    swapped = {"a": valid_scores["b"], "b": valid_scores["a"]}
+    finetune(turned, TOKENIZER, rows, scores, valid, TASK, wanted, PROGRESS, None, swapped)
+    assert moved(turned, copy_of(model)), "other weights, another target"
+
+
 class Stopping(Progress):
     """Ends the process' work after some updates, as a signal would."""
 
@@ -229,6 +256,16 @@ def test_fitting_without_labelled_rows_is_refused() -> None:
     unlabelled = encode(tiny_rows(5, labels=None), TOKENIZER, TASK)
     with pytest.raises(ParamsError, match="decoder_weights"):
         fit_decoder_weights(student("gold"), TOKENIZER, unlabelled, 64)
+
+
+def test_weighing_teachers_by_validation_loss_without_labelled_rows_is_refused() -> None:
+    """All would have the same loss, none, and so the same weight."""
+    rows, unlabelled = tiny_rows(6), tiny_rows(5, labels=None)
+    scores, valid_scores = ({name: scores_for(each) for name in ("a", "b")} for each in (rows, unlabelled))
+    wanted = params(teacher_weights="validation_loss")
+    with pytest.raises(ParamsError, match="teacher_weights: validation_loss, but"):
+        finetune(student("gold", "a", "b"), TOKENIZER, rows, scores, unlabelled, TASK, wanted, PROGRESS, None,
+                 valid_scores)  # fmt: skip
 
 
 def test_learned_weights_with_one_decoder_are_refused() -> None:

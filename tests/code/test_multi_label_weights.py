@@ -27,6 +27,7 @@ from kd_core.models.teacher import Teacher, prepare, save_teacher
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.scoring.precision import bf16_difference
 from kd_core.scoring.score import logits_of
+from kd_core.scoring.store import ScoreStore
 from kd_core.tasks.encode import collate, encode
 from kd_core.tasks.loss import average, hard_loss, soft_loss
 from tests.code.distilling import PROGRESS, copy_of, encoder_config, optimisation, same
@@ -219,10 +220,10 @@ def test_a_teacher_with_one_answer_for_every_text_is_refused(folder: Path) -> No
         check_teacher(teacher, multi_label_rows(30), TASK)
 
 
-def test_the_cost_of_bf16_is_told_in_sigmoids_and_sets_of_labels(folder: Path) -> None:
+def test_the_cost_of_bf16_is_told_in_sigmoids_and_sets_of_labels(folder: Path, tmp_path: Path) -> None:
     rows = multi_label_rows(40, seed=3)
     exact, fast = (logits_of(Teacher.load(folder, precision=kind), rows).sigmoid() for kind in ("fp32", "bf16"))
-    found = bf16_difference(folder, rows)
+    found = bf16_difference(folder, rows, ScoreStore(tmp_path))
     assert found["largest"] == pytest.approx(float((exact - fast).abs().max()), abs=1e-6)
     changed = ((exact > 0.5) != (fast > 0.5)).any(1).float().mean()
     assert found["labels_changed"] == pytest.approx(float(changed), abs=1e-6)

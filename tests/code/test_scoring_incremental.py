@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from kd_core.config.teachers import TeacherParams
 from kd_core.models.teacher import Teacher, prepare, save_teacher
 from kd_core.rows import write_rows
 from kd_core.scoring import score as scoring
+from kd_core.scoring.precision import SAMPLE
 from tests.code.distilling import TASK
 from tests.code.tiny import tiny_rows, tiny_teacher
 
@@ -81,6 +83,20 @@ def test_one_percent_of_the_rows_changed(root: Path, passes: Counter[str]) -> No
     rows.loc[[3, 50, 99], "text"] = ["one new text", "another new text", "a third new text"]
     write_split(root, "unlabelled", rows.sample(frac=1.0, random_state=0))
     assert scored(root, passes) == {"a": 3, "b": 3}
+
+
+def test_what_bf16_costs_is_asked_once_too(root: Path, passes: Counter[str]) -> None:
+    """Beside its scores a bf16 teacher gives some answers in fp32; both are stored, and a second run asks nobody."""
+    tiny_teacher(root / "teachers" / "b", name="b", seed=9, steps=2, precision="bf16")
+    assert scored(root, passes) == {"b": TOTAL + SAMPLE}
+    record = json.loads((root / "scores/reference/b/scores.json").read_text())
+    assert record["bf16_difference"]["rows"] == SAMPLE
+    assert 0 < record["bf16_difference"]["largest"] < 0.1
+    assert scored(root, passes) == {}
+    rows = pd.read_parquet(path(root, "train"))
+    rows.loc[[3, 50, 99], "text"] = ["one new text", "another new text", "a third new text"]
+    write_split(root, "train", rows)
+    assert scored(root, passes)["b"] <= 3 + 3, "as many are drawn anew as have changed, at most"
 
 
 def test_a_row_that_moves_to_another_split_is_not_scored_again(root: Path, passes: Counter[str]) -> None:

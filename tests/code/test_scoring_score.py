@@ -65,6 +65,13 @@ def test_scores_are_the_teacher_s_logits_in_row_order(folder: Path, tmp_path: Pa
     assert result.dtype == np.float32
 
 
+def test_a_teacher_that_was_just_trained_is_asked_without_dropout(folder: Path, tmp_path: Path) -> None:
+    teacher, rows = Teacher.load(folder), distinct_rows(30)
+    expected = scoring.logits_of(teacher, rows)
+    teacher.model.train()
+    np.testing.assert_array_equal(scoring.score(teacher, rows, ScoreStore(tmp_path), QUIET), expected.numpy())
+
+
 def test_a_teacher_of_another_architecture_and_vocabulary_is_asked_in_its_own_words(tmp_path: Path) -> None:
     """Teachers need not share a tokenizer: the same word under another number gives the same logits."""
     tiny_teacher(tmp_path / "other", name="other", model_type="distilbert", steps=5)
@@ -251,9 +258,9 @@ def test_an_unknown_role_is_refused(tmp_path: Path) -> None:
         components.score.main(Context(component, {"role": "calibration", "teacher": "tiny"}, tmp_path))
 
 
-def test_the_cost_of_bf16_is_measured_against_the_same_weights_in_fp32(folder: Path) -> None:
+def test_the_cost_of_bf16_is_measured_against_the_same_weights_in_fp32(folder: Path, tmp_path: Path) -> None:
     rows = distinct_rows(40)
-    found = bf16_difference(folder, rows)
+    found = bf16_difference(folder, rows, ScoreStore(tmp_path))
     exact, fast = (Teacher.load(folder, precision=kind) for kind in ("fp32", "bf16"))
     expected = (scoring.logits_of(exact, rows).softmax(-1) - scoring.logits_of(fast, rows).softmax(-1)).abs()
     assert found["rows"] == 40
