@@ -1,8 +1,8 @@
 """The arms of a comparison: variants of the pipeline with their own overrides, what each answers to the test rows.
 
 An arm is written `NAME[+NAME…][:KEY=VALUE[;KEY=VALUE…]]`: names of recipes/variants/, laid over one another, and
-params. Two names are no variants: `tfidf`, which the baseline stage fits, and `m_o_m`, as many students as there are
-teachers, each taught by one (`one_o_one`), their probabilities averaged.
+params. Two names are no variants: `tfidf`, which the baseline stage fits and which stands alone, and `m_o_m`, as many
+students as there are teachers, each taught by one (`one_o_one`), their probabilities averaged.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Arm:
         for variant in variants:
             if variant not in (TFIDF, ENSEMBLE):
                 variant_path(variant, PROJECT)
-        if len(variants) > 1 and {TFIDF, ENSEMBLE} & set(variants):
-            raise ParamsError(f"{text}: {TFIDF} and {ENSEMBLE} stand alone")
+        if len(variants) > 1 and TFIDF in variants:
+            raise ParamsError(f"{text}: {TFIDF} stands alone")
         return cls(text, variants, overrides)
 
     @property
@@ -95,7 +95,7 @@ def answer(setting: Setting, arm: Arm, seed: int) -> Answer:
         )
         found = predict(run, "models/tfidf", TEST, setting.bench)
         return Answer(found.probabilities, 0.0, 0, (found.file,))
-    if arm.variants == (ENSEMBLE,):
+    if ENSEMBLE in arm.variants:
         return _ensemble(setting, arm, seed)
     run = setting.run(arm, seed, ["finetune"])
     found = predict(run, "models/finetune", TEST, setting.bench)
@@ -103,7 +103,7 @@ def answer(setting: Setting, arm: Arm, seed: int) -> Answer:
 
 
 def _ensemble(setting: Setting, arm: Arm, seed: int) -> Answer:
-    one = Arm(arm.name, ("one_o_one",), arm.overrides)
+    one = Arm(arm.name, ("one_o_one", *(name for name in arm.variants if name != ENSEMBLE)), arm.overrides)
     teachers = setting.run(Arm("tmkd", ("tmkd",), arm.overrides), seed, []).params["finetune"]["teachers"]
     parts: list[Predictions] = []
     seconds = 0.0

@@ -8,7 +8,7 @@ from kd_core.config.data import TaskParams
 
 COMPONENT = Component(
     stage="update",
-    params=("student.combine", "finetune.decoders", "finetune.teachers", "data.reference.task"),
+    params=("student.combine", "student.seed", "finetune.decoders", "finetune.teachers", "data.reference.task"),
     inputs={"model": "models/pretrain"},
     outputs={"model": "models/update"},
 )
@@ -24,7 +24,8 @@ def main(context: Context) -> None:
     model, tokenizer = StudentModel.from_pretrained(folder), load_tokenizer(folder)
     task = context.section("data.reference.task", TaskParams)
     second = [] if context.value("finetune.decoders") == "one" else context.value("finetune.teachers")
-    update(model, second, task.labels, context.value("student.combine"), task.kind)
+    combine, seed = context.value("student.combine"), context.value("student.seed")
+    update(model, second, task.labels, combine, task.kind, seed)
     save_student(context.output("model"), model, tokenizer, {})
 
 

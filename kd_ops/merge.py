@@ -115,13 +115,14 @@ def _named_teachers(params: Params) -> set[str]:
 
 
 def _name_first_teacher(values: dict[str, Any]) -> None:
-    """`pretrain.live_teacher: first` → the name."""
-    stage = values.get("pretrain")
+    """`pretrain.live_teacher: first` → the name: of stage one's teachers, else stage two's, else of all there are."""
+    stage, second = values.get("pretrain"), values.get("finetune")
     if not isinstance(stage, dict) or stage.get("live_teacher") != FIRST:
         return
-    if not stage.get("teachers"):
-        raise ParamsError(f"pretrain.live_teacher: {FIRST}, but pretrain.teachers is empty; name a teacher, or `none`")
-    values["pretrain"] = {**stage, "live_teacher": stage["teachers"][0]}
+    names = stage.get("teachers") or (isinstance(second, dict) and second.get("teachers")) or values.get("teachers")
+    if not names:
+        raise ParamsError(f"pretrain.live_teacher: {FIRST}, but there are no teachers; name one, or write `none`")
+    values["pretrain"] = {**stage, "live_teacher": next(iter(names))}
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

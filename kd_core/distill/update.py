@@ -20,12 +20,13 @@ def update(
     labels: Sequence[str],
     combine: Combine,
     kind: Kind = "classification",
+    seed: int = 0,
 ) -> None:
     """Give `model`, in place, a first target decoder for gold labels and a second one for each of `teachers`.
 
-    All are for the task's labels and of its kind. No weight of the encoder changes. Raises ParamsError if a teacher
-    has the gold decoder's name.
+    All are for the task's labels and of its kind, their weights drawn by `seed`. No weight of the encoder changes.
+    Raises ParamsError if a teacher has the gold decoder's name.
     """
     if GOLD in teachers:
         raise ParamsError(f"finetune.teachers: {GOLD!r} is the name of the decoder for gold labels; rename the teacher")
-    model.replace_decoders({name: list(labels) for name in (GOLD, *teachers)}, list(labels), combine, kind=kind)
+    model.replace_decoders({name: list(labels) for name in (GOLD, *teachers)}, list(labels), combine, seed, kind)

@@ -148,7 +148,7 @@ def test_m_students_answer_with_the_mean_of_their_probabilities(monkeypatch: pyt
 
     def run(setting: Setting, arm: Arm, seed: int, targets: list[str], *more: str) -> Any:
         params = {"finetune": {"teachers": list(answers)}}
-        assert arm.variants == (("one_o_one",) if more else ("tmkd",))
+        assert arm.variants == (("one_o_one", "self_attention") if more else ("tmkd",))
         return SimpleNamespace(params=params, seconds=lambda *_: 5.0, asked=more)
 
     def predict(run: Any, model: str, rows: str, bench: Any) -> Predictions:
@@ -159,7 +159,7 @@ def test_m_students_answer_with_the_mean_of_their_probabilities(monkeypatch: pyt
     monkeypatch.setattr(Setting, "run", run)
     monkeypatch.setattr(arms, "predict", predict)
     setting = Setting(bench=SimpleNamespace(), recipe=Path(), overrides=())  # type: ignore[arg-type]
-    found = arms.answer(setting, Arm.parse("m_o_m"), seed=1)
+    found = arms.answer(setting, Arm.parse("m_o_m+self_attention"), seed=1)
     assert asked == ["a", "b", "c"]
     np.testing.assert_allclose(found.probabilities, [[0.4, 0.6]])
     assert (found.students, found.training_seconds) == (3, 15.0)
@@ -234,7 +234,7 @@ def test_a_learning_curve_has_a_table_of_its_own(root: Path, first: Any, capsys:
     ("more", "said"),
     [
         (["--variants", "tmdk"], "there are .*tmkd"),
-        (["--variants", "m_o_m+self_attention"], "stand alone"),
+        (["--variants", "tfidf+self_attention"], "stands alone"),
         (["--labels-per-class", "few"], "numbers above 0"),
         (["--seeds", "one"], "whole numbers"),
         (["--compare", "tmkd>mdk"], "'mdk' is none of alone"),

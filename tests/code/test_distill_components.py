@@ -42,7 +42,7 @@ def params(base: Path) -> dict[str, Any]:
             "reference": {"task": {"kind": "classification", "labels": list(LABELS), "max_length": 16}},
         },
         "teachers": {"deep": teacher, "shallow": teacher | {"layers": [0]}},
-        "student": {"base": str(base), "layers": 2, "hidden": 16, "heads": 2, "combine": "probabilities"},
+        "student": {"base": str(base), "layers": 2, "hidden": 16, "heads": 2, "combine": "probabilities", "seed": 0},
         "pretrain": {"teachers": ["deep", "shallow"], "live_teacher": "deep", "optimisation": training(4),
                      "attention": {"relation_heads": 2}},
         "finetune": {"teachers": ["deep"], "decoders": "per_teacher", "alpha": 0.5,

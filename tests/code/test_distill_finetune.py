@@ -44,6 +44,16 @@ def test_update_replaces_the_decoders_and_no_bit_of_the_encoder() -> None:
         update(model, ["gold"], ["p", "q"], "probabilities")
 
 
+def test_the_new_decoders_follow_from_the_seed() -> None:
+    model, drawn = tiny_student({"a": ["x", "y"]}), {}
+    for seed in (1, 2):
+        update(model, ["t"], ["p", "q"], "probabilities", seed=seed)
+        drawn[seed] = copy_of(model.decoders)
+    assert not same(model.decoders, drawn[1])
+    update(model, ["t"], ["p", "q"], "probabilities", seed=1)
+    assert same(model.decoders, drawn[1])
+
+
 def finetune_params(alpha: float = 0.5, teachers: tuple[str, ...] = ("a",), **changes: Any) -> FinetuneParams:
     return FinetuneParams(
         teachers=teachers, alpha=alpha, distillation=KL, optimisation=optimisation(**({"epochs": 8} | changes))

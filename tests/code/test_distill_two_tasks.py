@@ -49,6 +49,7 @@ def params(root: Path) -> dict[str, Any]:
             "heads": 2,
             "dropout": 0.0,
             "combine": "probabilities",
+            "seed": 0,
         },
         "pretrain": {"teachers": ["matcher"], "optimisation": training(12)},
         "finetune": {"teachers": ["router"], "decoders": "per_teacher", "optimisation": training(12)},

@@ -41,7 +41,7 @@ def params() -> dict[str, Any]:
             "pretraining": {"task": None, "source": {**source, "path": "texts.csv"}},
         },
         "teachers": {"deep": teacher, "shallow": {**teacher, "layers": [0]}},
-        "student": {"base": "base", "layers": 2, "hidden": 24, "heads": 2, "combine": "probabilities"},
+        "student": {"base": "base", "layers": 2, "hidden": 24, "heads": 2, "combine": "probabilities", "seed": 0},
         "pretrain": {"teachers": ["deep", "shallow"], "live_teacher": "deep", "optimisation": training(8),
                      "attention": {"relation_heads": 2}},
         "finetune": {"teachers": ["deep", "shallow"], "decoders": "per_teacher", "optimisation": training(10),

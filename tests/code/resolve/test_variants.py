@@ -59,8 +59,17 @@ def test_self_attention_is_added_to_another_variant_and_takes_its_first_teacher(
     assert found["finetune"]["teachers"] == ["minilm_l6"]
     other_way = {**values("tmkd", "self_attention"), "registry": {"name": "kd-route-self_attention-tmkd"}}
     assert values("self_attention", "tmkd") == other_way
-    with pytest.raises(ParamsError, match=r"live_teacher: first, but pretrain\.teachers is empty"):
-        values("mkd", "self_attention")
+
+
+@pytest.mark.parametrize("variant", sorted(VARIANTS))
+def test_every_variant_takes_self_attention(variant: str) -> None:
+    """Without teachers in stage one, those of stage two, or else any, have the first that is asked."""
+    alone = values(variant)
+    found = values(variant, "self_attention", overrides=["finetune.teachers=[minilm_l4]"])
+    first = (alone["pretrain"]["teachers"] or ["minilm_l4"])[0]
+    assert found["pretrain"]["live_teacher"] == first
+    assert found["pretrain"]["teachers"] == alone["pretrain"]["teachers"]
+    assert values("alone", "self_attention")["pretrain"]["live_teacher"] == "minilm_l6"
 
 
 @pytest.mark.parametrize("recipe", ["route", "match"])
