@@ -3,7 +3,8 @@
 At 32 texts of 128 tokens, by counting the bytes of tensors, so that the machine plays no part. The measure of the first
 test is what autograd keeps for the backward pass (torch.autograd.graph.saved_tensors_hooks); of the second the peak of
 all tensors alive in a step, forward and backward, with weights, gradients and AdamW's moments of the student. The live
-teacher's own weights are left out of both: they are there whatever is done with it.
+teacher's own weights count where the student has copies of its layers; to the default student's training, which is
+small beside them, they come on top.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ MOST = 1.2
 DEFAULT = {"num_hidden_layers": 2, "hidden_size": 128, "num_attention_heads": 4, "intermediate_size": 512}
 WIDE = {"num_hidden_layers": 3, "hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536}
 TEACHER = {"num_hidden_layers": 1, "hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536}
+
+MINILM_BYTES = 4 * 22_700_000
+"""Of the packaged MiniLM-L6's weights."""
 
 Step = Callable[[], Tensor]
 
@@ -120,11 +124,12 @@ def test_little_is_kept_for_the_backward_pass(sizes: dict[str, int], heads: int)
     assert 32 * 128 * sizes["hidden_size"] * 4 < without < with_it <= MOST * without
 
 
-def test_the_peak_of_a_step_stays_low() -> None:
-    """With the default student and the vocabulary of the packaged MiniLM."""
+@pytest.mark.parametrize(("sizes", "heads", "teacher"), [(DEFAULT, 16, 0), (WIDE, 12, MINILM_BYTES)])
+def test_the_peak_of_a_step_stays_low(sizes: dict[str, int], heads: int, teacher: int) -> None:
+    """With the vocabulary of the packaged MiniLM, and `teacher` bytes for the live teacher's weights."""
     peaks = []
-    for heads in (None, 16):
-        student = student_of(DEFAULT, vocabulary=30522)
+    for wanted in (None, heads):
+        student = student_of(sizes, vocabulary=30522)
         with ExitStack() as stack:
-            peaks.append(peak_bytes(student, step_of(student, heads, stack)))
-    assert 150e6 < peaks[0] < peaks[1] <= MOST * peaks[0], peaks
+            peaks.append(peak_bytes(student, step_of(student, wanted, stack)))
+    assert 150e6 < peaks[0] < peaks[1] + teacher <= MOST * peaks[0], peaks
