@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
 
 from kd_core.config.evaluation import ExportParams
@@ -14,7 +15,7 @@ from kd_core.export import serve
 from kd_core.export.quantise import agreement
 from kd_core.inference.calibration import calibrate
 from kd_core.inference.exits import Exits
-from kd_core.inference.export import export
+from kd_core.inference.export import export, shared_out
 from kd_core.inference.predictor import Predictor
 from kd_core.inference.record import InferenceRecord
 from kd_core.rows import write_rows
@@ -87,13 +88,27 @@ def test_int8_that_changes_labels_does_not_serve(tmp_path: Path, plain: Path, mo
 
 def test_the_exits_are_calibrated_as_they_serve(static: Path) -> None:
     """Entropies shift with the rounding: the dial is the quantised exits', on rows that gave no ranges."""
-    rows, predictor = tiny_rows(40).iloc[20:], Predictor.load(static)
+    (_, rows), predictor = shared_out(tiny_rows(40), 20), Predictor.load(static)
     exits = predictor.all_exits(rows)
     dial = calibrate(exits.uncertainty[:, :-1], exits.disagrees, exits.layers, LOOSE.confidence)
     assert predictor.record.dial == dial
     assert predictor.manifest.thresholds == dial.at(LOOSE.max_disagreement).thresholds
     profile = json.loads((static / "onnx" / "profile.json").read_text())
     np.testing.assert_allclose(profile["uncertainty"], exits.uncertainty[:, :-1], atol=1e-4)
+
+
+def test_ranges_and_dial_have_texts_of_every_class() -> None:
+    """Calibration rows come sorted, often by what their label follows from."""
+    rows = pd.DataFrame({"id": [f"{label}/{number:03}" for label in "abcdefgh" for number in range(50)]})
+    ranges, tested = shared_out(rows, 100)
+    assert len(ranges) == 100
+    assert sorted([*ranges["id"], *tested["id"]]) == rows["id"].tolist()
+    for part in (ranges, tested):
+        counts = part["id"].str[0].value_counts()
+        assert len(counts) == 8
+        assert counts.min() >= 5
+        assert part["id"].is_monotonic_increasing
+    assert len(shared_out(rows, 0)[1]) == 400
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 40, 200, 10_000])
