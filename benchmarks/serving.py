@@ -35,10 +35,14 @@ BAD = {
     "a number for a text": {"dataframe_records": [{"text": 7}]},
     "null": {"dataframe_records": [{"text": None}]},
     "an empty text": {"dataframe_records": [{"text": ""}]},
+    "a list for a text": {"dataframe_records": [{"text": ["a"]}]},
+    "half a character": {"dataframe_records": [{"text": "\ud83d"}]},
     "a list of lists": {"inputs": [["a"], ["b"]]},
     "no rows": {"dataframe_records": []},
     "another column": {"dataframe_records": [{"sentence": "a"}]},
+    "a column twice": {"dataframe_split": {"columns": ["text", "text"], "data": [["a", "b"]]}},
     "a threshold of 7": {"dataframe_records": [{"text": "a"}], "params": {"threshold": 7.0}},
+    "a threshold in words": {"dataframe_records": [{"text": "a"}], "params": {"threshold": "high"}},
 }
 
 

@@ -46,7 +46,7 @@ def write_graphs(
     It is enough to ask every exit; `finish` completes it. Raises ParamsError for graphs that are too large.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    exits, takes = exit_layers(model), inputs_of(model)
+    exits, takes = exit_layers(model), inputs_of(model, tokenizer)
     return Manifest(
         kind=task.kind,
         labels=task.labels,
@@ -105,7 +105,7 @@ def _write_tokenizer(tokenizer: Any, task: TaskParams, token_types: bool, folder
         max_length=min(task.max_length, tokenizer.model_max_length),
         truncation_side=tokenizer.truncation_side,
         pad_id=tokenizer.pad_token_id,
-        token_types=token_types and TYPES in tokenizer.model_input_names,
+        token_types=token_types,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from typing import Any
 
 import onnx
 import torch
@@ -46,9 +47,10 @@ class _AllExits(nn.Module):
         return *found, self.model.answer(self.model.decode(states[-1], attention_mask))
 
 
-def inputs_of(model: StudentModel) -> list[str]:
-    """What the graph takes, in the order of its forward."""
-    return [MASK, IDS, *([TYPES] if takes_token_types(model.encoder.config) else [])]
+def inputs_of(model: StudentModel, tokenizer: Any) -> list[str]:
+    """What the graph takes, in the order of its forward; no token types where the tokenizer gives none."""
+    types = takes_token_types(model.encoder.config) and TYPES in tokenizer.model_input_names
+    return [MASK, IDS, *([TYPES] if types else [])]
 
 
 def outputs_of(exits: Sequence[int]) -> list[str]:
@@ -57,12 +59,12 @@ def outputs_of(exits: Sequence[int]) -> list[str]:
     return [*names, probabilities_name(exits[-1])]
 
 
-def trace(model: StudentModel) -> onnx.ModelProto:
+def trace(model: StudentModel, names: Sequence[str]) -> onnx.ModelProto:
     """The graph of all exits of a student in eval mode, batch and length dynamic; the same bytes on every machine.
 
-    Raises ParamsError for an encoder that PyTorch's exporter cannot put into ONNX, with the reason.
+    :param names: as `inputs_of` gives them
+    :raises ParamsError: an encoder that PyTorch's exporter cannot put into ONNX, with the reason
     """
-    names = inputs_of(model)
     attention = model.encoder.config._attn_implementation
     example = tuple(torch.ones(_ROWS, _LENGTH, dtype=torch.long) for _ in names)
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
@@ -72,7 +74,7 @@ def trace(model: StudentModel) -> onnx.ModelProto:
             program = torch.onnx.export(
                 _AllExits(model).eval(),
                 example,
-                input_names=names,
+                input_names=list(names),
                 output_names=outputs_of(exit_layers(model)),
                 opset_version=OPSET,
                 dynamic_shapes=tuple(axes for _ in names),

@@ -12,7 +12,7 @@ import pandas as pd
 from kd_core.config.data import TaskParams
 from kd_core.config.evaluation import ExportParams
 from kd_core.export.folder import check_tokenizer, write_graphs
-from kd_core.export.graphs import trace
+from kd_core.export.graphs import inputs_of, trace
 from kd_core.export.quantise import agreement, quantised
 from kd_core.inference.all_exits import all_exits
 from kd_core.inference.exits import Exits
@@ -63,7 +63,7 @@ def serve_graphs(
     :raises InvalidDataError: the graphs do not answer as PyTorch does, or there are no calibration texts for int8
     """
     check_tokenizer(tokenizer)
-    graph = trace(model)
+    graph = trace(model, inputs_of(model, tokenizer))
     plain = _written(write_graphs(graph, model, tokenizer, task, "fp32", folder), folder)
     _compare(model, tokenizer, task, plain, rows.head(COMPARED_ROWS))
     if params.quantise == "none":

@@ -9,6 +9,9 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
 from kd_core.config.data import TaskParams
 from kd_core.config.evaluation import ExportParams
 from kd_core.export.folder import finish
@@ -29,6 +32,7 @@ _TRAINING_FILES = ("history.json",)
 
 RANGE_ROWS = 256
 """Calibration texts for the ranges of int8's activations at most."""
+_SEED = 0
 
 
 def export(
@@ -54,8 +58,7 @@ def export(
     if (tuple(model.config.labels or ()), model.config.kind) != (task.labels, task.kind):
         raise InvalidDataError(f"{model_folder}: its labels or kind are not the task's; run the training stages again")
     rows = read_rows(calibration).drop_duplicates("group")
-    taken = 0 if params.quantise == "none" else min(len(rows) // 2, RANGE_ROWS)
-    ranges, rows = rows.iloc[:taken], rows.iloc[taken:]
+    ranges, rows = shared_out(rows, 0 if params.quantise == "none" else min(len(rows) // 2, RANGE_ROWS))
     shutil.copytree(model_folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*_TRAINING_FILES))
     served = serve_graphs(model, tokenizer, task, params, rows, ranges, target / FOLDER)
     tokens = served.tokens(rows)
@@ -80,6 +83,16 @@ def export(
     ).write(target)
     write_uncertainties(target, exits.layers, uncertainty)
     return dial
+
+
+def shared_out(rows: pd.DataFrame, taken: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`taken` rows by chance, and the others, each in their order.
+
+    Rows come sorted by id, and ids may begin with what the label follows from: the first rows would be texts of other
+    classes than those that are left, and the dial would be tested on texts unlike those that it promises for.
+    """
+    chosen = np.isin(np.arange(len(rows)), np.random.default_rng(_SEED).permutation(len(rows))[:taken])
+    return rows[chosen], rows[~chosen]
 
 
 def _weights(folder: Path) -> list[Path]:

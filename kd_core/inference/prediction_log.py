@@ -72,7 +72,8 @@ class PredictionLog:
     def add(self, answers: pd.DataFrame, thresholds: Sequence[float]) -> None:
         """Log answers: label (a tuple of them where a text may have several), exit_layer, entropy.
 
-        A disk that fails is reported by a warning and tried again: whoever asked the model still gets the answers.
+        A disk that fails is reported by a warning and tried again: whoever asked the model still gets the answers. What
+        fills a file by then is given up, and the warning says so: a server's memory must not fill in its place.
         """
         table = self._table(answers, thresholds)
         with self._lock:
@@ -82,7 +83,7 @@ class PredictionLog:
                 self._parts.append(part)
                 full = self._rows >= MOST_ROWS or sum(each.nbytes for each in self._parts) >= MOST_BYTES
                 if full or time.monotonic() - self._written >= WRITE_SECONDS:
-                    self._try_to_write()
+                    self._try_to_write("lost" if full else "not logged yet")
                 if full:
                     self._start_file()
 
@@ -122,11 +123,11 @@ class PredictionLog:
         self._path = self._folder / name
         self._parts: list[pa.Table] = []
 
-    def _try_to_write(self) -> None:
+    def _try_to_write(self, otherwise: str) -> None:
         try:
             self._write()
         except OSError as error:
-            _LOGGER.warning("%s: %d answers are not logged yet: %s", self._path, self._rows, error)
+            _LOGGER.warning("%s: %d answers are %s: %s", self._path, self._rows, otherwise, error)
 
     def _write(self) -> None:
         self._written = time.monotonic()  # a disk that fails is not tried with every request

@@ -243,13 +243,14 @@ def real_student(folder: Path, seed: int = 0) -> Path:
 
 def _write_graphs(model: Any, folder: Path) -> None:
     from kd_core.export.folder import finish, write_graphs
-    from kd_core.export.graphs import trace
+    from kd_core.export.graphs import inputs_of, trace
     from kd_core.models.loading import load_tokenizer
     from kd_core.serving.profile import Profile
     from tests.code.tiny import tiny_task
 
-    onnx = folder / "onnx"
-    manifest = write_graphs(trace(model), model, load_tokenizer(folder), tiny_task(LABELS), "fp32", onnx)
+    onnx, tokenizer = folder / "onnx", load_tokenizer(folder)
+    graph = trace(model, inputs_of(model, tokenizer))
+    manifest = write_graphs(graph, model, tokenizer, tiny_task(LABELS), "fp32", onnx)
     finish(manifest, Profile(np.array([4, 8]), np.array([[0.1], [0.9]])), (0.3,), onnx)
 
 

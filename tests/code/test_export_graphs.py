@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,14 @@ from torch import Tensor
 
 from kd_core.config.evaluation import ExportParams
 from kd_core.export import serve
-from kd_core.export.graphs import trace
+from kd_core.export.graphs import inputs_of, trace
 from kd_core.export.serve import serve_graphs
 from kd_core.inference.all_exits import all_exits
 from kd_core.models.loading import load_tokenizer
 from kd_core.models.student import StudentModel
 from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_core.serving.manifest import Manifest
+from kd_core.serving.tokens import TextEncoder
 from kd_core.tasks.encode import encode
 from tests.code.test_models_architectures import base_of
 from tests.code.tiny import ARCHITECTURES, tiny_rows, tiny_student
@@ -56,14 +58,14 @@ def test_every_architecture_answers_as_pytorch_does(architecture: str, tmp_path:
 
 
 def test_the_student_attends_as_before_after_its_export(tmp_path: Path) -> None:
-    student, _ = student_of("bert", tmp_path, layers=1)
+    student, base = student_of("bert", tmp_path, layers=1)
     before = student.encoder.config._attn_implementation
-    trace(student)
+    trace(student, inputs_of(student, load_tokenizer(base)))
     assert student.encoder.config._attn_implementation == before == "sdpa"
 
 
 def test_what_cannot_be_traced_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    student, _ = student_of("bert", tmp_path, layers=1)
+    student, base = student_of("bert", tmp_path, layers=1)
     layer = StudentModel.hidden_states
 
     def data_dependent(self: StudentModel, batch: dict[str, Tensor]) -> tuple[Tensor, ...]:
@@ -72,23 +74,51 @@ def test_what_cannot_be_traced_is_refused_by_name(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(StudentModel, "hidden_states", data_dependent)
     with pytest.raises(ParamsError, match="encoder of kind 'bert' cannot be exported to ONNX"):
-        trace(student)
+        trace(student, inputs_of(student, load_tokenizer(base)))
 
 
-def test_graphs_that_answer_otherwise_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    student, base = student_of("bert", tmp_path, layers=1)
+@pytest.mark.parametrize("head", ["decoders.gold.linear.bias", "branches.1.linear.bias"])
+def test_graphs_that_answer_otherwise_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str) -> None:
+    """At the last exit or at any before it."""
+    student, base = student_of("bert", tmp_path)
+    bias = student.get_parameter(head)
 
-    def wrong(model: StudentModel) -> onnx.ModelProto:
+    def wrong(model: StudentModel, names: Sequence[str]) -> onnx.ModelProto:
         with torch.no_grad():
-            model.decoders["gold"].linear.bias[0] += 1.0
-        graph = trace(model)
+            bias[0] += 1.0
+        graph = trace(model, names)
         with torch.no_grad():
-            model.decoders["gold"].linear.bias[0] -= 1.0
+            bias[0] -= 1.0
         return graph
 
     monkeypatch.setattr(serve, "trace", wrong)
     with pytest.raises(InvalidDataError, match="'bert': its ONNX graphs differ from PyTorch"):
         serve_graphs(student, load_tokenizer(base), TASK, ExportParams(), tiny_rows(5), tiny_rows(5), tmp_path / "onnx")
+
+
+def test_tokens_that_are_cut_otherwise_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    student, base = student_of("bert", tmp_path, layers=1)
+    ours = TextEncoder.encode
+    monkeypatch.setattr(TextEncoder, "encode", lambda self, columns: ours(self, [[f"a {t}" for t in columns[0]]]))
+    with pytest.raises(InvalidDataError, match="does not cut texts as the student's own does"):
+        serve_graphs(student, load_tokenizer(base), TASK, ExportParams(), tiny_rows(5), tiny_rows(5), tmp_path / "onnx")
+
+
+@pytest.mark.parametrize("quantise", ["none", "static"])
+def test_a_tokenizer_without_token_types_serves_an_encoder_with_them(tmp_path: Path, quantise: str) -> None:
+    """As multilingual MiniLM: BERT's encoder with XLM-R's tokenizer."""
+    student, base = student_of("bert", tmp_path)
+    tokenizer, rows = load_tokenizer(base), tiny_rows(10)
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    params = ExportParams(quantise=quantise, min_agreement=0)  # type: ignore[arg-type]
+    served = serve_graphs(student, tokenizer, TASK, params, rows, rows, tmp_path / "onnx")
+    assert served.tokens(rows).types is None
+    expected = all_exits(student, encode(rows, tokenizer, TASK), tokenizer.pad_token_id)
+    found = served.executor.all_exits(served.tokens(rows))
+    if quantise == "none":
+        np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)
+    else:
+        assert served.manifest.precision == "int8 static"
 
 
 def test_a_tokenizer_without_a_file_of_its_own_is_refused(tmp_path: Path) -> None:

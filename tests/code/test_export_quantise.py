@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
 
 from kd_core.config.evaluation import ExportParams
@@ -14,16 +15,18 @@ from kd_core.export import serve
 from kd_core.export.quantise import agreement
 from kd_core.inference.calibration import calibrate
 from kd_core.inference.exits import Exits
-from kd_core.inference.export import export
+from kd_core.inference.export import export, shared_out
 from kd_core.inference.predictor import Predictor
 from kd_core.inference.record import InferenceRecord
+from kd_core.inference.uncertainties import read_uncertainties
 from kd_core.rows import write_rows
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.serving.executor import Executor
+from kd_core.serving.graphs import Feeds
 from kd_core.serving.manifest import Manifest
 from kd_core.serving.tokens import Tokens
 from tests.code.tiny import tiny_rows
-from tests.code.tiny_exits import LOOSE, TASK, exported_student, save_student, tiny_student
+from tests.code.tiny_exits import LOOSE, TASK, export_student, exported_student, save_student, tiny_student
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +74,8 @@ def test_what_came_of_it_is_on_record(static: Path, plain: Path) -> None:
 
 def test_agreement_is_of_the_full_model_s_labels() -> None:
     one = np.array([[[0.9, 0.1], [0.9, 0.1]], [[0.9, 0.1], [0.2, 0.8]]], dtype=np.float32)
-    other = np.array([[[0.1, 0.9], [0.8, 0.2]], [[0.9, 0.1], [0.6, 0.4]]], dtype=np.float32)
-    assert agreement(Exits((1, 2), one), Exits((1, 2), other)) == 0.5
+    other = np.array([[[0.1, 0.9], [0.8, 0.2]], [[0.1, 0.9], [0.6, 0.4]]], dtype=np.float32)
+    assert agreement(Exits((1, 2), one), Exits((1, 2), other)) == 0.5, "not 0, as the first exit's"
 
 
 def test_int8_that_changes_labels_does_not_serve(tmp_path: Path, plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,17 +86,47 @@ def test_int8_that_changes_labels_does_not_serve(tmp_path: Path, plain: Path, mo
         assert (exported / "onnx" / file.name).read_bytes() == file.read_bytes(), file.name
     found = InferenceRecord.read(exported).quantisation
     assert (found["asked"], found["precision"], found["agreement"]) == ("static", "fp32", 0.97)
+    check_calibrated_as_it_serves(exported)
 
 
 def test_the_exits_are_calibrated_as_they_serve(static: Path) -> None:
     """Entropies shift with the rounding: the dial is the quantised exits', on rows that gave no ranges."""
-    rows, predictor = tiny_rows(40).iloc[20:], Predictor.load(static)
+    check_calibrated_as_it_serves(static)
+
+
+def check_calibrated_as_it_serves(folder: Path) -> None:
+    (_, rows), predictor = shared_out(tiny_rows(40), 20), Predictor.load(folder)
     exits = predictor.all_exits(rows)
     dial = calibrate(exits.uncertainty[:, :-1], exits.disagrees, exits.layers, LOOSE.confidence)
     assert predictor.record.dial == dial
     assert predictor.manifest.thresholds == dial.at(LOOSE.max_disagreement).thresholds
-    profile = json.loads((static / "onnx" / "profile.json").read_text())
+    profile = json.loads((folder / "onnx" / "profile.json").read_text())
     np.testing.assert_allclose(profile["uncertainty"], exits.uncertainty[:, :-1], atol=1e-4)
+    np.testing.assert_allclose(read_uncertainties(folder, exits.layers), exits.uncertainty, atol=1e-5)
+
+
+def test_ranges_and_dial_have_texts_of_every_class() -> None:
+    """Calibration rows come sorted, often by what their label follows from."""
+    rows = pd.DataFrame({"id": [f"{label}/{number:03}" for label in "abcdefgh" for number in range(50)]})
+    ranges, tested = shared_out(rows, 100)
+    assert len(ranges) == 100
+    assert sorted([*ranges["id"], *tested["id"]]) == rows["id"].tolist()
+    for part in (ranges, tested):
+        counts = part["id"].str[0].value_counts()
+        assert len(counts) == 8
+        assert counts.min() >= 5
+        assert part["id"].is_monotonic_increasing
+    assert len(shared_out(rows, 0)[1]) == 400
+
+
+def test_padding_does_not_widen_the_ranges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[Feeds] = []
+    monkeypatch.setattr(serve, "quantised", lambda graph, mode, given: batches.extend(given) or graph)
+    export_student(tmp_path, quantise="static")
+    assert len(batches) == 20
+    for batch in batches:
+        assert len(batch["input_ids"]) == 1
+        assert batch["attention_mask"].all()
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 40, 200, 10_000])

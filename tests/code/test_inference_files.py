@@ -149,6 +149,19 @@ def test_output_is_whole_or_absent(student: Predictor, tmp_path: Path, monkeypat
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_command_says_that_the_disk_is_full(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, rows: pd.DataFrame) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setitem(files._WRITERS, ".csv", full)
+    source = write(tmp_path / "in.jsonl", RECORDS)
+    words = ["--model", str(exported), "--input", str(source), "--output", str(tmp_path / "out.csv")]
+    assert predict.main(words) == 75
+    assert "No space left on device: free space, then run again" in capsys.readouterr().err
+
+
 def test_command_answers_a_file(exported: Path, tmp_path: Path) -> None:
     """As a process of its own, which is how callers without torch use it."""
     source, target = write(tmp_path / "in.csv", RECORDS), tmp_path / "out.parquet"

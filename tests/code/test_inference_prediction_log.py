@@ -135,6 +135,22 @@ def test_a_disk_that_fails_costs_no_answer(
     assert entropies(tmp_path) == [0, 1, 2]
 
 
+def test_a_disk_that_fails_for_long_does_not_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(prediction_log, "MOST_ROWS", 3)
+    log = PredictionLog(tmp_path, "m")
+    with monkeypatch.context() as broken, caplog.at_level(logging.WARNING):
+        broken.setattr(prediction_log, "write_table", full)
+        log.add(answers(7), (0.1,))
+    assert [record.message.split(": ")[1] for record in caplog.records] == ["3 answers are lost"] * 2
+    log.close()
+    assert entropies(tmp_path) == [6]
+
+
 def test_a_folder_that_cannot_be_is_named_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ParamsError, match=r"prediction log .*file"):

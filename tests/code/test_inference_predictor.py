@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,21 @@ def test_chunks_change_nothing(student: Predictor, monkeypatch: pytest.MonkeyPat
     parts = student.predict(rows, threshold=0.6, report=lambda done, total: reports.append((done, total)))
     pd.testing.assert_frame_equal(whole, parts, atol=1e-5)
     assert reports == [(done, 25) for done in (4, 8, 12, 16, 20, 24, 25)]
+
+
+def test_threads_may_ask_one_predictor_at_once(exported: Path, student: Predictor, tmp_path: Path) -> None:
+    """As a server's do, each with thresholds of its own; every answer is logged once."""
+    rows, shared = tiny_rows(60), Predictor.load(exported, log=tmp_path)
+    assert shared.log
+    asked = [(rows.iloc[place % 50 : place % 50 + 8], (place % 5) / 5) for place in range(100)]
+    with ThreadPoolExecutor(8) as pool, shared.log:
+        found = list(pool.map(lambda each: shared.predict(*each), asked))
+    for (texts, threshold), answers in zip(asked, found, strict=True):
+        pd.testing.assert_frame_equal(answers, student.predict(texts, threshold), atol=1e-5)
+    (log,) = tmp_path.iterdir()
+    assert pd.read_parquet(log)["exit_layer"].value_counts().to_dict() == (
+        pd.concat(found)["exit_layer"].value_counts().to_dict()
+    )
 
 
 def test_strange_texts_are_answered(student: Predictor) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from benchmarks.serving import BAD
 from kd_core.inference.predictor import Predictor
 from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_ops import promote, register
@@ -55,7 +56,7 @@ def test_a_version_serves_without_the_project_and_holds_no_pickle(
     assert "onnxruntime==" in requirements
     assert not [name for name in ("torch", "transformers", "+cpu") if name in requirements]
     away = subprocess.run(
-        [sys.executable, "-c", ANSWER, str(model)],
+        [sys.executable, "-c", ANSWER, str(model), json.dumps(BAD)],
         cwd=tmp_path,
         env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         | {"KD_PREDICTION_LOG": str(tmp_path / "log")},
@@ -71,9 +72,15 @@ def test_a_version_serves_without_the_project_and_holds_no_pickle(
     for key, reason in (("untimed", "run `kd calibrate"), ("two", "give one of threshold")):
         assert said[key][0] == 400
         assert reason in json.loads(said[key][1])["stack_trace"]
+    for name, (status, reason) in said["bad"].items():
+        assert 400 <= status < 500, name
+        assert reason, name
+    assert said["bad"].keys() == BAD.keys()
+    assert said["a megabyte of text, after all that"] == [200, 1]
     (log,) = (tmp_path / "log").iterdir()
     asked = pd.read_parquet(log)["thresholds"].map(list).tolist()
-    assert asked[::2] == [[0.3], [0.0], [0.3], [0.0], [1.0]], "max_disagreement in params turns the dial"
+    assert asked[:10:2] == [[0.3], [0.0], [0.3], [0.0], [1.0]], "max_disagreement in params turns the dial"
+    assert asked[10:] == [[0.3]], "the server's; what was refused is not logged"
     assert registered.name == "kd-real"
     monkeypatch.setattr(register, "prove", lambda packed, folder: None)
     assert_champion_answers_anew(settings, tmp_path)
@@ -107,10 +114,18 @@ def refused(**params):
         invocations(asked, "application/json", model, model.metadata.get_input_schema())
     except mlflow.exceptions.MlflowException as error:
         return [error.get_http_status_code(), error.serialize_as_json()]
+from fastapi.testclient import TestClient
+from mlflow.pyfunc.scoring_server import init
+client = TestClient(init(model), raise_server_exceptions=False)
+def post(body):
+    return client.post("/invocations", content=json.dumps(body), headers={"Content-Type": "application/json"})
 import kd_core
 said = {"torch": "torch" in sys.modules}
 said |= {"untimed": refused(max_latency_ms=5.0), "two": refused(min_throughput=5.0, threshold=0.1)}
 said |= {"code": kd_core.__file__, "columns": list(first.columns), "full": [int(x) for x in full["exit_layer"]]}
+said["bad"] = {name: [(got := post(body)).status_code, got.text] for name, body in json.loads(sys.argv[2]).items()}
+got = post({"dataframe_records": [{"text": "a river " * 131_072}]})
+said["a megabyte of text, after all that"] = [got.status_code, len(got.json()["predictions"])]
 print(json.dumps(said))
 """
 
