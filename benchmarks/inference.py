@@ -7,8 +7,9 @@ DIR are folders as the stages `export` and `teach` write them; --quantised is th
 it, otherwise those of the recipe `route`; in their own mix of lengths. Each request brings as many texts as the table's
 batch says. All ways take turns in every repeat; ratios are paired medians with 95 % bootstrap intervals.
 
-Early exits are shown at the thresholds where they disagree with the full model on 0, 0.5, 1 and 2 % of a first part of
-the texts; disagreement and counted speed-up (layers of the full model ÷ layers passed) are measured on the rest.
+Early exits are shown at the thresholds where they disagree with the full model on 0, 0.5, 1 and 2 % of half of the
+texts that are not timed. Counted speed-up (layers of the full model ÷ layers passed) is that of the timed texts;
+disagreement, and accuracy where there are labels, is that of all texts that chose nothing.
 """
 
 from __future__ import annotations
@@ -54,6 +55,21 @@ class Point:
     counted: float
 
 
+@dataclass(frozen=True)
+class Texts:
+    """Who is used for what; `measured` has the timed ones in it, `chosen_on` none of either."""
+
+    timed: pd.DataFrame
+    chosen_on: pd.DataFrame
+    measured: pd.DataFrame
+
+    @classmethod
+    def divide(cls, rows: pd.DataFrame, timed: int) -> Texts:
+        """The first `timed` rows are timed; the thresholds are chosen on half of the others."""
+        middle = timed + (len(rows) - timed) // 2
+        return cls(rows.head(timed), rows.iloc[timed:middle], pd.concat([rows.head(timed), rows.iloc[middle:]]))
+
+
 def main() -> None:
     """Print a table for each number of threads and batch size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -61,51 +77,61 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--quantised", type=Path)
     parser.add_argument("--data", type=Path, help="Parquet file with a column `text`, for instance a run's test split")
-    parser.add_argument("--texts", type=int, default=512, help="texts timed; as many again choose the thresholds")
+    parser.add_argument("--texts", type=int, default=512, help="texts timed")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
     asked = parser.parse_args()
     source, rows = texts_of(asked.data)
-    chosen_on, timed = rows.iloc[asked.texts :], rows.head(asked.texts).reset_index(drop=True)
-    print(f"{len(timed)} texts of {source}, {asked.repeats} interleaved repeats")
+    texts = Texts.divide(rows, asked.texts)
+    print(f"{len(texts.timed)} texts of {source}, {asked.repeats} interleaved repeats")
     with tempfile.TemporaryDirectory() as folder:
         teacher = OnnxTeacher.export(Teacher.load(asked.teacher, precision="fp32"), Path(folder))
         for threads in asked.threads:
             torch.set_num_threads(threads)
-            ways, points = _ways(asked.student, asked.quantised, asked.teacher, teacher, threads, chosen_on, timed)
+            folders = [folder for folder in (asked.student, asked.quantised) if folder]
+            ways, points = _ways(folders, asked.teacher, teacher.session(threads), threads, texts)
             for batch in asked.batches:
                 print(f"\n{threads} threads, requests of {batch} texts")
-                _report(ways, points, timed.head(batch * MOST_CALLS), batch, asked.repeats)
+                _report(ways, points, texts.timed.head(batch * MOST_CALLS), batch, asked.repeats)
 
 
 def _ways(
-    student: Path,
-    quantised: Path | None,
-    teacher_folder: Path,
-    teacher: OnnxTeacher,
-    threads: int,
-    chosen_on: pd.DataFrame,
-    timed: pd.DataFrame,
+    students: Sequence[Path], teacher_folder: Path, in_onnx: OnnxTeacher, threads: int, texts: Texts
 ) -> tuple[dict[str, Way], dict[str, Point]]:
+    teacher = Teacher.load(teacher_folder, precision="fp32")
     ways: dict[str, Way] = {
-        PIPELINE: _pipeline(Teacher.load(teacher_folder, precision="fp32")),
-        TEACHER_ONNX: teacher.session(threads).answer,
-        PYTORCH: _pytorch(student),
+        PIPELINE: _pipeline(teacher),
+        TEACHER_ONNX: in_onnx.answer,
+        PYTORCH: _pytorch(students[0]),
     }
+    batches = [texts.measured.iloc[start : start + 64] for start in range(0, len(texts.measured), 64)]
+    answers = np.concatenate([in_onnx.answer(batch).argmax(-1) for batch in batches])
+    print(f"{threads} threads, teacher: {_accuracy(answers, teacher.labels, texts.measured)}")
     points: dict[str, Point] = {}
-    for folder in [student, *([quantised] if quantised else [])]:
+    for folder in students:
         served = Predictor.load(folder, planned=False, threads=threads)
         costs = calibrate(served)
         plain = f"student, {served.manifest.precision}"
-        planned, exits, others = served.planned_by(costs), served.all_exits(timed), served.all_exits(chosen_on)
+        planned, measured = served.planned_by(costs), served.all_exits(texts.measured)
+        others, labels = served.all_exits(texts.chosen_on), served.record.labels
         ways[plain] = partial(planned.predict_rows, threshold=0.0)
+        full = measured.only(measured.layers[-1]).argmax(-1)
+        print(f"{threads} threads, {plain}: {_accuracy(full, labels, texts.measured)}")
         for allowed in DISAGREEMENTS:
             name = f"{plain}, exits at {allowed:.1%}"
-            points[name] = _point(others, exits, allowed)
-            ways[name] = partial(planned.predict_rows, threshold=points[name].threshold)
-            print(f"{threads} threads, {name}: threshold {points[name].threshold:.4f}, {_plan(planned, points[name])}")
+            points[name] = _point(others, measured, len(texts.timed), allowed)
+            threshold = points[name].threshold
+            ways[name] = partial(planned.predict_rows, threshold=threshold)
+            early = _accuracy(measured.simulate(threshold).answers, labels, texts.measured)
+            print(f"{threads} threads, {name}: threshold {threshold:.4f}, {early}, {_plan(planned, points[name])}")
     return ways, points
+
+
+def _accuracy(answers: Any, labels: Sequence[str], rows: pd.DataFrame) -> str:
+    if "label" not in rows.columns:
+        return "no labels"
+    return f"accuracy {np.mean(np.array(labels)[answers] == rows['label'].to_numpy()):.2%} of {len(rows)}"
 
 
 def _plan(served: Predictor, point: Point) -> str:
@@ -116,13 +142,13 @@ def _plan(served: Predictor, point: Point) -> str:
     return "expected " + ", ".join(f"{planner.speedup(limits, size):.2f}× at {size}" for size in BATCHES)
 
 
-def _point(chosen_on: Exits, exits: Exits, allowed: float) -> Point:
-    """The largest threshold within the disagreement on the first texts, and what it does on the second."""
+def _point(chosen_on: Exits, measured: Exits, timed: int, allowed: float) -> Point:
+    """The largest threshold within the disagreement on `chosen_on`, and what it does on others, `timed` ones first."""
     candidates = np.unique(np.concatenate([[0.0], entropy(chosen_on.probabilities[:, :-1]).ravel()]))
     steps = candidates[np.linspace(0, len(candidates) - 1, min(len(candidates), 400)).round().astype(int)]
     threshold = float(max(step for step in steps if _disagreement(chosen_on, float(step)) <= allowed))
-    mean_layers = float(exits.simulate(threshold).exit_layer.mean())
-    return Point(threshold, _disagreement(exits, threshold), exits.layers[-1] / mean_layers)
+    mean_layers = float(measured.simulate(threshold).exit_layer[:timed].mean())
+    return Point(threshold, _disagreement(measured, threshold), measured.layers[-1] / mean_layers)
 
 
 def _disagreement(exits: Exits, threshold: float) -> float:

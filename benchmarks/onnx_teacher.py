@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from kd_core.models.teacher import Teacher
-from kd_core.serving.graphs import open_session
 from kd_core.serving.manifest import IDS, MASK, TYPES, Tokenization
 from kd_core.serving.tokens import TextEncoder, mask, padded
 
@@ -69,8 +68,13 @@ class OnnxTeacher:
         return cls(folder / _FILE, TextEncoder(Tokenizer.from_str(teacher.tokenizer.backend_tokenizer.to_str()), how))
 
     def session(self, threads: int) -> OnnxTeacher:
-        """The same, loaded with so many threads."""
-        return OnnxTeacher(self.path, self.encoder, open_session(self.path, threads))
+        """The same, loaded as anybody would: so many threads, everything else by default."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        running = onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
+        return OnnxTeacher(self.path, self.encoder, running)
 
     def answer(self, rows: pd.DataFrame) -> Any:
         """[N, C] logits, all rows in one batch, padded to the longest."""

@@ -61,15 +61,13 @@ class Graphs:
             return self._sessions[file]
 
 
-def open_session(path: Path, threads: int = 1) -> Any:
-    """A session on the CPU, each call with so many threads. Raises InvalidDataError naming a file that is no graph."""
+def open_session(path: Path) -> Any:
+    """A session on the CPU, each call with one thread. Raises InvalidDataError naming a file that is no graph."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.intra_op_num_threads, options.inter_op_num_threads = 1, 1
     options.log_severity_level = 3
-    # Each session has its own threads: were they to spin while they wait, they would keep the cores from each other.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER_FUSIONS
