@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from kd_core.config.base import SectionType, check_name, parse
-from kd_core.runtime.errors import InvalidDataError, KDError, MissingOutputError, ParamsError, outside_failure
+from kd_core.runtime.errors import InvalidDataError, MissingOutputError, ParamsError, report_error
 from kd_core.runtime.progress import Progress
 from kd_core.runtime.storage import Storage
 
@@ -159,8 +159,4 @@ def run(component: Component, main: Callable[[Context], None], argv: Sequence[st
         main(context)
         context.check_outputs()
     except Exception as error:
-        known = error if isinstance(error, KDError) else outside_failure(error)
-        if known is None:
-            raise
-        print(f"error: {known}", file=sys.stderr)
-        raise SystemExit(int(known.exit_code)) from None
+        raise SystemExit(report_error(error)) from None

@@ -79,28 +79,31 @@ def read_log(folder: Path, model: str, since: datetime) -> pd.DataFrame:
     files = sorted(folder.rglob("*.parquet")) if folder.is_dir() else []
     if not files:
         raise InvalidDataError(f"{folder}: no prediction log; write one with `kd predict --log` or KD_PREDICTION_LOG")
-    own = [path for path in files if _model_of(path) == model]
-    if not own:
+    found = [answers for path in files if (answers := _answers_of(model, path, since)) is not None]
+    if not found:
         raise InvalidDataError(
             f"{folder}: none of its {len(files)} files was logged by this model; give the version that serves "
             "(--model), or the folder that it logs to"
         )
-    rows: pd.DataFrame = pa.concat_tables([_answers(path, since) for path in own]).to_pandas()
+    rows: pd.DataFrame = pa.concat_tables(found).to_pandas()
     rows["thresholds"] = rows["thresholds"].map(tuple)
     return rows
 
 
-def _answers(path: Path, since: datetime) -> pa.Table:
-    """Opened once: whoever logs may put a longer file in its place meanwhile."""
-    with path.open("rb") as file:
-        return pq.read_table(file, columns=["exit_layer", "entropy", "thresholds"], filters=[("time", ">=", since)])
-
-
-def _model_of(path: Path) -> str:
+def _answers_of(model: str, path: Path, since: datetime) -> pa.Table | None:
+    """None of another model, or of a file that was deleted meanwhile, as old ones may be at any time."""
     try:
-        schema = pq.read_schema(path)
+        with path.open("rb") as file:  # once: whoever logs may put a longer file in its place meanwhile
+            if _model_of(path, pq.read_schema(file)) != model:
+                return None
+            return pq.read_table(file, columns=["exit_layer", "entropy", "thresholds"], filters=[("time", ">=", since)])
+    except FileNotFoundError:
+        return None
     except (pa.ArrowInvalid, OSError) as error:
         raise InvalidDataError(f"{path}: not a readable Parquet file ({error}); remove it") from None
+
+
+def _model_of(path: Path, schema: pa.Schema) -> str:
     if MODEL not in (schema.metadata or {}) or schema.names != SCHEMA.names:
         raise InvalidDataError(f"{path}: not a prediction log; give a folder that holds nothing else")
     return str(schema.metadata[MODEL].decode())

@@ -19,7 +19,7 @@ import pandas as pd
 from kd_core.inference.files import named_texts, predict_file
 from kd_core.inference.predictor import Predictor
 from kd_core.inference.thresholds import Thresholds
-from kd_core.runtime.errors import InvalidDataError, KDError, ParamsError, outside_failure
+from kd_core.runtime.errors import InvalidDataError, ParamsError, report_error
 from kd_core.runtime.progress import Progress
 
 QUIET = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -40,11 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if predictor.log:
             predictor.log.close()
     except Exception as error:
-        known = error if isinstance(error, KDError) else outside_failure(error)
-        if known is None:
-            raise
-        print(f"error: {known}", file=sys.stderr)
-        return int(known.exit_code)
+        return report_error(error)
     return 0
 
 

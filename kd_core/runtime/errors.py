@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import sys
 from collections.abc import Iterator
 from enum import IntEnum
 
@@ -63,6 +64,15 @@ class MemoryExhaustedError(KDError):
     """The process, or its GPU, has too little memory; a retry on the same machine cannot help."""
 
     exit_code = ExitCode.OUT_OF_MEMORY
+
+
+def report_error(error: Exception) -> int:
+    """Tell a person on standard error what failed; the exit status. What is a bug is raised again."""
+    known = error if isinstance(error, KDError) else outside_failure(error)
+    if known is None:
+        raise error
+    print(f"error: {known}", file=sys.stderr)
+    return int(known.exit_code)
 
 
 def outside_failure(error: BaseException) -> KDError | None:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from kd_core.inference.predictor import Predictor
-from kd_core.runtime.errors import KDError, ParamsError
+from kd_core.runtime.errors import ParamsError, report_error
 from kd_core.serving.costs import Costs, fit
 from kd_core.serving.executor import Executor
 from kd_core.serving.graphs import Feeds, Floats, Graphs
@@ -34,6 +34,7 @@ QUANTILES = (0.1, 0.5, 0.9, 1.0)
 MOST_TOKENS = 4096
 """Of a timed batch."""
 ROUNDS = 5
+STEPS = 100
 SECONDS = 20.0
 """No further round is begun after this time, but two there are."""
 
@@ -47,8 +48,18 @@ class _Instant(Graphs):
     """Answers at once: what a request still takes is what it takes outside the graphs."""
 
     def whole(self, tokens: Feeds) -> Floats:
+        return self._undecided(len(tokens[IDS]))
+
+    def first(self, tokens: Feeds) -> tuple[Floats, Floats]:
+        rows, length = tokens[IDS].shape
+        return np.zeros((rows, length, self.manifest.hidden), dtype=np.float32), self._undecided(rows)
+
+    def following(self, index: int, hidden: Floats, mask: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
+        return hidden, self._undecided(len(hidden))
+
+    def _undecided(self, rows: int) -> Floats:
         labels = len(self.manifest.labels)
-        return np.full((len(tokens[IDS]), labels), 1 / labels, dtype=np.float32)
+        return np.full((rows, labels), 1 / labels, dtype=np.float32)
 
 
 def calibrate(model: Predictor) -> Costs:
@@ -67,9 +78,11 @@ def calibrate(model: Predictor) -> Costs:
             break
     found = {name: {shape: float(np.median(each)) for shape, each in times.items()} for name, times in timings.items()}
     fitted = {name: fit([(*shape, each) for shape, each in times.items()]) for name, times in found.items()}
+    step = _time_of_a_step(outside, int(profile.lengths.mean()))
+    segments = [fitted[str(number)] for number in range(len(graphs.manifest.segments))]
     return Costs(
         machine=serving_machine(model.executor.lanes.threads),
-        segments=tuple(fitted[str(number)] for number in range(len(graphs.manifest.segments))),
+        segments=tuple(each.and_beside(step) for each in segments),
         whole=fitted["whole"],
         moved=_time_of_a_state(graphs.manifest.hidden, int(profile.lengths.mean())),
         batch_tokens=_best_size(found["whole"]),
@@ -119,6 +132,23 @@ def _time_outside(model: Predictor, rows: int, length: int, timings: Timings) ->
     took = time.perf_counter() - began
     tokens = round(float(model.tokens(texts).lengths.mean()))
     timings.setdefault("outside", {}).setdefault((rows, tokens), []).append(took)
+
+
+def _time_of_a_step(model: Predictor, length: int) -> float:
+    """Seconds beside each segment of an early-exit request: how sure its exit is, who leaves, what goes on.
+
+    To a fast graph that is much; the whole graph has it not.
+    """
+    tokens = model.encoder.encode([model.encoder.sample(1, length)] * len(model.record.text_columns))
+    early = len(model.manifest.exits) - 1
+    found: dict[float, list[float]] = {0.0: [], 1e-9: []}  # nobody is so sure: every segment is passed
+    for _ in range(STEPS):
+        for threshold, seconds in found.items():
+            began = time.perf_counter()
+            model.executor.answer(tokens, (threshold,) * early)
+            seconds.append(time.perf_counter() - began)
+    whole, steps = (float(np.median(seconds)) for seconds in found.values())
+    return max(steps - whole, 0.0) / len(model.manifest.segments)
 
 
 def _time_of_a_state(hidden: int, length: int) -> float:
@@ -174,9 +204,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if path is None:
             raise ParamsError("KD_COSTS is not set: it names the folder of this machine's timings")
         calibrate(model).write(path)
-    except KDError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return int(error.exit_code)
+    except Exception as error:
+        return report_error(error)
     print(path)
     return 0
 

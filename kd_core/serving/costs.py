@@ -3,14 +3,16 @@
 seconds(rows, length) = call + rows · length · (token + square · length)
 
 The three coefficients of each graph are fitted to timings (kd_core.serving.calibrate). `call` is what a call costs
-whatever it computes, `square` the attention's share, which grows with the square of the length.
+whatever it computes, `square` the attention's share, which grows with the square of the length. A text by itself has
+coefficients of its own: caches hold all of it, so that it takes less than the line through larger batches says.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,10 +36,21 @@ class Cost:
     call: float
     token: float
     square: float
+    alone: Cost | None = None
+    """Of one text by itself; None: as in a batch."""
+
+    def among(self, size: float) -> Cost:
+        """The coefficients for one of so many texts."""
+        return self.alone if size == 1 and self.alone else self
 
     def of(self, rows: float, length: Number) -> Number:
         """A call with a batch of `rows` texts padded to `length` tokens."""
-        return self.call + rows * length * (self.token + self.square * length)
+        cost = self.among(rows)
+        return cost.call + rows * length * (cost.token + cost.square * length)
+
+    def and_beside(self, seconds: float) -> Cost:
+        """The same with what is done beside each call."""
+        return replace(self, call=self.call + seconds, alone=self.alone and self.alone.and_beside(seconds))
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,7 @@ class Costs:
     machine: dict[str, Any]
     """What was timed on; see kd_core.serving.machine."""
     segments: tuple[Cost, ...]
+    """Each with what is done beside it for its exit."""
     whole: Cost
     moved: float
     """Seconds for each hidden state, a number, that is copied from one batch to another."""
@@ -60,7 +74,7 @@ class Costs:
     def write(self, path: Path) -> None:
         """Write a JSON file, through a temporary one, since a server may read it."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
         temporary.write_text(json.dumps({"schema_version": SCHEMA_VERSION, **asdict(self)}, indent=2) + "\n", "utf-8")
         temporary.replace(path)
 
@@ -71,15 +85,26 @@ class Costs:
             found = json.loads(path.read_text(encoding="utf-8"))
             if found.pop("schema_version") != SCHEMA_VERSION:
                 raise ValueError(f"not of schema version {SCHEMA_VERSION}")
-            segments = tuple(Cost(**each) for each in found.pop("segments"))
-            whole, outside = (Cost(**found.pop(name)) for name in ("whole", "outside"))
+            segments = tuple(_cost(each) for each in found.pop("segments"))
+            whole, outside = (_cost(found.pop(name)) for name in ("whole", "outside"))
             return cls(segments=segments, whole=whole, outside=outside, **found)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidDataError(f"{path}: no timings of this version ({error}); run `kd calibrate` again") from None
 
 
+def _cost(values: dict[str, Any]) -> Cost:
+    alone = values["alone"]
+    return Cost(**{**values, "alone": alone and Cost(**alone)})
+
+
 def fit(timings: Sequence[tuple[int, int, float]]) -> Cost:
-    """The cost that explains timings (rows, length, seconds) with the least relative error; no coefficient below 0."""
+    """The cost that explains timings (rows, length, seconds) best; those of single texts are explained apart."""
+    single = [each for each in timings if each[0] == 1]
+    return replace(_fit([each for each in timings if each[0] > 1] or single), alone=_fit(single) if single else None)
+
+
+def _fit(timings: Sequence[tuple[int, int, float]]) -> Cost:
+    """With the least relative error; no coefficient below 0."""
     rows, length, seconds = (np.array(column, dtype=np.float64) for column in zip(*timings, strict=True))
     terms = np.stack([np.ones_like(rows), rows * length, rows * length**2], axis=1) / seconds[:, None]
     used = [0, 1, 2]
@@ -90,4 +115,5 @@ def fit(timings: Sequence[tuple[int, int, float]]) -> Cost:
         used.pop(int(found.argmin()))
     values = np.zeros(3)
     values[used] = found
-    return Cost(*values.tolist())
+    call, token, square = values.tolist()
+    return Cost(call, token, square)

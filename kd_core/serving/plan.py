@@ -12,13 +12,13 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from kd_core.serving.costs import Costs
+from kd_core.serving.costs import Cost, Costs
 from kd_core.serving.profile import Profile
 
 SIZES = (1, 8, 32, 128)
 """Texts of a request, for which exits must be faster than the whole graph."""
 
-GAIN = 1.05
+GAIN = 1.1
 """Expected speed-up from which exits are asked: timings, and what is expected from them, are not better than this."""
 
 
@@ -65,13 +65,14 @@ class Planner:
         return rows < full and alone > pooled + self.costs.moved * length * self._hidden
 
     def _whole(self, size: int) -> float:
-        return self._calls(1.0, size) * self.costs.whole.call + size * self._marginal(-1)
+        cost = self.costs.whole.among(size)
+        return self._calls(1.0, size) * cost.call + size * self._marginal(cost)
 
     def _adaptive(self, thresholds: np.ndarray, size: int) -> float:
         seconds = 0.0
         for index, share in enumerate(self._profile.reach(thresholds)):
-            seconds += self._calls(share, size) * self.costs.segments[index].call
-            seconds += size * share * self._marginal(index)
+            cost = self.costs.segments[index].among(size)
+            seconds += self._calls(share, size) * cost.call + size * share * self._marginal(cost)
             if 0 < index < len(thresholds) + 1 and size > 1 and thresholds[index - 1] > 0:
                 seconds += size * share * self._length * self._hidden * self.costs.moved
         return seconds
@@ -81,7 +82,6 @@ class Planner:
         full = self.costs.batch_tokens / self._length
         return float(max(size * share / full, 1 - (1 - share) ** size))
 
-    def _marginal(self, index: int) -> float:
-        """Seconds for one more text in a batch; index -1: of the whole graph."""
-        cost = self.costs.whole if index < 0 else self.costs.segments[index]
+    def _marginal(self, cost: Cost) -> float:
+        """Seconds for one more text in a batch."""
         return self._length * (cost.token + cost.square * self._length)

@@ -136,6 +136,13 @@ def test_only_recent_answers_of_this_model_are_read(tmp_path: Path) -> None:
     assert len(read_log(tmp_path, "m", datetime.now(UTC) + hour)) == 0
 
 
+def test_a_file_deleted_while_the_log_is_read_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_log(tmp_path, "m", logged(uncertainties(10, 1)))
+    there = list(tmp_path.rglob("*.parquet"))
+    monkeypatch.setattr(Path, "rglob", lambda folder, pattern: [*there, folder / "gone.parquet"])
+    assert len(read_log(tmp_path, "m", datetime.now(UTC) - timedelta(hours=1))) == 10
+
+
 def test_logs_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     since = datetime.now(UTC) - timedelta(hours=1)
     for folder in (tmp_path / "nowhere", tmp_path):
