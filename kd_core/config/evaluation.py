@@ -17,9 +17,8 @@ class ExportParams(Section):
     """Share of texts that early exits may answer otherwise than the full model, at most; 0: the full model."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """That they do not exceed it. At 0.95, 0.01 takes 299 calibration texts without a disagreement, 0.005 takes 598."""
-    quantise: Literal["none", "static", "dynamic"] = "none"
-    """int8 for products with weights. Static: scales from calibration texts. Dynamic: from each batch, so that answers
-    depend on the company of a text."""
+    quantise: Literal["none", "static"] = "none"
+    """int8 for products with weights; static: scales from calibration texts."""
     min_agreement: Fraction = 0.98
     """Share of held-out calibration texts that int8 must label as fp32 does; below it, fp32 serves."""
 

@@ -1,9 +1,9 @@
 """Eight-bit integers for the products with weights, where nearly all the time of a graph goes.
 
-Static: each weight matrix has a scale for every output, each activation that enters one a scale from calibration
-texts. Everything else (the residual stream, attention's own products, norms, exits) stays in fp32, so that a text's
-answer still depends on that text alone. Dynamic: scales of activations are taken over each whole batch, so answers
-depend on the company of a text.
+Each weight matrix has a scale for every output, each activation that enters one a scale from calibration texts.
+Everything else (the residual stream, attention's own products, norms, exits) stays in fp32, so that a text's answer
+still depends on that text alone. Scales that are taken from each batch (onnxruntime's dynamic mode) would end that, and
+are no faster.
 """
 
 from __future__ import annotations
@@ -13,17 +13,15 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from kd_core.inference.exits import Exits
 from kd_core.serving.graphs import Feeds
 from kd_core.tasks.decisions import decisions
-
-Mode = Literal["static", "dynamic"]
 
 _OPTIONS = {
     "MatMulConstBOnly": True,  # not attention's products of activations: they need the range more than the speed
@@ -43,32 +41,26 @@ class _Feeds(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime's clas
         return next(self._batches, None)
 
 
-def quantised(graph: onnx.ModelProto, mode: Mode, batches: Sequence[Feeds]) -> onnx.ModelProto:
+def quantised(graph: onnx.ModelProto, batches: Sequence[Feeds]) -> onnx.ModelProto:
     """The same graph, same inputs and outputs, with its weight products in int8; `graph` stays as it is.
 
-    :param batches: texts for the ranges of activations; not used in mode dynamic
+    :param batches: texts for the ranges of activations
     """
     with tempfile.TemporaryDirectory() as folder, _without_advice():
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         onnx.save(_apart(graph), source)
-        common = {
-            "op_types_to_quantize": ["MatMul"],
-            "nodes_to_quantize": [node.name for node in _weight_products(graph)],
-            "per_channel": True,
-            "weight_type": QuantType.QInt8,
-        }
-        if mode == "static":
-            quantize_static(
-                source,
-                target,
-                _Feeds(batches),
-                quant_format=QuantFormat.QDQ,
-                activation_type=QuantType.QUInt8,
-                extra_options=_OPTIONS,
-                **common,
-            )
-        else:
-            quantize_dynamic(source, target, extra_options={"MatMulConstBOnly": True}, **common)
+        quantize_static(
+            source,
+            target,
+            _Feeds(batches),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["MatMul"],
+            nodes_to_quantize=[node.name for node in _weight_products(graph)],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            extra_options=_OPTIONS,
+        )
         return onnx.load(target)
 
 

@@ -20,7 +20,7 @@ from kd_core.models.student import StudentModel
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.serving.executor import Executor
 from kd_core.serving.graphs import Feeds, Graphs
-from kd_core.serving.manifest import Manifest, Precision
+from kd_core.serving.manifest import Manifest
 from kd_core.serving.tokens import TextEncoder, Tokens
 from kd_core.tasks.encode import encode
 
@@ -72,9 +72,8 @@ def serve_graphs(
         raise InvalidDataError("the calibration split has no texts for int8; set data.reference.split.calibration")
     batches, held_out = _one_by_one(plain, plain.tokens(ranges)), plain.tokens(rows)
     expected = plain.executor.all_exits(held_out)
-    precision: Precision = "int8 static" if params.quantise == "static" else "int8 dynamic"
-    small = quantised(graph, params.quantise, batches)
-    found = _written(write_graphs(small, model, tokenizer, task, precision, folder), folder)
+    small = quantised(graph, batches)
+    found = _written(write_graphs(small, model, tokenizer, task, "int8 static", folder), folder)
     share = agreement(expected, found.executor.all_exits(held_out))
     if share < params.min_agreement:
         found = _written(write_graphs(graph, model, tokenizer, task, "fp32", folder), folder)

@@ -27,7 +27,7 @@ NAME = "manifest.json"
 
 IDS, MASK, TYPES = "input_ids", "attention_mask", "token_type_ids"
 
-Precision = Literal["fp32", "int8 static", "int8 dynamic"]
+Precision = Literal["fp32", "int8 static"]
 
 
 def hidden_name(layer: int) -> str:
