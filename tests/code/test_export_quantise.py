@@ -121,7 +121,7 @@ def test_ranges_and_dial_have_texts_of_every_class() -> None:
 
 def test_padding_does_not_widen_the_ranges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     batches: list[Feeds] = []
-    monkeypatch.setattr(serve, "quantised", lambda graph, mode, given: batches.extend(given) or graph)
+    monkeypatch.setattr(serve, "quantised", lambda graph, given: batches.extend(given) or graph)
     export_student(tmp_path, quantise="static")
     assert len(batches) == 20
     for batch in batches:
