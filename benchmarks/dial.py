@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.inference import disagreement
 from kd_core.inference.calibration import calibrate
 from kd_core.inference.exits import Exits
 from kd_core.inference.predictor import Predictor
@@ -54,15 +55,10 @@ def resplit(exits: Exits, calibration: int, resplits: int) -> dict[float, np.nda
         dial = calibrate(uncertainty[chosen], exits.disagrees[chosen], exits.layers, CONFIDENCE)
         for wish, columns in found.items():
             seen = [point for point in dial.points if point.disagreements <= wish * dial.rows][-1]
-            broken, layers = _done(exits, dial.at(wish).thresholds)
-            columns.append((broken > wish, _done(exits, seen.thresholds)[0] > wish, layers))
+            point = dial.at(wish)
+            broken, believed = (disagreement(exits, each.thresholds) > wish for each in (point, seen))
+            columns.append((broken, believed, float(exits.simulate(point.thresholds).exit_layer.mean())))
     return {wish: np.array(columns, dtype=np.float64) for wish, columns in found.items()}
-
-
-def _done(exits: Exits, thresholds: tuple[float, ...]) -> tuple[float, float]:
-    """Share of all texts that are answered otherwise than by the full model, and the mean of the layers passed."""
-    early = exits.simulate(thresholds)
-    return float(np.mean(early.answers != exits.only(exits.layers[-1]).argmax(-1))), float(early.exit_layer.mean())
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from benchmarks.texts import texts_of
 from benchmarks.timing import interleaved, speedup
 from kd_core.inference.exits import Exits, entropy
 from kd_core.inference.predictor import Predictor
+from kd_core.inference.thresholds import Thresholds
 from kd_core.models.loading import load_tokenizer
 from kd_core.models.student import StudentModel
 from kd_core.models.teacher import Teacher
@@ -144,12 +145,13 @@ def _point(chosen_on: Exits, measured: Exits, timed: int, allowed: float) -> Poi
     """The largest threshold within the disagreement on `chosen_on`, and what it does on others, `timed` ones first."""
     candidates = np.unique(np.concatenate([[0.0], entropy(chosen_on.probabilities[:, :-1]).ravel()]))
     steps = candidates[np.linspace(0, len(candidates) - 1, min(len(candidates), 400)).round().astype(int)]
-    threshold = float(max(step for step in steps if _disagreement(chosen_on, float(step)) <= allowed))
+    threshold = float(max(step for step in steps if disagreement(chosen_on, float(step)) <= allowed))
     mean_layers = float(measured.simulate(threshold).exit_layer[:timed].mean())
-    return Point(threshold, _disagreement(measured, threshold), measured.layers[-1] / mean_layers)
+    return Point(threshold, disagreement(measured, threshold), measured.layers[-1] / mean_layers)
 
 
-def _disagreement(exits: Exits, threshold: float) -> float:
+def disagreement(exits: Exits, threshold: Thresholds) -> float:
+    """Share of the texts that are answered otherwise than by the full model."""
     full = exits.only(exits.layers[-1]).argmax(-1)
     return float(np.mean(exits.simulate(threshold).answers != full))
 

@@ -2,8 +2,7 @@
 
 Each weight matrix has a scale for every output, each activation that enters one a scale from calibration texts.
 Everything else (the residual stream, attention's own products, norms, exits) stays in fp32, so that a text's answer
-still depends on that text alone. Scales that are taken from each batch (onnxruntime's dynamic mode) would end that, and
-are no faster.
+still depends on that text alone. Scales that are taken from each batch (onnxruntime's dynamic mode) would end that.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ seconds(rows, length) = call + rows · length · (token + square · length)
 
 The three coefficients of each graph are fitted to timings (kd_core.serving.calibrate). `call` is what a call costs
 whatever it computes, `square` the attention's share, which grows with the square of the length. A text by itself has
-coefficients of its own: caches hold all of it, so that it takes less than the line through larger batches says.
+coefficients of its own: it takes less than the line through larger batches says.
 """
 
 from __future__ import annotations

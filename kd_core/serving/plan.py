@@ -19,7 +19,7 @@ SIZES = (1, 8, 32, 128)
 """Texts of a request, for which exits must be faster than the whole graph."""
 
 GAIN = 1.2
-"""Expected speed-up from which exits are asked: padding and other programs were seen to take a fifth from it."""
+"""Expected speed-up from which exits are asked; what is measured then can be a fifth less (benchmarks.inference)."""
 
 
 class Planner:
