@@ -27,7 +27,7 @@ import pandas as pd
 import torch
 
 from benchmarks.onnx_teacher import OnnxTeacher
-from benchmarks.texts import texts_of
+from benchmarks.texts import Request, columns_of, request_of, texts_of
 from benchmarks.timing import interleaved, speedup
 from kd_core.inference.exits import Exits, entropy
 from kd_core.inference.predictor import Predictor
@@ -36,13 +36,12 @@ from kd_core.models.loading import load_tokenizer
 from kd_core.models.student import StudentModel
 from kd_core.models.teacher import Teacher
 from kd_core.serving.calibrate import calibrate
-from kd_core.tasks.encode import collate, encode
 
 BATCHES = (1, 8, 32, 128)
 DISAGREEMENTS = (0.0, 0.005, 0.01, 0.02)
 PIPELINE, TEACHER_ONNX, PYTORCH = "teacher, pipeline", "teacher, ONNX Runtime", "student, PyTorch"
 
-Way = Callable[[pd.DataFrame], object]
+Way = Callable[[Request], object]
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def _ways(
         TEACHER_ONNX: in_onnx.answer,
         PYTORCH: _pytorch(students[0]),
     }
-    batches = [texts.measured.iloc[start : start + 64] for start in range(0, len(texts.measured), 64)]
+    batches = [request_of(texts.measured.iloc[start : start + 64]) for start in range(0, len(texts.measured), 64)]
     answers = np.concatenate([in_onnx.answer(batch).argmax(-1) for batch in batches])
     print(f"{threads} threads, teacher: {_accuracy(answers, teacher.labels, texts.measured)}")
     points: dict[str, Point] = {}
@@ -157,8 +156,9 @@ def disagreement(exits: Exits, threshold: Thresholds) -> float:
 
 
 def _report(ways: dict[str, Way], points: dict[str, Point], rows: pd.DataFrame, batch: int, repeats: int) -> None:
-    requests = [rows.iloc[start : start + batch] for start in range(0, len(rows), batch)]
-    seconds = interleaved({name: partial(_all, way, requests) for name, way in ways.items()}, repeats)
+    requests = [request_of(rows.iloc[start : start + batch]) for start in range(0, len(rows), batch)]
+    every = {name: partial(_all, way, requests) for name, way in ways.items()}
+    seconds = interleaved(every, repeats, before={name: partial(_all, way, requests[:1]) for name, way in ways.items()})
     for name in ways:
         rate = len(rows) / float(np.median(seconds[name]))
         line = f"{name:34} {rate:8.0f} texts/s  {speedup(seconds, name, PIPELINE)} of the pipeline"
@@ -170,7 +170,7 @@ def _report(ways: dict[str, Way], points: dict[str, Point], rows: pd.DataFrame, 
         print(line, flush=True)
 
 
-def _all(way: Way, requests: Sequence[pd.DataFrame]) -> None:
+def _all(way: Way, requests: Sequence[Request]) -> None:
     for request in requests:
         way(request)
 
@@ -180,8 +180,8 @@ def _pipeline(teacher: Teacher) -> Way:
 
     run: Any = pipeline("text-classification", model=teacher.model, tokenizer=teacher.tokenizer)
 
-    def answer(rows: pd.DataFrame) -> object:
-        texts = rows.to_dict("records") if teacher.pair else rows["text"].tolist()
+    def answer(request: Request) -> object:
+        texts = request.to_dict("records") if isinstance(request, pd.DataFrame) else request
         return run(texts, batch_size=len(texts), truncation=True, max_length=teacher.max_length)
 
     return answer
@@ -191,9 +191,9 @@ def _pytorch(folder: Path) -> Way:
     model, tokenizer = StudentModel.from_pretrained(folder), load_tokenizer(folder)
     task = Predictor.load(folder, planned=False).record.task
 
-    def answer(rows: pd.DataFrame) -> object:
-        encoded = encode(rows[["text"]], tokenizer, task)
-        batch = collate(encoded, range(len(encoded)), tokenizer.pad_token_id)
+    def answer(request: Request) -> object:
+        cut = {"truncation": True, "max_length": task.max_length, "padding": True, "return_tensors": "pt"}
+        batch = tokenizer(*columns_of(request), **cut)
         with torch.inference_mode():
             return model.answer(model.decode(model.hidden_states(batch)[-1], batch["attention_mask"]))
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from benchmarks.texts import Request, columns_of
 from kd_core.models.teacher import Teacher
 from kd_core.serving.manifest import IDS, MASK, TYPES, Tokenization
 from kd_core.serving.tokens import TextEncoder, mask, padded
@@ -76,10 +76,9 @@ class OnnxTeacher:
         running = onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
         return OnnxTeacher(self.path, self.encoder, running)
 
-    def answer(self, rows: pd.DataFrame) -> Any:
-        """[N, C] logits, all rows in one batch, padded to the longest."""
-        columns = [name for name in ("text", "text_pair") if name in rows.columns]
-        tokens = self.encoder.encode([rows[name].tolist() for name in columns])
+    def answer(self, request: Request) -> Any:
+        """[N, C] logits, all texts in one batch, padded to the longest."""
+        tokens = self.encoder.encode(columns_of(request))
         every, length = np.arange(len(tokens)), int(tokens.lengths.max())
         feeds = {IDS: padded(tokens.ids, every, length, self.encoder.how.pad_id), MASK: mask(tokens.lengths, length)}
         if tokens.types is not None:

@@ -22,7 +22,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.onnx_teacher import OnnxTeacher
-from benchmarks.texts import labelled_texts
+from benchmarks.texts import labelled_texts, request_of
 from benchmarks.timing import PEAK_FLOPS, interleaved, matmul_peak, speedup
 from kd_core.config.data import TaskParams
 from kd_core.config.teachers import TeacherParams
@@ -125,7 +125,7 @@ def _onnx(teacher: OnnxTeacher, rows: pd.DataFrame) -> None:
     """Batches of one length, as ours are."""
     lengths = teacher.encoder.encode([rows["text"].tolist()]).lengths.tolist()
     for batch in equal_length_batches(lengths, BATCH_TOKENS):
-        teacher.answer(rows.iloc[batch])
+        teacher.answer(request_of(rows.iloc[batch]))
 
 
 def _flops(teacher: Teacher, rows: pd.DataFrame) -> float:

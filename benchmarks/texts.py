@@ -1,4 +1,4 @@
-"""Labelled short texts for timings: banking77 where it is at hand, otherwise the recipe `route`'s own."""
+"""Labelled short texts for timings: banking77 where it is at hand, otherwise the recipe `route`'s own; and requests."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from kd_core.config.base import parse
 from kd_core.config.data import BotocoreSource
 from kd_core.data.botocore_docs import read_botocore
 from kd_ops.settings import PROJECT
+
+Request = list[str] | pd.DataFrame
 
 
 def labelled_texts() -> tuple[str, pd.DataFrame, pd.DataFrame]:
@@ -32,6 +34,18 @@ def texts_of(file: Path | None) -> tuple[str, pd.DataFrame]:
         source, _, rows = labelled_texts()
         return source, rows
     return str(file), _rows(pd.read_parquet(file))
+
+
+def request_of(rows: pd.DataFrame) -> Request:
+    """As a program would ask: a list of texts; pairs stay a frame."""
+    return rows if "text_pair" in rows.columns else rows["text"].tolist()
+
+
+def columns_of(request: Request) -> list[list[str]]:
+    """The texts of a request, and those that they are paired with."""
+    if isinstance(request, pd.DataFrame):
+        return [request[name].tolist() for name in ("text", "text_pair") if name in request.columns]
+    return [request]
 
 
 def _rows(frame: pd.DataFrame) -> pd.DataFrame:

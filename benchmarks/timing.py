@@ -30,8 +30,14 @@ class Ratio:
         return f"{self.median:.2f}× ({self.low:.2f} – {self.high:.2f})"
 
 
-def interleaved(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Way → seconds of each repeat. All ways run once unmeasured; each repeat starts with another way."""
+def interleaved(
+    ways: Mapping[str, Callable[[], object]], repeats: int, before: Mapping[str, Callable[[], object]] | None = None
+) -> dict[str, list[float]]:
+    """Way → seconds of each repeat. All ways run once unmeasured; each repeat starts with another way.
+
+    :param before: way → what it runs unmeasured at each of its turns, so that it finds the machine as it leaves it
+        itself: threads of another library spin on for a while, and caches hold another model
+    """
     for run in ways.values():
         run()
     seconds: dict[str, list[float]] = {name: [] for name in ways}
@@ -39,6 +45,8 @@ def interleaved(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[
     for repeat in range(repeats):
         start = repeat % len(names)
         for name in [*names[start:], *names[:start]]:
+            if before:
+                before[name]()
             began = time.perf_counter()
             ways[name]()
             seconds[name].append(time.perf_counter() - began)

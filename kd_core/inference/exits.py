@@ -19,6 +19,8 @@ from kd_core.tasks.decisions import Integers, decisions
 
 Probabilities = npt.NDArray[np.float32]
 
+_SMALLEST = np.finfo(np.float32).tiny
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -81,9 +83,9 @@ def entropy(probabilities: Probabilities, kind: Kind = "classification") -> npt.
     if kind == MULTI_LABEL:
         by_label = entropy(np.stack([probabilities, 1 - probabilities], axis=-1))
         return np.asarray(by_label.mean(-1), dtype=np.float32)
-    positive = np.where(probabilities > 0, probabilities, 1.0)
-    values = -(probabilities * np.log(positive)).sum(-1) / math.log(probabilities.shape[-1])
-    normalised: npt.NDArray[np.float32] = np.clip(values, 0.0, 1.0).astype(np.float32)
+    logs = np.log(np.maximum(probabilities, _SMALLEST))  # of 0 they are multiplied with 0
+    values = (probabilities * logs).sum(-1) / -math.log(probabilities.shape[-1])
+    normalised: npt.NDArray[np.float32] = np.minimum(np.maximum(values, 0.0), 1.0).astype(np.float32)
     return normalised
 
 

@@ -95,9 +95,8 @@ class Predictor:
         :raises InvalidDataError: a column is missing, or a text is (row named)
         :raises ParamsError: a threshold is outside [0, 1], or there are too few or too many
         """
-        rows = texts if isinstance(texts, pd.DataFrame) else pd.DataFrame({"text": list(texts)}, dtype=object)
         limits = self.executor.followed(self.limits(threshold))
-        found = self.predict_rows(rows, limits, report)
+        found = self.predict_rows(texts, limits, report)
         labels = list(named(found.answers, self.record.labels, found.kind))
         columns: dict[str, Any] = {
             "label": labels,
@@ -108,7 +107,7 @@ class Predictor:
         if probabilities:
             for index, label in enumerate(self.record.labels):
                 columns[f"{PROBABILITY_PREFIX}{label}"] = found.probabilities[:, index]
-        table = pd.DataFrame(columns, index=rows.index)
+        table = pd.DataFrame(columns, index=texts.index if isinstance(texts, pd.DataFrame) else None)
         if self.log:
             self.log.add(table, limits)
         return table
@@ -168,7 +167,7 @@ class Predictor:
 
     def predict_rows(
         self,
-        rows: pd.DataFrame,
+        rows: Sequence[str] | pd.DataFrame,
         threshold: Thresholds | None = None,
         report: Callable[[int, int], None] | None = None,
     ) -> Predictions:
@@ -181,6 +180,8 @@ class Predictor:
             parts.append(self.executor.answer(tokens, limits))
             if report:
                 report(min(start + CHUNK_ROWS, len(rows)), len(rows))
+        if len(parts) == 1:
+            return parts[0]
         return Predictions(
             np.concatenate([part.probabilities for part in parts]),
             np.concatenate([part.exit_layer for part in parts]),
@@ -197,25 +198,31 @@ class Predictor:
         return self.encoder.encode([texts[column].tolist() for column in self.record.text_columns])
 
 
-def check_texts(rows: pd.DataFrame, columns: Sequence[str]) -> list[list[str]]:
+def check_texts(rows: Sequence[str] | pd.DataFrame, columns: Sequence[str]) -> list[list[str]]:
     """The text columns of `rows`, as lists: frames cost more than a small model's graphs where one text is asked.
 
-    Raises InvalidDataError naming a missing column, or rows without text.
+    Raises InvalidDataError naming a missing column, or rows without text; or for a single text, which is no list.
     """
-    texts = []
-    for column in columns:
-        if column not in rows.columns:
-            there = ", ".join(map(str, rows.columns)) or "none"
-            raise InvalidDataError(
-                f"no column {column!r}; the model reads {', '.join(columns)} (columns there: {there})"
-            )
-        texts.append(rows[column].tolist())
-        bad = [
-            number
-            for number, text in enumerate(texts[-1], start=1)
-            if not isinstance(text, str) or not text.strip() or _HALF.search(text)
-        ]
-        if bad:
-            named = ", ".join(map(str, bad[:5])) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
-            raise InvalidDataError(f"column {column!r}: no text in row {named} (counted from 1); fill or remove them")
+    if isinstance(rows, str):
+        raise InvalidDataError("a single text: put it into a list")  # its characters would be taken for texts
+    return [_checked(column, _column(rows, column, columns)) for column in columns]
+
+
+def _column(rows: Sequence[str] | pd.DataFrame, column: str, columns: Sequence[str]) -> list[Any]:
+    there: Sequence[str] = rows.columns if isinstance(rows, pd.DataFrame) else ("text",)  # type: ignore[assignment]
+    if column not in there:
+        named = ", ".join(map(str, there)) or "none"
+        raise InvalidDataError(f"no column {column!r}; the model reads {', '.join(columns)} (columns there: {named})")
+    return rows[column].tolist() if isinstance(rows, pd.DataFrame) else list(rows)
+
+
+def _checked(column: str, texts: list[Any]) -> list[str]:
+    bad = [
+        number
+        for number, text in enumerate(texts, start=1)
+        if not isinstance(text, str) or not text.strip() or _HALF.search(text)
+    ]
+    if bad:
+        named = ", ".join(map(str, bad[:5])) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
+        raise InvalidDataError(f"column {column!r}: no text in row {named} (counted from 1); fill or remove them")
     return texts

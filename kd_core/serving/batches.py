@@ -26,6 +26,8 @@ class Batching:
         A batch ends where it is full: its rows times its longest text come to `batch_tokens` (a longer text stands
         alone). And where the padding that its next texts, up to its capacity, would need costs more than a call.
         """
+        if places is not None and len(places) == 1:
+            return [places]
         order = np.argsort(-lengths if places is None else -lengths[places], kind="stable")
         order = order if places is None else places[order]
         sizes = lengths[order]

@@ -33,9 +33,11 @@ class Lanes:
 
     def parts(self, lengths: Integers, least: float) -> list[Integers]:
         """Places in `lengths` [N], in one part or more, alike in size, for so many threads as find `least` tokens."""
-        count = int(min(self.threads, len(lengths), lengths.sum() // max(least, 1)))
+        if self.threads == 1 or len(lengths) < 2:
+            return [np.arange(len(lengths))]
+        count = max(int(min(self.threads, len(lengths), lengths.sum() // max(least, 1))), 1)
         order = np.argsort(-lengths, kind="stable")
-        return [order[first :: max(count, 1)] for first in range(max(count, 1))]
+        return [order[first::count] for first in range(count)]
 
     def run(self, work: Callable[[Integers], object], parts: Sequence[Integers]) -> None:
         """`work` on every part; raises what it raised, once nobody is at work any more."""

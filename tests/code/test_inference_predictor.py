@@ -54,6 +54,11 @@ def test_labels_beside_the_texts_are_not_read(student: Predictor) -> None:
     assert set(student.predict(rows)["label"]) <= set(LABELS)
 
 
+def test_a_single_text_is_not_taken_for_its_characters(student: Predictor) -> None:
+    with pytest.raises(InvalidDataError, match="put it into a list"):
+        student.predict("a text")
+
+
 def test_chunks_change_nothing(student: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = tiny_rows(25)
     whole = student.predict(rows, threshold=0.6)
