@@ -16,7 +16,7 @@ from kd_core.runtime import fingerprint
 from kd_core.runtime.errors import ParamsError
 from kd_core.serving import profile as profiles
 from kd_core.serving.manifest import (
-    MASK,
+    IDS,
     TYPES,
     File,
     Manifest,
@@ -74,7 +74,7 @@ def finish(manifest: Manifest, profile: Profile, thresholds: Sequence[float], fo
 def _write_segments(graph: onnx.ModelProto, exits: Sequence[int], takes: Sequence[str], folder: Path) -> list[Segment]:
     found = []
     for before, last in zip((0, *exits[:-1]), exits, strict=True):
-        inputs = takes if before == 0 else [hidden_name(before), MASK]
+        inputs = takes if before == 0 else [hidden_name(before), *(name for name in takes if name not in (IDS, TYPES))]
         outputs = [probabilities_name(last), *([] if last == exits[-1] else [hidden_name(last)])]
         written = _write(cut(graph, inputs, outputs), folder / f"layers_{before + 1}_{last}.onnx")
         found.append(Segment(first=before + 1, last=last, file=written.file, sha256=written.sha256))

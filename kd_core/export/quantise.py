@@ -18,13 +18,15 @@ import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from kd_core.export.graphs import ENCODER
 from kd_core.inference.exits import Exits
 from kd_core.serving.graphs import Feeds
 from kd_core.tasks.decisions import decisions
 
+_PRODUCTS = ("MatMul", "Gemm")
 _OPTIONS = {
     "MatMulConstBOnly": True,  # not attention's products of activations: they need the range more than the speed
-    "OpTypesToExcludeOutputQuantization": ["MatMul"],
+    "OpTypesToExcludeOutputQuantization": list(_PRODUCTS),
     "WeightSymmetric": True,
 }
 
@@ -53,7 +55,7 @@ def quantised(graph: onnx.ModelProto, batches: Sequence[Feeds]) -> onnx.ModelPro
             target,
             _Feeds(batches),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["MatMul"],
+            op_types_to_quantize=list(_PRODUCTS),
             nodes_to_quantize=[node.name for node in _weight_products(graph)],
             per_channel=True,
             activation_type=QuantType.QUInt8,
@@ -70,9 +72,11 @@ def agreement(parent: Exits, quantised: Exits) -> float:
 
 
 def _weight_products(graph: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The layers' own; exits take one vector a text, which the exporter writes as Gemm."""
+    """The encoder's own; exits, which take one vector a text, stay in fp32."""
     weights = {each.name for each in graph.graph.initializer}
-    return [node for node in graph.graph.node if node.op_type == "MatMul" and node.input[1] in weights]
+    products = [node for node in graph.graph.node if node.op_type in _PRODUCTS and node.input[1] in weights]
+    # a product with bias is a Gemm and keeps its weight's name; one of tensors with three axes is a MatMul, of layers
+    return [node for node in products if node.op_type == "MatMul" or node.input[1].startswith(ENCODER)]
 
 
 def _apart(graph: onnx.ModelProto) -> onnx.ModelProto:
@@ -92,7 +96,9 @@ def _apart(graph: onnx.ModelProto) -> onnx.ModelProto:
                 nodes.append(onnx.helper.make_node("Identity", [source], [own], name=own))
             node.input[0] = own
         nodes.append(node)
-    del copy.graph.value_info[:]  # shapes of weights, which the quantiser may transpose; it infers them anew
+    del copy.graph.value_info[:]  # shapes of weights, which the quantiser may transpose; it infers them anew …
+    floats = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in sorted(made)]
+    copy.graph.value_info.extend(floats)  # … but not behind onnxruntime's own operators
     del copy.graph.node[:]
     copy.graph.node.extend(nodes)
     return copy

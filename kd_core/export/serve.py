@@ -19,7 +19,7 @@ from kd_core.inference.exits import Exits
 from kd_core.models.student import StudentModel
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.serving.executor import Executor
-from kd_core.serving.graphs import Feeds, Graphs
+from kd_core.serving.graphs import Feeds, Graphs, fed
 from kd_core.serving.manifest import Manifest
 from kd_core.serving.tokens import TextEncoder, Tokens
 from kd_core.tasks.encode import encode
@@ -63,14 +63,16 @@ def serve_graphs(
     :raises InvalidDataError: the graphs do not answer as PyTorch does, or there are no calibration texts for int8
     """
     check_tokenizer(tokenizer)
-    graph = trace(model, inputs_of(model, tokenizer))
+    takes = inputs_of(model, tokenizer)
+    graph = trace(model, takes)
     plain = _written(write_graphs(graph, model, tokenizer, task, "fp32", folder), folder)
     _compare(model, tokenizer, task, plain, rows.head(COMPARED_ROWS))
     if params.quantise == "none":
         return plain
     if ranges.empty:
         raise InvalidDataError("the calibration split has no texts for int8; set data.reference.split.calibration")
-    batches, held_out = _one_by_one(plain, plain.tokens(ranges)), plain.tokens(rows)
+    batches = [fed(takes, batch) for batch in _one_by_one(plain, plain.tokens(ranges))]
+    held_out = plain.tokens(rows)
     expected = plain.executor.all_exits(held_out)
     small = quantised(graph, batches)
     found = _written(write_graphs(small, model, tokenizer, task, "int8 static", folder), folder)

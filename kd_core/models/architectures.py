@@ -25,6 +25,8 @@ class Architecture:
     """The module inside a layer that attends …"""
     projections: Sequence[str] = ("query", "key", "value")
     """… and its linear maps."""
+    positions_in_layers = False
+    """Whether layers take part in where a token stands; otherwise only the embeddings tell."""
 
     def layers(self, encoder: nn.Module) -> Sequence[nn.Module]:
         """What is stepped through, in order; a layer with shared weights stands in the list as often as it is used."""
@@ -85,6 +87,7 @@ class MPNet(Architecture):
 
     attention = "attention.attn"
     projections = ("q", "k", "v")
+    positions_in_layers = True
 
     def inputs(self, encoder: nn.Module, hidden: Tensor, attention_mask: Tensor) -> tuple[Any, ...]:
         """The mask, and the bias [B, heads, L, L]."""
@@ -144,6 +147,7 @@ class DebertaV2(Architecture):
     """
 
     projections = ("query_proj", "key_proj", "value_proj")
+    positions_in_layers = True
 
     def _embedding_inputs(self, encoder: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return super()._embedding_inputs(encoder, batch) | {"mask": batch["attention_mask"]}
@@ -171,6 +175,7 @@ class ModernBert(Architecture):
     stack = "layers"
     attention = "attn"
     projections = ("Wqkv",)
+    positions_in_layers = True
 
     def keep(self, encoder: nn.Module, indices: Sequence[int]) -> None:
         """Each layer keeps its kind. Raises ParamsError unless layer 0 is kept as the first."""

@@ -43,7 +43,7 @@ class Batching:
     def _worth(self, sizes: Integers, longest: int) -> int:
         """How many of these texts, the longest first, to take: the cut that saves most padding, if it saves a call."""
         rest = np.arange(len(sizes) - 1, 0, -1)  # texts behind a cut after the first, the second, …
-        saved = rest * (longest - sizes[1:])
+        saved = rest * (longest - sizes[1:]) * (self._costs.padding if self._costs else 1.0)
         if len(saved) == 0 or saved.max() <= self.call_in_tokens(longest):
             return len(sizes)
         return int(saved.argmax()) + 1

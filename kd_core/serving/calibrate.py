@@ -36,6 +36,8 @@ MOST_TOKENS = 4096
 ROUNDS = 5
 CALLS = 5
 STEPS = 100
+PADDED_ROWS = 16
+"""Texts of the batch that shows what padding costs."""
 SECONDS = 20.0
 """No further round is begun after this time, but two there are."""
 
@@ -87,6 +89,7 @@ def calibrate(model: Predictor) -> Costs:
         whole=fitted["whole"],
         moved=_time_of_a_state(graphs.manifest.hidden, int(profile.lengths.mean())),
         batch_tokens=_best_size(found["whole"]),
+        padding=_share_of_padding(graphs, max(int(np.quantile(profile.lengths, QUANTILES[-2])), 4)),
         outside=fitted["outside"],
         lanes=_gain_of_lanes(model, int(profile.lengths.mean())),
     )
@@ -191,6 +194,25 @@ def _gain_of_lanes(model: Predictor, length: int) -> float:
             seconds.append(time.perf_counter() - began)
         gains.append(seconds[0] / seconds[1])
     return float(np.median(gains))
+
+
+def _share_of_padding(graphs: Graphs, length: int) -> float:
+    """What a token of padding costs, as a share of another: half of a batch is padding, or tokens, or left out."""
+    rows = PADDED_ROWS
+    full, half = np.ones((rows, length), dtype=np.int64), np.ones((rows, length // 2), dtype=np.int64)
+    padded = full.copy()
+    padded[1:, length // 2 :] = 0
+    found = []
+    for number in range(CALLS * ROUNDS + 1):
+        seconds = []
+        for used in (half, padded, full):
+            began = time.perf_counter()
+            graphs.whole({IDS: used, MASK: used, TYPES: np.zeros_like(used)})
+            seconds.append(time.perf_counter() - began)
+        if number:
+            found.append(seconds)
+    small, middle, large = np.median(found, axis=0).tolist()
+    return float(np.clip((middle - small) / max(large - small, 1e-12), 0.0, 1.0))
 
 
 def _best_size(times: dict[tuple[int, int], float]) -> int:

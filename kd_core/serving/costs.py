@@ -24,7 +24,7 @@ from kd_core.runtime.errors import InvalidDataError
 UNTIMED_BATCH_TOKENS = 1024
 """Tokens of a batch, padding included, where nothing was timed: enough to fill vector units, few enough for caches."""
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 Number = TypeVar("Number", float, npt.NDArray[np.float64])
 
@@ -66,6 +66,8 @@ class Costs:
     """Seconds for each hidden state, a number, that is copied from one batch to another."""
     batch_tokens: int
     """Tokens of a batch, padding included, at which the whole graph answers fastest."""
+    padding: float
+    """What a token of padding costs, as a share of another: less than 1 where layers do not compute it."""
     outside: Cost
     """What a request takes outside the graphs: its texts checked and cut into tokens, its answers tabulated."""
     lanes: float

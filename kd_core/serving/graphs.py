@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_core.runtime.errors import InvalidDataError
-from kd_core.serving.manifest import MASK, Manifest, hidden_name, probabilities_name
+from kd_core.serving.manifest import MASK, PLACES, Manifest, hidden_name, probabilities_name
+from kd_core.serving.tokens import places
 
 Floats = npt.NDArray[np.float32]
 Feeds = dict[str, npt.NDArray[Any]]
@@ -40,7 +42,7 @@ class Graphs:
     def whole(self, tokens: Feeds) -> Floats:
         """The full model's probabilities [B, C]."""
         session, takes = self._session(self.manifest.whole.file)
-        found: Floats = session.run([probabilities_name(self.manifest.exits[-1])], _only(takes, tokens))[0]
+        found: Floats = session.run([probabilities_name(self.manifest.exits[-1])], fed(takes, tokens))[0]
         return found
 
     def _run(self, index: int, feeds: Feeds) -> tuple[Floats, Floats]:
@@ -49,7 +51,7 @@ class Graphs:
         names = [probabilities_name(segment.last)]
         if segment.last != self.manifest.exits[-1]:
             names.append(hidden_name(segment.last))
-        probabilities, *hidden = session.run(names, _only(takes, feeds))
+        probabilities, *hidden = session.run(names, fed(takes, feeds))
         return (hidden[0] if hidden else _NOTHING), probabilities
 
     def _session(self, file: str) -> tuple[Any, list[str]]:
@@ -76,5 +78,8 @@ def open_session(path: Path) -> Any:
         raise InvalidDataError(f"{path}: onnxruntime cannot load it: {error}") from None
 
 
-def _only(names: list[str], feeds: Feeds) -> Feeds:
+def fed(names: Sequence[str], feeds: Feeds) -> Feeds:
+    """What a graph takes, by name, of a batch's tokens or hidden states and mask."""
+    if PLACES in names:
+        feeds = feeds | places(feeds[MASK])
     return {name: feeds[name] for name in names}

@@ -5,6 +5,8 @@ same name in every graph; B texts, L tokens, H hidden units, C labels:
 
     first segment, whole graph    take input_ids, attention_mask[, token_type_ids]  [B, L] int64
     a segment behind layer n      takes hidden_n [B, L, H] float32, attention_mask
+    graphs whose layers compute   take token_places [T] and padded_places [B, L] int64, too, where T tokens are no
+    no padding                    padding: the place of each in the batch, row by row, and the token at each place
     a segment up to layer n       gives hidden_n (the last does not) and probabilities_n [B, C] float32
     whole graph                   gives probabilities_n of the last layer n
 """
@@ -26,6 +28,7 @@ FOLDER = "onnx"
 NAME = "manifest.json"
 
 IDS, MASK, TYPES = "input_ids", "attention_mask", "token_type_ids"
+PLACES, PADDED = "token_places", "padded_places"
 
 Precision = Literal["fp32", "int8 static"]
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from kd_core.runtime.errors import InvalidDataError
-from kd_core.serving.manifest import Tokenization
+from kd_core.serving.manifest import PADDED, PLACES, Tokenization
 
 Integers = npt.NDArray[np.int64]
 
@@ -73,3 +73,8 @@ def padded(values: Sequence[Sequence[int]], rows: Integers, length: int, fill: i
 def mask(lengths: Integers, length: int) -> Integers:
     """[B, L], 1 where a text has a token."""
     return np.asarray(np.arange(length) < lengths[:, None], dtype=np.int64)
+
+
+def places(used: Integers) -> dict[str, Integers]:
+    """Where the tokens of a mask [B, L] are, by the names of the graphs' inputs (kd_core.serving.manifest)."""
+    return {PLACES: np.flatnonzero(used), PADDED: np.maximum(np.cumsum(used) - 1, 0).reshape(used.shape)}

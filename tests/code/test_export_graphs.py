@@ -14,6 +14,7 @@ from torch import Tensor
 from kd_core.config.evaluation import ExportParams
 from kd_core.export import serve
 from kd_core.export.graphs import inputs_of, trace
+from kd_core.export.packing import MASKED
 from kd_core.export.serve import serve_graphs
 from kd_core.inference.all_exits import all_exits
 from kd_core.models.loading import load_tokenizer
@@ -66,13 +67,13 @@ def test_the_student_attends_as_before_after_its_export(tmp_path: Path) -> None:
 
 def test_what_cannot_be_traced_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     student, base = student_of("bert", tmp_path, layers=1)
-    layer = StudentModel.hidden_states
+    embed = StudentModel.embed
 
-    def data_dependent(self: StudentModel, batch: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        states = layer(self, batch)
-        return states if bool(states[-1].sum() > 0) else tuple(-state for state in states)
+    def data_dependent(self: StudentModel, batch: dict[str, Tensor]) -> Tensor:
+        found = embed(self, batch)
+        return found if bool(found.sum() > 0) else -found
 
-    monkeypatch.setattr(StudentModel, "hidden_states", data_dependent)
+    monkeypatch.setattr(StudentModel, "embed", data_dependent)
     with pytest.raises(ParamsError, match="encoder of kind 'bert' cannot be exported to ONNX"):
         trace(student, inputs_of(student, load_tokenizer(base)))
 
@@ -136,6 +137,32 @@ def test_the_files_name_no_folder_of_this_machine(tmp_path: Path) -> None:
         content = file.read_bytes()
         for place in (b"site-packages", str(PROJECT).encode(), str(tmp_path).encode(), b"/root/"):
             assert place not in content, file.name
+
+
+def test_layers_compute_no_padding_where_only_attention_knows_of_places(tmp_path: Path) -> None:
+    """Queries, keys, values and what follows are products with one row a token, in segments and in the whole."""
+    for architecture, packed in (("bert", True), ("mpnet", False)):
+        student, base = student_of(architecture, tmp_path / architecture)
+        tokenizer, rows = load_tokenizer(base), tiny_rows(5)
+        folder = tmp_path / architecture / "onnx"
+        manifest = serve_graphs(student, tokenizer, TASK, ExportParams(), rows, rows, folder).manifest
+        for file, layers in (*((each.file, 1) for each in manifest.segments), (manifest.whole.file, 2)):
+            graph = onnx.load(folder / file).graph
+            ranks = {each.name: len(each.type.tensor_type.shape.dim) for each in graph.value_info}
+            norms = [node for node in graph.node if node.op_type == "LayerNormalization"]
+            expected = 2 if packed else 3
+            assert sum(ranks[node.output[0]] == expected for node in norms) >= 2 * layers, file
+            assert ("token_places" in {each.name for each in graph.input}) == packed
+
+
+def test_padding_has_no_denormal_share_of_attention(tmp_path: Path) -> None:
+    """Processors take many times as long with them; what padding has is nothing beside 1, yet a normal number."""
+    assert 0 < np.exp(np.float32(MASKED)) < np.finfo(np.float32).eps / 1e6
+    assert np.exp(np.float32(MASKED - 27)) > np.finfo(np.float32).tiny
+    student, base = student_of("bert", tmp_path, layers=1)
+    graph = trace(student, inputs_of(student, load_tokenizer(base))).graph
+    scores = [each.f for node in graph.node for each in node.attribute if each.name == "mask_filter_value"]
+    assert scores == [MASKED]
 
 
 def test_segments_share_layers_out_and_the_whole_has_no_branch(tmp_path: Path) -> None:

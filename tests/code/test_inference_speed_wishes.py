@@ -23,7 +23,7 @@ from kd_ops.packing import PARAMS
 from tests.code.tiny import tiny_rows
 from tests.code.tiny_exits import exported_student
 
-COSTS = Costs({}, (Cost(1e-3, 1e-5, 0.0),) * 3, Cost(4e-3, 4e-5, 0.0), 0.0, 1000, Cost(5e-4, 1e-5, 0.0), 1.0)
+COSTS = Costs({}, (Cost(1e-3, 1e-5, 0.0),) * 3, Cost(4e-3, 4e-5, 0.0), 0.0, 1000, 1.0, Cost(5e-4, 1e-5, 0.0), 1.0)
 """Calls are dear: a text takes about 1.6, 2.7 or 3.8 ms by its exit, and 4.9 in the whole graph."""
 
 

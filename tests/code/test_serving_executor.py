@@ -20,7 +20,7 @@ from kd_core.serving.tokens import Tokens
 from tests.code.tiny import tiny_rows
 from tests.code.tiny_exits import LAYERS, exported_student
 
-COSTS = Costs({}, (Cost(1e-4, 1e-6, 1e-9),) * 3, Cost(1e-4, 3e-6, 3e-9), 1e-10, 64, Cost(0.0, 0.0, 0.0), 1.0)
+COSTS = Costs({}, (Cost(1e-4, 1e-6, 1e-9),) * 3, Cost(1e-4, 3e-6, 3e-9), 1e-10, 64, 1.0, Cost(0.0, 0.0, 0.0), 1.0)
 
 
 @pytest.fixture(scope="module")

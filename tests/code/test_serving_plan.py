@@ -22,7 +22,7 @@ from tests.code.tiny_exits import exported_student
 
 LENGTHS = np.full(100, 10)
 FREE = Cost(0.0, 0.0, 0.0)
-COSTS = Costs({}, (FREE,) * 3, FREE, 0.0, 256, FREE, 1.0)
+COSTS = Costs({}, (FREE,) * 3, FREE, 0.0, 256, 1.0, FREE, 1.0)
 
 
 def planner(
@@ -31,7 +31,7 @@ def planner(
     """Three layers of 1 µs a token; `uncertainty`: the share of texts that are unsure at each of two exits."""
     rows = np.arange(100) / 100
     unsure = np.stack([np.where(rows < share, 0.9, 0.1) for share in uncertainty], axis=1)
-    costs = Costs({}, (Cost(call, 1e-6, 0.0),) * 3, Cost(call, 3e-6, 0.0), moved, 1000, outside, lanes)
+    costs = Costs({}, (Cost(call, 1e-6, 0.0),) * 3, Cost(call, 3e-6, 0.0), moved, 1000, 1.0, outside, lanes)
     return Planner(costs, Profile(LENGTHS, unsure), 16)
 
 
@@ -144,7 +144,7 @@ def test_waiting_pays_for_small_batches_and_dear_calls() -> None:
     assert not planner(1e-4, [0.5, 0.5], moved=1.0).waits(1, 2, 10), "copying costs more"
 
 
-@pytest.mark.parametrize("costs", [None, Costs({}, (), Cost(1e-4, 1e-6, 0.0), 0.0, 256, FREE, 1.0)])
+@pytest.mark.parametrize("costs", [None, Costs({}, (), Cost(1e-4, 1e-6, 0.0), 0.0, 256, 1.0, FREE, 1.0)])
 def test_each_text_is_in_one_batch_that_fits(costs: Costs | None) -> None:
     lengths = np.random.default_rng(0).integers(1, 60, 500)
     batches = Batching(costs, 256).cut(lengths)
@@ -161,10 +161,13 @@ def test_a_text_longer_than_a_batch_stands_alone_and_no_text_is_no_batch() -> No
 
 def test_padding_is_cut_where_a_call_costs_less() -> None:
     lengths = np.array([60, *[4] * 20])
-    cheap = Costs({}, (), Cost(1e-6, 1e-6, 0.0), 0.0, 4096, FREE, 1.0)
-    dear = Costs({}, (), Cost(1.0, 1e-6, 0.0), 0.0, 4096, FREE, 1.0)
+    cheap = Costs({}, (), Cost(1e-6, 1e-6, 0.0), 0.0, 4096, 1.0, FREE, 1.0)
+    dear = Costs({}, (), Cost(1.0, 1e-6, 0.0), 0.0, 4096, 1.0, FREE, 1.0)
     assert [len(rows) for rows in Batching(cheap).cut(lengths)] == [1, 20]
     assert [len(rows) for rows in Batching(dear).cut(lengths)] == [21]
+    packed = replace(cheap, whole=Cost(1e-3, 1e-6, 0.0))
+    assert [len(rows) for rows in Batching(packed).cut(lengths)] == [1, 20], "1,120 tokens of padding cost more"
+    assert [len(rows) for rows in Batching(replace(packed, padding=0.5)).cut(lengths)] == [21], "a call does"
 
 
 @pytest.fixture(scope="module")
