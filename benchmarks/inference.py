@@ -40,6 +40,7 @@ from kd_core.serving.calibrate import calibrate
 BATCHES = (1, 8, 32, 128)
 DISAGREEMENTS = (0.0, 0.005, 0.01, 0.02)
 PIPELINE, TEACHER_ONNX, PYTORCH = "teacher, pipeline", "teacher, ONNX Runtime", "student, PyTorch"
+TOKENS = "its texts cut into tokens, no more"
 
 Way = Callable[[Request], object]
 
@@ -110,6 +111,7 @@ def _ways(
     for folder in students:
         served = Predictor.load(folder, planned=False, threads=threads)
         costs = calibrate(served)
+        ways.setdefault(TOKENS, partial(_tokens, served))
         plain = f"student, {served.manifest.precision}"
         planned, measured = served.planned_by(costs), served.all_exits(texts.measured)
         others, labels = served.all_exits(texts.chosen_on), served.record.labels
@@ -185,6 +187,10 @@ def _pipeline(teacher: Teacher) -> Way:
         return run(texts, batch_size=len(texts), truncation=True, max_length=teacher.max_length)
 
     return answer
+
+
+def _tokens(served: Predictor, request: Request) -> object:
+    return served.encoder.encode(columns_of(request))
 
 
 def _pytorch(folder: Path) -> Way:

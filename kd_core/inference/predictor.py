@@ -64,6 +64,8 @@ class Predictor:
         """
         path = Path(folder)
         record, graphs = InferenceRecord.read(path), Graphs(path / FOLDER, Manifest.read(path / FOLDER))
+        if (record.labels, record.exits) != (graphs.manifest.labels, graphs.manifest.exits):
+            raise InvalidDataError(f"{path}: inference.json and {FOLDER}/ are of two models; export the student again")
         encoder = TextEncoder.load(graphs.folder, graphs.manifest.tokenization)
         opened = None if log is None else PredictionLog(log, identity(path))
         executor = Executor(graphs, threads=threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -112,3 +113,13 @@ def test_thresholds_that_mean_nothing(student: Predictor, threshold: float) -> N
 def test_a_folder_that_was_not_exported(tmp_path: Path) -> None:
     with pytest.raises(InvalidDataError, match=r"inference\.json"):
         Predictor.load(tmp_path)
+
+
+@pytest.mark.parametrize("changed", [{"labels": LABELS[::-1]}, {"exits": [1, LAYERS]}])
+def test_a_record_of_another_model_than_the_graphs_is_refused(tmp_path: Path, changed: dict[str, object]) -> None:
+    """It would name the answers wrongly."""
+    folder = exported_student(tmp_path)
+    record = json.loads((folder / "inference.json").read_text())
+    (folder / "inference.json").write_text(json.dumps(record | changed))
+    with pytest.raises(InvalidDataError, match=r"inference\.json and onnx/ are of two models"):
+        Predictor.load(folder)
