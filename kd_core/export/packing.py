@@ -1,9 +1,9 @@
 """Padding stays outside of the layers: what they compute is one row a token, and attention alone sees texts.
 
-A batch of texts of unlike lengths is padded to its longest, and a layer would spend most of its time on products of
-padding with weights. So tokens are taken out of the padded batch [B, L, H] before the layers, [T, H], and put back
-behind them; only queries, keys and values are padded in between. That changes no answer, where a layer knows about
-places only through attention (`Architecture.positions_in_layers`).
+A batch of texts of unlike lengths is padded to its longest, and layers would multiply padding with their weights, too.
+So tokens are taken out of the padded batch [B, L, H] before the layers, [T, H], and put back behind them; only queries,
+keys and values are padded in between. That changes no answer where layers have no part in where a token stands
+(`Architecture.positions_in_layers`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ATTENTION = "kd_packed"
 
 MASKED = -60.0
 """Added to the score of padding. e⁻⁶⁰ is nothing beside 1 in fp32; but it is no denormal number, as what onnxruntime
-makes of lower scores is, and with those a CPU computes several times as long."""
+makes of lower scores is, and with those a processor computes more slowly."""
 
 
 class Layout(NamedTuple):

@@ -201,7 +201,7 @@ def _share_of_padding(graphs: Graphs, length: int) -> float:
     rows = PADDED_ROWS
     full, half = np.ones((rows, length), dtype=np.int64), np.ones((rows, length // 2), dtype=np.int64)
     padded = full.copy()
-    padded[1:, length // 2 :] = 0
+    padded[:, length // 2 :] = 0
     found = []
     for number in range(CALLS * ROUNDS + 1):
         seconds = []

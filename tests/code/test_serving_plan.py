@@ -14,7 +14,7 @@ from kd_core.runtime.errors import InvalidDataError
 from kd_core.serving import calibrate
 from kd_core.serving.batches import Batching
 from kd_core.serving.costs import Cost, Costs, fit
-from kd_core.serving.graphs import Graphs
+from kd_core.serving.graphs import Feeds, Graphs
 from kd_core.serving.kept_costs import costs_path, known_costs
 from kd_core.serving.plan import SIZES, Planner
 from kd_core.serving.profile import Profile
@@ -168,6 +168,20 @@ def test_padding_is_cut_where_a_call_costs_less() -> None:
     packed = replace(cheap, whole=Cost(1e-3, 1e-6, 0.0))
     assert [len(rows) for rows in Batching(packed).cut(lengths)] == [1, 20], "1,120 tokens of padding cost more"
     assert [len(rows) for rows in Batching(replace(packed, padding=0.5)).cut(lengths)] == [21], "a call does"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_what_padding_costs_is_timed(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+    clock = [0.0]
+
+    class Slow:
+        def whole(self, tokens: Feeds) -> None:
+            used = float(tokens["attention_mask"].sum())
+            clock[0] += 1e-4 + 1e-6 * (used + share * (tokens["input_ids"].size - used))
+
+    monkeypatch.setattr(calibrate.time, "perf_counter", lambda: clock[0])
+    found = calibrate._share_of_padding(Slow(), 20)  # type: ignore[arg-type]
+    assert found == pytest.approx(share)
 
 
 @pytest.fixture(scope="module")
