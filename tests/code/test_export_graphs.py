@@ -156,7 +156,7 @@ def test_layers_compute_no_padding_where_only_attention_knows_of_places(tmp_path
 
 
 def test_padding_has_no_denormal_share_of_attention(tmp_path: Path) -> None:
-    """Processors take many times as long with them; what padding has is nothing beside 1, yet a normal number."""
+    """Processors take longer with them; what padding has is nothing beside 1, yet a normal number."""
     assert 0 < np.exp(np.float32(MASKED)) < np.finfo(np.float32).eps / 1e6
     assert np.exp(np.float32(MASKED - 27)) > np.finfo(np.float32).tiny
     student, base = student_of("bert", tmp_path, layers=1)

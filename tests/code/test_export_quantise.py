@@ -19,12 +19,14 @@ from kd_core.inference.export import export, shared_out
 from kd_core.inference.predictor import Predictor
 from kd_core.inference.record import InferenceRecord
 from kd_core.inference.uncertainties import read_uncertainties
+from kd_core.models.loading import load_tokenizer
 from kd_core.rows import write_rows
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.serving.executor import Executor
 from kd_core.serving.graphs import Feeds
 from kd_core.serving.manifest import Manifest
 from kd_core.serving.tokens import Tokens
+from tests.code.test_export_graphs import student_of
 from tests.code.tiny import tiny_rows
 from tests.code.tiny_exits import LOOSE, TASK, export_student, exported_student, save_student, tiny_student
 
@@ -63,6 +65,22 @@ def test_weights_are_small_and_the_rest_is_not(static: Path, plain: Path) -> Non
             assert not onnx.numpy_helper.to_array(zero).any(), "symmetric"
     sizes = [sum(path.stat().st_size for path in (folder / "onnx").glob("*.onnx")) for folder in (static, plain)]
     assert sizes[0] < sizes[1]
+
+
+def test_attention_s_own_products_stay_where_layers_are_padded(tmp_path: Path) -> None:
+    """MPNet's layers are products of tensors with three axes, of which attention's have no weight."""
+    student, base = student_of("mpnet", tmp_path)
+    params, rows = ExportParams(quantise="static", min_agreement=0), tiny_rows(10)
+    found = serve.serve_graphs(student, load_tokenizer(base), TASK, params, rows, rows, tmp_path / "onnx")
+    assert found.manifest.precision == "int8 static"
+    graph = onnx.load(tmp_path / "onnx" / found.manifest.whole.file).graph
+    rounded = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    products = [node for node in graph.node if node.op_type == "MatMul"]
+    with_weights = [node for node in products if set(node.input) <= rounded]
+    assert len(with_weights) == 6 * 2, "query, key, value, output, up, down"
+    assert len(products) > len(with_weights)
+    assert all(not set(node.input) & rounded for node in products if node not in with_weights), "attention's own"
+    assert {node.op_type for node in graph.node if set(node.input) & rounded} == {"MatMul"}
 
 
 def test_what_came_of_it_is_on_record(static: Path, plain: Path) -> None:
