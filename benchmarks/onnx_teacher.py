@@ -7,27 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from benchmarks.texts import Request, columns_of
 from kd_core.models.teacher import Teacher
+from kd_core.scoring.engines import export
 from kd_core.serving.manifest import IDS, MASK, TYPES, Tokenization
 from kd_core.serving.tokens import TextEncoder, mask, padded
 
 _FILE = "teacher.onnx"
-
-
-class _Logits(nn.Module):
-    """A sequence classifier's logits, its inputs by position."""
-
-    def __init__(self, model: nn.Module, names: list[str]) -> None:
-        super().__init__()
-        self.model, self.names = model, names
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """[B, C]"""
-        return self.model(**dict(zip(self.names, inputs, strict=True))).logits  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -44,28 +31,16 @@ class OnnxTeacher:
         """Write the graph; batch and length are dynamic."""
         from tokenizers import Tokenizer
 
-        names = [IDS, MASK, *([TYPES] if TYPES in teacher.tokenizer.model_input_names else [])]
-        axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
-        torch.onnx.export(
-            _Logits(teacher.model.eval(), names),
-            tuple(torch.ones(3, 7, dtype=torch.long) for _ in names),
-            folder / _FILE,
-            input_names=names,
-            output_names=["logits"],
-            dynamic_shapes=(tuple(axes for _ in names),),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
         how = Tokenization(
             file="",
             sha256="",
             max_length=min(teacher.max_length, teacher.tokenizer.model_max_length),
             truncation_side=teacher.tokenizer.truncation_side,
             pad_id=teacher.tokenizer.pad_token_id,
-            token_types=TYPES in names,
+            token_types=TYPES in teacher.tokenizer.model_input_names,
         )
-        return cls(folder / _FILE, TextEncoder(Tokenizer.from_str(teacher.tokenizer.backend_tokenizer.to_str()), how))
+        path = export(teacher, folder / _FILE)
+        return cls(path, TextEncoder(Tokenizer.from_str(teacher.tokenizer.backend_tokenizer.to_str()), how))
 
     def session(self, threads: int) -> OnnxTeacher:
         """The same, loaded as anybody would: so many threads, everything else by default."""

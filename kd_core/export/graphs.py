@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
 from typing import Any
 
 import numpy as np
@@ -18,14 +16,11 @@ from kd_core.export.packing import ATTENTION, Layout
 from kd_core.inference.all_exits import exit_layers
 from kd_core.models import layers
 from kd_core.models.architectures import architecture_of, takes_token_types
+from kd_core.models.onnx_program import onnx_program
 from kd_core.models.student import StudentModel
-from kd_core.runtime.errors import ParamsError
 from kd_core.serving.manifest import IDS, MASK, PADDED, PLACES, TYPES, hidden_name, probabilities_name
 from kd_core.serving.tokens import mask, places
 from kd_core.tasks.decode import probabilities
-
-OPSET = 20
-"""Version of ONNX's operators; set, so that a library's other default changes no file."""
 
 ENCODER = "model.encoder."
 """What the names of the encoder's weights begin with."""
@@ -85,28 +80,14 @@ def trace(model: StudentModel, names: Sequence[str]) -> onnx.ModelProto:
     """
     attention = model.encoder.config._attn_implementation
     lengths, tokens = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}, {0: torch.export.Dim("tokens")}
+    axes = {name: tokens if name == PLACES else lengths for name in names}
     try:
         # without packing plain products and a softmax, fewer nodes than fused attention
         model.encoder.set_attn_implementation(ATTENTION if PLACES in names else "eager")
-        with redirect_stdout(io.StringIO()), torch.inference_mode():
-            program = torch.onnx.export(
-                _AllExits(model).eval(),
-                kwargs={"batch": _example(names)},
-                input_names=list(names),
-                output_names=outputs_of(exit_layers(model)),
-                opset_version=OPSET,
-                dynamic_shapes={"batch": {name: tokens if name == PLACES else lengths for name in names}},
-                dynamo=True,
-                verbose=False,
-            )
-    except (torch.onnx.OnnxExporterError, RuntimeError, ValueError) as error:
-        kind = model.encoder.config.model_type
-        reason = str(error).strip().splitlines()[0]
-        raise ParamsError(f"student: an encoder of kind {kind!r} cannot be exported to ONNX: {reason}") from error
+        kind = f"student: an encoder of kind {model.encoder.config.model_type!r}"
+        program = onnx_program(kind, _AllExits(model), _example(names), axes, outputs_of(exit_layers(model)))
     finally:
         model.encoder.set_attn_implementation(attention)
-    if program is None:
-        raise ParamsError("student: PyTorch's exporter gave no graph")
     return _shapes_from_mask(_without_detours(_without_origins(program.model_proto)))
 
 

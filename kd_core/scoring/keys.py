@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from kd_core.runtime.errors import InvalidDataError
@@ -50,7 +51,7 @@ class ScoreSpec:
     precision: str
     scorer_version: int = SCORER_VERSION
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Name of the folder that holds this teacher's scores."""
         return of_value(asdict(self))

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from kd_core.models.teacher import Teacher
+from kd_core.runtime.cpu import usable_threads
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.runtime.progress import Progress
+from kd_core.scoring.engines import Batch, Engine, answers, faster, in_pytorch
 from kd_core.scoring.keys import ScoreSpec, row_keys
 from kd_core.scoring.store import Logits, ScoreStore
-from kd_core.tasks.encode import Encoded, collate, encode
+from kd_core.tasks.encode import collate, encode
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SHARD_SECONDS = 10.0
 """Work that a kill can lose, at most."""
+COMPARED_FROM_SECONDS = 180.0
+"""So much more work in PyTorch is worth the time that an export and a comparison of engines take."""
+
 _BATCH_TOKENS = {"cpu": 1024, "cuda": 32768}
 """Small batches stay in a CPU's cache; a GPU wants large ones."""
 
@@ -41,12 +46,16 @@ def spec_of(teacher: Teacher) -> ScoreSpec:
     )
 
 
-def score(teacher: Teacher, rows: pd.DataFrame, store: ScoreStore, progress: Progress) -> Logits:
+def score(
+    teacher: Teacher, rows: pd.DataFrame, store: ScoreStore, progress: Progress, engine: Engine | None = None
+) -> Logits:
     """The teacher's logits [N, C] in fp32 for each row, in the order of `teacher.labels`.
 
     Texts that the store has are not scored again; equal texts are scored once. A batch holds texts of one length only,
-    so nothing is padded and a row's logits do not depend on which rows stand beside it. Raises InvalidDataError if
-    logits are not finite.
+    so nothing is padded and a row's logits do not depend on which rows stand beside it.
+
+    :param engine: what computes; None: PyTorch, and where minutes of work are left what is then measured to be faster
+    :raises InvalidDataError: logits are not finite
     """
     spec, keys = spec_of(teacher), row_keys(rows, teacher.pair)
     found, logits = store.lookup(spec, keys)
@@ -55,7 +64,7 @@ def score(teacher: Teacher, rows: pd.DataFrame, store: ScoreStore, progress: Pro
     total = int(first.sum())
     done = total - len(todo)
     progress.update("score", done, total, "texts")
-    for positions, values in _shards(teacher, rows.iloc[todo]):
+    for positions, values in _shards(teacher, rows.iloc[todo], engine):
         chosen = todo[positions]
         store.add(spec, [keys[index] for index in chosen], values)
         done += len(chosen)
@@ -72,28 +81,37 @@ def logits_of(teacher: Teacher, rows: pd.DataFrame) -> torch.Tensor:
     return logits
 
 
-def _shards(teacher: Teacher, rows: pd.DataFrame) -> Iterator[tuple[list[int], Logits]]:
+def _shards(teacher: Teacher, rows: pd.DataFrame, engine: Engine | None = None) -> Iterator[tuple[list[int], Logits]]:
     """Row positions and their logits, a few seconds' worth at a time."""
-    device = teacher.model.device
+    device, chosen, engine = teacher.model.device.type, engine is not None, engine or in_pytorch(teacher)
     encoded = encode(rows, teacher.tokenizer, teacher.task)
-    positions: list[int] = []
-    values: list[torch.Tensor] = []
-    began = time.monotonic()
-    teacher.model.eval()
-    with torch.inference_mode():
-        for indices in equal_length_batches(encoded.lengths, _BATCH_TOKENS.get(device.type, 1024)):
-            values.append(_logits(teacher, encoded, indices).cpu())
-            positions.extend(indices)
-            if time.monotonic() - began > SHARD_SECONDS:
-                yield positions, torch.cat(values).numpy()
-                positions, values, began = [], [], time.monotonic()
-    if positions:
-        yield positions, torch.cat(values).numpy()
+    left = equal_length_batches(encoded.lengths, _BATCH_TOKENS.get(device, 1024))
+
+    def collated(indices: Sequence[int]) -> Batch:
+        return collate(encoded, indices, teacher.tokenizer.pad_token_id)
+
+    while left:
+        began = time.monotonic()
+        values = list(answers(engine, map(collated, _begun_within(SHARD_SECONDS, left)), device))
+        seconds_a_batch = (time.monotonic() - began) / len(values)
+        done, left = left[: len(values)], left[len(values) :]
+        yield [index for batch in done for index in batch], _finite(teacher, torch.cat(values)).numpy()
+        if not chosen and seconds_a_batch * len(left) > COMPARED_FROM_SECONDS:
+            engine, chosen = faster(teacher, [collated(batch) for batch in _spread(left)]), True
 
 
-def _logits(teacher: Teacher, encoded: Encoded, indices: Sequence[int]) -> torch.Tensor:
-    batch = collate(encoded, indices, teacher.tokenizer.pad_token_id)
-    logits = teacher.logits({name: tensor.to(teacher.model.device) for name, tensor in batch.items()})
+def _begun_within(seconds: float, batches: Sequence[list[int]]) -> Iterator[list[int]]:
+    """The first batch, and those that are asked for while so many seconds last."""
+    end = time.monotonic() + seconds
+    return takewhile(lambda batch: batch is batches[0] or time.monotonic() < end, batches)
+
+
+def _spread(batches: Sequence[list[int]]) -> Sequence[list[int]]:
+    """Some of `batches`, of all lengths."""
+    return batches[:: -(-len(batches) // (4 * usable_threads()))]
+
+
+def _finite(teacher: Teacher, logits: torch.Tensor) -> torch.Tensor:
     if not torch.isfinite(logits).all():
         raise InvalidDataError(f"teacher {teacher.name}: some logits are not finite; use fp32 or check its weights")
     return logits

@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from kd_core.inference.exits import Exits, Predictions, entropy
 from kd_core.inference.thresholds import Thresholds, per_exit
+from kd_core.runtime.cpu import usable_threads
 from kd_core.serving.batches import Batching, Integers
 from kd_core.serving.graphs import Feeds, Floats, Graphs
-from kd_core.serving.lanes import Lanes, usable_threads
+from kd_core.serving.lanes import Lanes
 from kd_core.serving.manifest import IDS, MASK, TYPES
 from kd_core.serving.plan import Planner
 from kd_core.serving.pools import Parked, Pool, pack

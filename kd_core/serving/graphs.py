@@ -10,15 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kd_core.runtime.errors import InvalidDataError
+from kd_core.runtime.cpu import open_session
 from kd_core.serving.manifest import MASK, PLACES, Manifest, hidden_name, probabilities_name
 from kd_core.serving.tokens import places
 
 Floats = npt.NDArray[np.float32]
 Feeds = dict[str, npt.NDArray[Any]]
-
-SLOWER_FUSIONS = ["SkipLayerNormFusion"]
-"""Left out: on CPUs its kernel takes several times as long as the Add and LayerNormalization it replaces."""
 
 _NOTHING: Floats = np.zeros((0, 0, 0), dtype=np.float32)
 
@@ -61,21 +58,6 @@ class Graphs:
                 session = open_session(self.folder / file)
                 self._sessions[file] = session, [each.name for each in session.get_inputs()]
             return self._sessions[file]
-
-
-def open_session(path: Path) -> Any:
-    """A session on the CPU, each call with one thread. Raises InvalidDataError naming a file that is no graph."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = 1, 1
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER_FUSIONS
-        )
-    except Exception as error:  # onnxruntime's exceptions have no common base but this
-        raise InvalidDataError(f"{path}: onnxruntime cannot load it: {error}") from None
 
 
 def fed(names: Sequence[str], feeds: Feeds) -> Feeds:

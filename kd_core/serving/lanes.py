@@ -6,7 +6,6 @@ takes longer than they do. So a call belongs to one thread, and a request with e
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,14 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 Integers = npt.NDArray[np.int64]
-
-
-def usable_threads() -> int:
-    """Threads to compute with: OMP_NUM_THREADS where it is set, as for everything else, or the cores we may use."""
-    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if first.isdigit() and int(first) > 0:
-        return int(first)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Lanes:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from components import score as stage
 from components.base import Context
@@ -16,6 +16,7 @@ from kd_core.config.teachers import TeacherParams
 from kd_core.models.teacher import Teacher, prepare, save_teacher
 from kd_core.rows import write_rows
 from kd_core.scoring import score as scoring
+from kd_core.scoring.engines import Batch, Engine
 from kd_core.scoring.precision import SAMPLE
 from tests.code.distilling import TASK
 from tests.code.tiny import tiny_rows, tiny_teacher
@@ -28,13 +29,18 @@ TOTAL = sum(ROWS.values())
 def passes(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Texts that each teacher was asked about."""
     counted: Counter[str] = Counter()
-    forward = scoring._logits
+    in_pytorch = scoring.in_pytorch
 
-    def count(teacher: Teacher, encoded: Any, indices: Any) -> Any:
-        counted[teacher.name] += len(indices)
-        return forward(teacher, encoded, indices)
+    def counting(teacher: Teacher) -> Engine:
+        engine = in_pytorch(teacher)
 
-    monkeypatch.setattr(scoring, "_logits", count)
+        def count(batch: Batch) -> torch.Tensor:
+            counted[teacher.name] += len(batch["input_ids"])
+            return engine(batch)
+
+        return count
+
+    monkeypatch.setattr(scoring, "in_pytorch", counting)
     return counted
 
 
