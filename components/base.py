@@ -149,6 +149,8 @@ def run(component: Component, main: Callable[[Context], None], argv: Sequence[st
     os.environ.update(QUIET)
     os.environ.setdefault("OMP_WAIT_POLICY", WAIT_POLICY)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    for talkative in ("onnx_ir", "onnxscript"):  # a line for each node of a graph
+        logging.getLogger(talkative).setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, _terminate)
     words = list(sys.argv[1:] if argv is None else argv)
     try:
