@@ -107,17 +107,20 @@ def test_a_bf16_teacher_stays_in_pytorch(folder: Path, monkeypatch: pytest.Monke
     assert not is_onnxruntime(engines.faster(teacher, batches_of(teacher)))
 
 
-def test_pytorch_stays_where_a_teacher_cannot_be_exported(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("failing", ["export", "open_session", "in_onnxruntime"])
+def test_pytorch_stays_where_onnxruntime_cannot(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failing: str
 ) -> None:
-    def refuse(teacher: Teacher, path: Path) -> Path:
+    """Be it that no graph can be made, that none can be opened, or that it cannot answer some batch."""
+
+    def refuse(*_: object) -> None:
         raise ParamsError("teacher tiny cannot be exported to ONNX: no")
 
-    monkeypatch.setattr(engines, "export", refuse)
+    monkeypatch.setattr(engines, failing, (lambda _: refuse) if failing == "in_onnxruntime" else refuse)
     teacher = Teacher.load(folder)
     with caplog.at_level("INFO"):
         assert not is_onnxruntime(engines.faster(teacher, batches_of(teacher)))
-    assert "cannot be exported to ONNX: no; PyTorch goes on" in caplog.text
+    assert "PyTorch goes on: teacher tiny cannot be exported to ONNX: no" in caplog.text
 
 
 @pytest.mark.parametrize(("worth", "compared"), [(-1.0, 1), (1000.0, 0)])
