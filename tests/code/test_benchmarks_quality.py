@@ -20,10 +20,9 @@ from benchmarks.arms import Arm, Setting
 from benchmarks.predictions import Predictions
 from benchmarks.progress import Board
 from benchmarks.workbench import Workbench
-from kd_core.scoring import score as scoring
 from kd_ops.merge import merged_params
 from kd_ops.settings import PROJECT
-from tests.code.tiny import tiny_base
+from tests.code.tiny import count_texts, tiny_base
 from tests.e2e.tiny_project import optimisation, recipe, toy_rows
 
 pytestmark = pytest.mark.slow
@@ -61,20 +60,15 @@ def words(root: Path, *more: str) -> list[str]:
 @pytest.fixture(scope="module")
 def first(root: Path) -> tuple[dict[str, Any], Counter[str], Counter[str]]:
     """The first call: its result, the texts that each teacher was asked about, the stages that were computed."""
-    asked: Counter[str] = Counter()
     computed: Counter[str] = Counter()
-    forward, call = scoring._logits, workbench._call
-
-    def count_texts(teacher: Any, encoded: Any, indices: Any) -> Any:
-        asked[teacher.name] += len(indices)
-        return forward(teacher, encoded, indices)
+    call = workbench._call
 
     def count_stages(command: str) -> None:
         computed[" ".join(command.split()[2:])] += 1
         call(command)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scoring, "_logits", count_texts)
+        asked = count_texts(patch)
         patch.setattr(workbench, "_call", count_stages)
         assert quality.main(words(root)) == 0
     result = json.loads((root / "work" / "results" / "toy-recipe.json").read_text())

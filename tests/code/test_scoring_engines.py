@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import pytest
@@ -129,10 +130,12 @@ def test_engines_are_compared_once_and_only_where_much_is_left(
 ) -> None:
     """Every text is answered once, by PyTorch in the first shard and then by what was found to be faster."""
     asked: Counter[str] = Counter()
+    several_ask = Lock()
 
     def counted(name: str, engine: Engine) -> Engine:
         def count(batch: Batch) -> torch.Tensor:
-            asked[name] += len(batch["input_ids"])
+            with several_ask:
+                asked[name] += len(batch["input_ids"])
             return engine(batch)
 
         return count

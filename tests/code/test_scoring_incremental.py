@@ -8,18 +8,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 
 from components import score as stage
 from components.base import Context
 from kd_core.config.teachers import TeacherParams
-from kd_core.models.teacher import Teacher, prepare, save_teacher
+from kd_core.models.teacher import prepare, save_teacher
 from kd_core.rows import write_rows
-from kd_core.scoring import score as scoring
-from kd_core.scoring.engines import Batch, Engine
 from kd_core.scoring.precision import SAMPLE
 from tests.code.distilling import TASK
-from tests.code.tiny import tiny_rows, tiny_teacher
+from tests.code.tiny import count_texts, tiny_rows, tiny_teacher
 
 ROWS = {"train": 100, "valid": 40, "unlabelled": 160}
 TOTAL = sum(ROWS.values())
@@ -28,20 +25,7 @@ TOTAL = sum(ROWS.values())
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Texts that each teacher was asked about."""
-    counted: Counter[str] = Counter()
-    in_pytorch = scoring.in_pytorch
-
-    def counting(teacher: Teacher) -> Engine:
-        engine = in_pytorch(teacher)
-
-        def count(batch: Batch) -> torch.Tensor:
-            counted[teacher.name] += len(batch["input_ids"])
-            return engine(batch)
-
-        return count
-
-    monkeypatch.setattr(scoring, "in_pytorch", counting)
-    return counted
+    return count_texts(monkeypatch)
 
 
 @pytest.fixture

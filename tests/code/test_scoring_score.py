@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -37,12 +38,14 @@ class Counting:
 
     def __init__(self, teacher: Teacher, fail_after: int | None = None) -> None:
         self.rows, self._model, self._fail_after = 0, teacher.model, fail_after
+        self._several_ask = Lock()
         teacher.model = self  # type: ignore[assignment]
 
     def __call__(self, **batch: torch.Tensor) -> Any:
         if self._fail_after is not None and self.rows >= self._fail_after:
             raise KeyboardInterrupt
-        self.rows += len(batch["input_ids"])
+        with self._several_ask:
+            self.rows += len(batch["input_ids"])
         return self._model(**batch)
 
     def __getattr__(self, name: str) -> Any:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pandas as pd
+import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
@@ -16,7 +19,9 @@ from kd_core.config.student import StudentParams
 from kd_core.config.teachers import TeacherParams
 from kd_core.config.training import Optimisation, Precision
 from kd_core.models.student import StudentModel, new_student
-from kd_core.models.teacher import prepare, save_teacher
+from kd_core.models.teacher import Teacher, prepare, save_teacher
+from kd_core.scoring import score as scoring
+from kd_core.scoring.engines import Batch, Engine
 from kd_core.tasks.encode import collate, encode
 from kd_core.tasks.loss import hard_loss
 
@@ -231,3 +236,22 @@ def tiny_student(base: Path, decoders: Sequence[str] = ("gold", "one", "two"), *
     """A fresh student of two narrow layers over `base`, in eval mode, every decoder with the task's labels."""
     spec = StudentParams(base=str(base), **{"layers": 2, "hidden": 16, "heads": 2, **params})
     return new_student(spec, {name: list(LABELS) for name in decoders}, LABELS, base).eval()
+
+
+def count_texts(patch: pytest.MonkeyPatch) -> Counter[str]:
+    """Texts that each teacher is asked about from now on, while scoring in PyTorch."""
+    asked: Counter[str] = Counter()
+    in_pytorch, several_ask = scoring.in_pytorch, Lock()
+
+    def counting(teacher: Teacher) -> Engine:
+        engine = in_pytorch(teacher)
+
+        def count(batch: Batch) -> torch.Tensor:
+            with several_ask:
+                asked[teacher.name] += len(batch["input_ids"])
+            return engine(batch)
+
+        return count
+
+    patch.setattr(scoring, "in_pytorch", counting)
+    return asked
