@@ -18,8 +18,8 @@ from benchmarks.predictions import Predictions, predict
 from benchmarks.workbench import Run, Workbench
 from kd_core.config.data import TaskParams
 from kd_core.runtime.errors import ParamsError
-from kd_ops.merge import variant_path
-from kd_ops.settings import PROJECT
+from kd_ops.base.settings import PROJECT
+from kd_ops.resolving.merge import variant_path
 
 TFIDF, ENSEMBLE = "tfidf", "m_o_m"
 SEEDED = ("student", "pretrain.optimisation", "finetune.optimisation", "self_distill.optimisation")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kd_core.evaluation.intervals import Interval, around, resample_means
+from kd_core.evaluation.statistics.intervals import Interval, around, resample_means
 
 Floats = npt.NDArray[np.float64]
 

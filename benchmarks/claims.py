@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from benchmarks.bootstrap import Resampled
-from kd_core.evaluation.comparison import holm
-from kd_core.evaluation.intervals import Interval
+from kd_core.evaluation.statistics.comparison import holm
+from kd_core.evaluation.statistics.intervals import Interval
 
 TEACHER = "best teacher"
 Kind = Literal["better", "not worse", "share"]

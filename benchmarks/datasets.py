@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from kd_core.runtime.errors import ParamsError
-from kd_ops.documents import to_yaml
-from kd_ops.merge import recipe_path
-from kd_ops.settings import PROJECT
+from kd_ops.base.documents import to_yaml
+from kd_ops.base.settings import PROJECT
+from kd_ops.resolving.merge import recipe_path
 
 Row = tuple[str, ...]
 

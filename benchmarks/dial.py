@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.inference import disagreement
-from kd_core.inference.calibration import calibrate
-from kd_core.inference.exits import Exits
-from kd_core.inference.predictor import Predictor
+from kd_core.export.fit_dial import calibrate
+from kd_core.serving.exits.outcomes import Exits
+from kd_core.serving.predictor import Predictor
 
 WISHES = (0.005, 0.01, 0.02, 0.05)
 CONFIDENCE = 0.95

@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.arms import TEST, Arm, Setting
 from benchmarks.predictions import predict
 from kd_core.config.data import Kind
-from kd_core.inference.exits import Exits, shares
+from kd_core.serving.exits.outcomes import Exits, shares
 from kd_core.tasks.decisions import Integers, row_scores
 
 LABEL = " with exits"

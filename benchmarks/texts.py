@@ -10,8 +10,8 @@ import yaml
 
 from kd_core.config.base import parse
 from kd_core.config.data import BotocoreSource
-from kd_core.data.botocore_docs import read_botocore
-from kd_ops.settings import PROJECT
+from kd_core.data.sources.botocore_docs import read_botocore
+from kd_ops.base.settings import PROJECT
 
 Request = list[str] | pd.DataFrame
 

@@ -26,12 +26,12 @@ from benchmarks.timing import speedup
 from kd_core.config.data import TaskParams
 from kd_core.config.teachers import TeacherParams
 from kd_core.config.training import Optimisation
-from kd_core.distill.teach import probe
-from kd_core.models.teacher import Teacher, prepare
 from kd_core.models.weights import local_folder
 from kd_core.runtime.progress import Progress
 from kd_core.tasks.encode import Encoded, encode, token_batches
 from kd_core.tasks.loss import hard_loss
+from kd_core.teachers.model import Teacher, prepare
+from kd_core.teachers.teaching import probe
 from kd_core.training.loop import Batch, train
 from kd_core.training.texts import batches_of, outputs_of
 

@@ -25,14 +25,14 @@ from benchmarks.progress import Board
 from components.base import Context
 from kd_core.runtime import fingerprint
 from kd_core.runtime.errors import KDError
-from kd_ops import inputs
-from kd_ops.code_snapshot import code_files
-from kd_ops.documents import from_yaml
-from kd_ops.graph import Graph, Stage
-from kd_ops.keys import listed_params
-from kd_ops.merge import merged_params
-from kd_ops.resolve import resolved_document
-from kd_ops.settings import PROJECT, Settings
+from kd_ops.base.documents import from_yaml
+from kd_ops.base.settings import PROJECT, Settings
+from kd_ops.resolving.merge import merged_params
+from kd_ops.resolving.resolve import resolved_document
+from kd_ops.stages import inputs
+from kd_ops.stages.code_snapshot import code_files
+from kd_ops.stages.graph import Graph, Stage
+from kd_ops.stages.keys import listed_params
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ def main(context: Context) -> None:
     """Write models/alone and models/tfidf."""
     from kd_core.config.training import FinetuneParams
     from kd_core.distill.finetune import finetune
-    from kd_core.evaluation import tfidf
     from kd_core.models.loading import load_tokenizer
     from kd_core.models.student import new_student
     from kd_core.rows import read_rows
+    from kd_core.tasks.baseline import tfidf
     from kd_core.tasks.decode.classification import GOLD
 
     student = context.section("student", StudentParams)

@@ -25,7 +25,7 @@ COMPONENT = Component(
 
 def main(context: Context) -> None:
     """Write evaluation/metrics.json and evaluation/details/."""
-    from kd_core.evaluation.evaluate import Models, evaluate
+    from kd_core.evaluation.quality.evaluate import Models, evaluate
 
     models = Models(
         student=context.input("student"),

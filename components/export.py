@@ -22,7 +22,7 @@ COMPONENT = Component(
 
 def main(context: Context) -> None:
     """Calibrate the exits on the calibration split and write models/student: graphs, weights and inference.json."""
-    from kd_core.inference.export import export
+    from kd_core.export.stage import export
 
     params = context.section("export", ExportParams)
     dial = export(

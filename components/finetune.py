@@ -29,7 +29,7 @@ def main(context: Context) -> None:
     from kd_core.models.loading import load_tokenizer
     from kd_core.models.student import StudentModel
     from kd_core.rows import read_rows
-    from kd_core.scoring.table import read_scores
+    from kd_core.teachers.score_table import read_scores
 
     params = context.section("finetune", FinetuneParams)
     task = context.section("data.reference.task", TaskParams)

@@ -11,11 +11,11 @@ import pandas as pd
 from components.base import Component, Context, run
 from components.fetch import fetched_data, fetched_wheel
 from kd_core.config.data import MULTI_LABEL, BotocoreSource, DataParams, FilesSource, HuggingFaceSource, Role
-from kd_core.data.botocore_docs import label_names, read_models, rows_of
 from kd_core.data.dataset import build_dataset, write_splits
-from kd_core.data.files import read_files
-from kd_core.data.huggingface import read_huggingface
-from kd_core.data.ledger import Ledger, ledger_name
+from kd_core.data.sources.botocore_docs import label_names, read_models, rows_of
+from kd_core.data.sources.files import read_files
+from kd_core.data.sources.huggingface import read_huggingface
+from kd_core.data.splits.ledger import Ledger, ledger_name
 from kd_core.rows import rows_hash
 from kd_core.runtime import fingerprint
 from kd_core.runtime.errors import InvalidDataError, ParamsError

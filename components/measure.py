@@ -22,7 +22,7 @@ COMPONENT = Component(
 
 def main(context: Context) -> None:
     """Write measure/metrics.json."""
-    from kd_core.evaluation.measure import measure
+    from kd_core.evaluation.measurement.measure import measure
 
     found = measure(
         student=context.input("student"),

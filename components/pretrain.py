@@ -16,7 +16,7 @@ from kd_core.config.training import PretrainParams
 
 if TYPE_CHECKING:
     from kd_core.models.student import StudentModel
-    from kd_core.models.teacher import Teacher
+    from kd_core.teachers.model import Teacher
     from kd_core.training.checkpoint import Curves
 
 COMPONENT = Component(
@@ -36,8 +36,8 @@ def main(context: Context) -> None:
     """Write models/pretrain."""
     from kd_core.models.loading import load_tokenizer
     from kd_core.models.student import new_student
-    from kd_core.scoring.table import read_score_record
     from kd_core.tasks.decode import GOLD
+    from kd_core.teachers.score_table import read_score_record
 
     params, student = context.section("pretrain", PretrainParams), context.section("student", StudentParams)
     role = "reference" if context.value("data.pretraining.task") is None else "pretraining"
@@ -64,7 +64,7 @@ def _train(
 
     from kd_core.distill.pretrain import pretrain
     from kd_core.rows import read_rows
-    from kd_core.scoring.table import read_scores
+    from kd_core.teachers.score_table import read_scores
 
     rows = pd.concat([read_rows(context.input(split)) for split in ("train", "unlabelled")], ignore_index=True)
     rows = rows.drop_duplicates("id").sort_values("id", ignore_index=True)
@@ -75,7 +75,7 @@ def _train(
 
 
 def _live_teacher(context: Context, params: PretrainParams) -> Teacher | None:
-    from kd_core.models.teacher import Teacher
+    from kd_core.teachers.model import Teacher
 
     return None if params.live_teacher == "none" else Teacher.load(context.input("live_teacher"))
 

@@ -25,7 +25,7 @@ COMPONENT = Component(
 
 def main(context: Context) -> None:
     """Write report/report.html, report/model_card.md and report/summary.json."""
-    from kd_core.evaluation import report
+    from kd_core.evaluation.report import report
 
     sources = report.Sources(
         dataset=context.input("dataset"),

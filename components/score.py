@@ -34,12 +34,12 @@ def main(context: Context) -> None:
     import pandas as pd
     import torch
 
-    from kd_core.models.teacher import Teacher
     from kd_core.rows import read_rows
-    from kd_core.scoring.precision import bf16_difference
-    from kd_core.scoring.score import score, spec_of
-    from kd_core.scoring.store import ScoreStore
-    from kd_core.scoring.table import write_scores
+    from kd_core.teachers.model import Teacher
+    from kd_core.teachers.precision import bf16_difference
+    from kd_core.teachers.score_store import ScoreStore
+    from kd_core.teachers.score_table import write_scores
+    from kd_core.teachers.scoring import score, spec_of
 
     role, name = context.items["role"], context.items["teacher"]
     if role not in COMPONENTS:

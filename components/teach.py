@@ -14,7 +14,7 @@ from kd_core.config.data import TaskParams
 from kd_core.config.teachers import TeacherParams
 
 if TYPE_CHECKING:
-    from kd_core.models.teacher import Teacher
+    from kd_core.teachers.model import Teacher
 
 COMPONENT = Component(
     stage="teach",
@@ -30,10 +30,10 @@ COMPONENT = Component(
 
 def main(context: Context) -> None:
     """Write the teacher's folder with teacher.json and history.json."""
-    from kd_core.distill.teach import fine_tune
-    from kd_core.models.contract import check_teacher
-    from kd_core.models.teacher import save_teacher
     from kd_core.rows import read_rows
+    from kd_core.teachers.contract import check_teacher
+    from kd_core.teachers.model import save_teacher
+    from kd_core.teachers.teaching import fine_tune
 
     params = context.section(f"teachers.{context.items['teacher']}", TeacherParams)
     task = context.section(f"data.{params.data}.task", TaskParams)
@@ -51,8 +51,8 @@ def main(context: Context) -> None:
 def _prepare(context: Context, params: TeacherParams, task: TaskParams) -> Teacher:
     import torch
 
-    from kd_core.models.teacher import prepare
     from kd_core.models.weights import local_folder
+    from kd_core.teachers.model import prepare
 
     name = context.items["teacher"]
     pinned = resolved(context, f"teachers.{name}")

@@ -8,9 +8,9 @@ import pandas as pd
 
 from components.base import Component, Context, run
 from kd_core.config.data import DataParams, Role
-from kd_core.data.data_docs import write_data_docs
+from kd_core.data.checks.data_docs import write_data_docs
+from kd_core.data.checks.validation import EVALUATION, Verdict, validate
 from kd_core.data.dataset import read_splits, write_json, write_splits
-from kd_core.data.validation import EVALUATION, Verdict, validate
 from kd_core.runtime.errors import InvalidDataError
 
 _SPLITS = ("train", "valid", "calibration", "test", "unlabelled")

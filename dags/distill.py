@@ -73,10 +73,10 @@ def build(recipe: str, schedule: str | None) -> DAG:
         resolve = ResolveOperator(task_id="resolve", recipe=recipe)
         stages = _stages(resolve)
         track = RunOperator(
-            task_id="track", module="kd_ops.tracking", run_uri=RUN_URI, trigger_rule=TriggerRule.ALL_DONE
+            task_id="track", module="kd_ops.tracking.track", run_uri=RUN_URI, trigger_rule=TriggerRule.ALL_DONE
         )
-        register = RunOperator(task_id="register", module="kd_ops.register", run_uri=RUN_URI)
-        promote = RunOperator(task_id="promote", module="kd_ops.promote", run_uri=RUN_URI)
+        register = RunOperator(task_id="register", module="kd_ops.registering.register", run_uri=RUN_URI)
+        promote = RunOperator(task_id="promote", module="kd_ops.promotion.promote", run_uri=RUN_URI)
         list(stages.values()) >> track
         [track, stages["report"]] >> register >> promote
     return dag

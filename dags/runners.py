@@ -87,7 +87,7 @@ class ProcessOperator(BaseOperator):  # type: ignore[misc]  # Airflow is not fol
 
 
 class ResolveOperator(ProcessOperator):
-    """Runs kd_ops.resolve; pushes the run's folder as XCom `run_uri` and returns one record a teacher.
+    """Runs kd_ops.resolving.resolve; pushes the run's folder as XCom `run_uri` and returns one record a teacher.
 
     Airflow maps tasks over a return value only, hence the records: {teacher, pretraining, reference}.
 
@@ -95,7 +95,7 @@ class ResolveOperator(ProcessOperator):
     """
 
     def __init__(self, *, recipe: str, **kwargs: Any) -> None:
-        super().__init__(module="kd_ops.resolve", **kwargs)
+        super().__init__(module="kd_ops.resolving.resolve", **kwargs)
         self.recipe = recipe
 
     def execute(self, context: Context) -> list[dict[str, Any]]:

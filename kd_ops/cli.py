@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from kd_ops.entry import ended, stop_on_signals
-from kd_ops.settings import Settings
+from kd_ops.base.entry import ended, stop_on_signals
+from kd_ops.base.settings import Settings
 
 app = typer.Typer(
     help="Distil several big teachers into one small, fast student; promote it only when it is proven.",
@@ -39,7 +39,7 @@ def run(
     recipe: Recipe = None, variants: Variants = None, overrides: Overrides = None, revision: Revision = None
 ) -> None:
     """Run the pipeline through Airflow: from raw data to a registered, judged student."""
-    from kd_ops.launch import launch
+    from kd_ops.launching.launch import launch
 
     raise typer.Exit(launch("airflow", recipe, overrides or [], revision, Console(), Settings(), variants or []))
 
@@ -49,7 +49,7 @@ def repro(
     recipe: Recipe = None, variants: Variants = None, overrides: Overrides = None, revision: Revision = None
 ) -> None:
     """Run the same stages one after another on this machine, without Airflow; the cache is the same."""
-    from kd_ops.launch import launch
+    from kd_ops.launching.launch import launch
 
     raise typer.Exit(launch("repro", recipe, overrides or [], revision, Console(), Settings(), variants or []))
 
@@ -59,8 +59,8 @@ def plan(
     recipe: Recipe = None, variants: Variants = None, overrides: Overrides = None, revision: Revision = None
 ) -> None:
     """Say for each stage whether it would be computed, and why."""
-    from kd_ops.plan import plan as make_plan
-    from kd_ops.show import print_plan
+    from kd_ops.display.show import print_plan
+    from kd_ops.resolving.plan import plan as make_plan
 
     print_plan(Console(), make_plan(recipe, overrides or [], revision, Settings(), variants or []))
 
@@ -71,7 +71,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Show a run: its stages, metrics, registered model and report."""
-    from kd_ops.show import describe, find_run, print_run
+    from kd_ops.display.show import describe, find_run, print_run
 
     settings = Settings()
     found = find_run(name, settings)
@@ -87,8 +87,8 @@ def checkout(
     folder: Annotated[Path | None, typer.Argument(help="A new folder; default: the run's name.")] = None,
 ) -> None:
     """Lay a run out as a folder for DVC's own commands: dvc dag, dvc metrics show, dvc pull, dvc status."""
-    from kd_ops.checkout import checkout as lay_out
-    from kd_ops.show import find_run
+    from kd_ops.display.show import find_run
+    from kd_ops.lineage.checkout import checkout as lay_out
 
     settings = Settings()
     run = find_run(name, settings)
@@ -137,7 +137,7 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a text.")] = False,
 ) -> None:
     """Answer texts, or a file of them, with a registered model."""
-    from kd_ops.predict import Question, answer
+    from kd_ops.serving.predict import Question, answer
 
     question = Question(
         texts or [],
@@ -170,8 +170,8 @@ def drift(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Say whether texts in service leave where, and as surely as, the calibration texts do; exit status 3 if not."""
-    from kd_ops.drift import drift as compare
-    from kd_ops.drift import print_drift
+    from kd_ops.serving.drift import drift as compare
+    from kd_ops.serving.drift import print_drift
 
     found = compare(model, folder, days, confidence, min_effect, Settings())
     raise typer.Exit(print_drift(found, as_json, Console()))
@@ -184,8 +184,8 @@ def calibrate(
     ),
 ) -> None:
     """Time a model on this machine: `kd predict` then asks exits only where they are faster, and knows what is fast."""
-    from kd_ops.predict import costs_folder
-    from kd_ops.served import serve
+    from kd_ops.serving.predict import costs_folder
+    from kd_ops.serving.served import serve
 
     settings = Settings()
     written = serve(model, settings).calibrate(costs_folder(settings)).strip()
@@ -198,8 +198,8 @@ def rollback(
     to: Annotated[str | None, typer.Option(help="Version to go back to; default: the champion before.")] = None,
 ) -> None:
     """Give the champion alias back to an earlier version; noted in the ledger."""
-    from kd_ops.merge import merged_params, recipe_path
-    from kd_ops.promote import rollback as give_back
+    from kd_ops.promotion.promote import rollback as give_back
+    from kd_ops.resolving.merge import merged_params, recipe_path
 
     settings = Settings()
     name = merged_params(settings.project, recipe_path(recipe, settings.project), [], None).registry.name
@@ -213,7 +213,7 @@ def gc(
     delete: Annotated[bool, typer.Option("--delete", help="Really delete; otherwise only say what would go.")] = False,
 ) -> None:
     """Delete data that no registered version, no recent run and no run in flight needs (a dry run by default)."""
-    from kd_ops.gc import collect
+    from kd_ops.retention.gc import collect
 
     collect(keep, delete, Console(), Settings())
 

@@ -10,8 +10,12 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from kd_core.serving.predictor import Predictor
 
 PROJECT = Path(__file__).resolve().parent.parent
 _HOME = Path(tempfile.mkdtemp(prefix="kd-tests-"))
@@ -68,3 +72,19 @@ def _own_tracking_store() -> Iterator[None]:
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     yield
     os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that Predictor.load reads."""
+    from tests.helpers.tiny_exits import exported_student  # with torch, which most tests of kd_ops do without
+
+    return exported_student(tmp_path_factory.mktemp("exported"))
+
+
+@pytest.fixture(scope="module")
+def student(exported: Path) -> Predictor:
+    """The student in it."""
+    from kd_core.serving.predictor import Predictor
+
+    return Predictor.load(exported)

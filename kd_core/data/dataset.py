@@ -12,10 +12,10 @@ from typing import Any
 import pandas as pd
 
 from kd_core.config.data import SPLITS, DataParams, Role, SplitParams
-from kd_core.data.groups import Cluster, find_clusters
-from kd_core.data.ledger import Ledger
-from kd_core.data.splits import FILL_ORDER, NONE_APPLIES, TRAINING_FIRST, Group, assign, strata_of
-from kd_core.data.words import stable_order
+from kd_core.data.splits.assignment import FILL_ORDER, NONE_APPLIES, TRAINING_FIRST, Group, assign, strata_of
+from kd_core.data.splits.groups import Cluster, find_clusters
+from kd_core.data.splits.ledger import Ledger
+from kd_core.data.splits.words import stable_order
 from kd_core.rows import label_sets, nulls_as_none, read_rows, rows_hash, write_rows
 from kd_core.runtime import fingerprint
 from kd_core.runtime.errors import InvalidDataError, ParamsError

@@ -21,13 +21,13 @@ from kd_core.distill.attention import AttentionDistiller
 from kd_core.distill.soft_targets import score_columns, side_by_side, teacher_losses
 from kd_core.distill.teacher_weights import TeacherWeights
 from kd_core.models.student import StudentModel
-from kd_core.models.teacher import Teacher
 from kd_core.runtime.errors import ParamsError
 from kd_core.runtime.progress import Progress
 from kd_core.runtime.storage import Storage
 from kd_core.tasks.decisions import decisions, row_scores
 from kd_core.tasks.decode import probabilities
 from kd_core.tasks.encode import encode
+from kd_core.teachers.model import Teacher
 from kd_core.training.checkpoint import Curves
 from kd_core.training.loop import Batch, Loss, Validation, train
 from kd_core.training.texts import batches_of, outputs_of

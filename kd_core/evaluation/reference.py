@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kd_core.models.teacher import RECORD, read_record
 from kd_core.runtime.errors import InvalidDataError
+from kd_core.teachers.model import RECORD, read_record
 
 
 def reference_teachers(folder: Path) -> list[Path]:

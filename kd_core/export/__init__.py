@@ -1,1 +1,1 @@
-"""Export: the trained student as ONNX graphs that serve it, in fp32 or int8; what reads them is kd_core.serving."""
+"""Export: the trained student as ONNX graphs that serve it, in fp32 or int8, and its calibrated exits."""

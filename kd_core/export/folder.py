@@ -9,13 +9,13 @@ from typing import Any
 import onnx
 
 from kd_core.config.data import TaskParams
-from kd_core.export.graphs import cut, inputs_of
+from kd_core.export.tracing import cut, inputs_of
 from kd_core.inference.all_exits import exit_layers
 from kd_core.models.student import StudentModel
 from kd_core.runtime import fingerprint
 from kd_core.runtime.errors import ParamsError
-from kd_core.serving import profile as profiles
-from kd_core.serving.manifest import (
+from kd_core.serving.folder import profile as profiles
+from kd_core.serving.folder.manifest import (
     IDS,
     TYPES,
     File,
@@ -26,7 +26,7 @@ from kd_core.serving.manifest import (
     hidden_name,
     probabilities_name,
 )
-from kd_core.serving.profile import Profile
+from kd_core.serving.folder.profile import Profile
 
 _TOKENIZER = "tokenizer.json"
 _WHOLE = "whole.onnx"

@@ -1,1 +1,1 @@
-"""Inference: early exits by normalised entropy, their dial, predictions for texts and files, and their log."""
+"""What asks any model in PyTorch: every exit of a student, a teacher's probabilities."""

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kd_core.inference.exits import Exits
 from kd_core.models.student import StudentModel
+from kd_core.serving.exits.outcomes import Exits
 from kd_core.tasks.decode import probabilities as probabilities_of
 from kd_core.tasks.encode import Encoded, collate, token_batches
 

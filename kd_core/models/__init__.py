@@ -1,1 +1,1 @@
-"""Teachers and students: Hugging Face models underneath, safetensors only, no code from model folders."""
+"""Students and the Hugging Face encoders underneath: safetensors only, no code from model folders."""

@@ -1,7 +1,7 @@
 """The encoders that can be stepped: where an architecture keeps its layers, and what its forward does between two.
 
 To add one, derive from Architecture what differs from BERT and name it in ARCHITECTURES. `step` must repeat what the
-encoder's own forward does; `tests/code/test_models_architectures.py` compares the two.
+encoder's own forward does; `tests/kd_core/models/test_architectures.py` compares the two.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Serving: the exported graphs answer texts with numpy, onnxruntime and tokenizers; neither torch nor transformers."""
+"""Serving: the exported graphs answer texts with numpy, onnxruntime and tokenizers; no torch, transformers or onnx."""

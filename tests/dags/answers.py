@@ -1,4 +1,4 @@
-"""A stand-in for kd_ops.resolve, whose process does not end quietly."""
+"""A stand-in for kd_ops.resolving.resolve, whose process does not end quietly."""
 
 import atexit
 import json

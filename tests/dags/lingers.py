@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from kd_ops.entry import stop_on_signals
+from kd_ops.base.entry import stop_on_signals
 
 folder = Path(sys.argv[1])
 stop_on_signals()

@@ -158,7 +158,7 @@ def test_a_process_status_becomes_its_exception(capsys: pytest.CaptureFixture[st
 def test_retries_outlast_the_signs_of_life_of_a_killed_try() -> None:
     """The first retry may come at once and be refused; the last one must find the killed try taken for dead."""
     from dags.failures import RETRIES, RETRY_POLICY, failure
-    from kd_ops.state import BEAT_LIMIT_S
+    from kd_ops.bridge.state import BEAT_LIMIT_S
 
     delay = RETRY_POLICY.evaluate(failure(75, ""), try_number=1, max_tries=RETRIES).retry_delay
     assert delay is not None

@@ -42,7 +42,7 @@ def test_a_stage_mapped_over_no_teacher_is_skipped_and_the_rest_runs(
 
     def process(operator: Any, words: Sequence[str]) -> None:
         started.append([operator.module, *words])
-        if operator.module == "kd_ops.resolve":
+        if operator.module == "kd_ops.resolving.resolve":
             Path(words[words.index("--answer") + 1]).write_text(json.dumps(ANSWER))
 
     monkeypatch.setattr(runners.ProcessOperator, "run_process", process)
@@ -52,9 +52,9 @@ def test_a_stage_mapped_over_no_teacher_is_skipped_and_the_rest_runs(
     run = dag.test(run_conf={"variants": ["mkd"], "run": "r"})
     assert run.state == "success"
     resolve, *others = started
-    assert resolve[:-2] == ["kd_ops.resolve", "--recipe", "route", "--run", "r", "--variant", "mkd"]
+    assert resolve[:-2] == ["kd_ops.resolving.resolve", "--recipe", "route", "--run", "r", "--variant", "mkd"]
     stages = [words[-1] for words in others if words[0] == "kd_ops.bridge"]
     assert not [stage for stage in stages if stage.startswith("score_pretraining")]
     assert [stage for stage in stages if stage.startswith("score_reference")] == ["score_reference@deep"]
     assert {"teach@deep", "teach@shallow", "pretrain", "finetune", "report"} <= set(stages)
-    assert others[-1][0] == "kd_ops.promote"
+    assert others[-1][0] == "kd_ops.promotion.promote"

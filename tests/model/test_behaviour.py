@@ -16,12 +16,12 @@ from kd_core.config.student import StudentParams
 from kd_core.config.training import FinetuneParams, Optimisation, SelfDistillParams
 from kd_core.distill.finetune import finetune
 from kd_core.distill.self_distill import self_distill
-from kd_core.inference.export import export
-from kd_core.inference.predictor import Predictor
+from kd_core.export.stage import export
 from kd_core.models.student import new_student
 from kd_core.rows import write_rows
 from kd_core.runtime.progress import Progress
-from tests.code.tiny import FILLER, LABELS, TOPICS, tiny_base, tiny_rows, tiny_tokenizer
+from kd_core.serving.predictor import Predictor
+from tests.helpers.tiny import FILLER, LABELS, TOPICS, tiny_base, tiny_rows, tiny_tokenizer
 
 TASK = TaskParams(kind="classification", labels=LABELS, max_length=32)
 PROMISE = ExportParams(max_disagreement=0.05, confidence=0.95)

@@ -1,0 +1,1 @@
+"""Validation of a data set: Great Expectations suites, what they found, and its pages."""

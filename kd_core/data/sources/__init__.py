@@ -1,0 +1,1 @@
+"""Where rows come from: botocore's documentation, files, Hugging Face data sets."""

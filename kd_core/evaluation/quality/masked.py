@@ -1,0 +1,82 @@
+"""The test rows once more, without the names of their labels: what a model knows where no text gives the answer away.
+
+A source that knows how its labels are called in texts records it in dataset.json (`label_names`); others have no such
+comparison.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from kd_core.config.evaluation import EvaluateParams
+from kd_core.evaluation.quality.quality import Answers, Probabilities
+from kd_core.evaluation.statistics.intervals import mean_interval
+from kd_core.rows import labels_of
+
+STAND_IN = "it"
+"""Takes the place of a name: a word that says nothing, whatever the texts are about."""
+
+Labels = tuple[str, ...]
+"""All labels of a row."""
+
+Names = Mapping[str, Sequence[str]]
+"""Label → the names by which a text gives it away, words apart."""
+
+
+def mask(rows: pd.DataFrame, names: Names) -> tuple[pd.DataFrame, npt.NDArray[np.bool_]]:
+    """The rows whose texts hold a name of a label of theirs, these replaced; and which of `rows` they are, [N]."""
+    columns = [column for column in ("text", "text_pair") if column in rows.columns]
+    labels = [labels_of(label) for label in rows["label"]]
+    patterns = {each: _pattern([name for label in each for name in names.get(label, ())]) for each in set(labels)}
+    copy = rows.assign(**{column: _masked(rows[column], labels, patterns) for column in columns})
+    changed = (copy[columns] != rows[columns]).any(axis=1).to_numpy(dtype=bool)
+    return copy[changed].reset_index(drop=True), changed
+
+
+def _masked(texts: pd.Series, labels: Sequence[Labels], patterns: Mapping[Labels, re.Pattern[str] | None]) -> list[str]:
+    found = ((text, patterns[each]) for text, each in zip(texts, labels, strict=True))
+    return [text if pattern is None else pattern.sub(STAND_IN, text) for text, pattern in found]
+
+
+def _pattern(names: Sequence[str]) -> re.Pattern[str] | None:
+    """Any of the names as whole words, the longest first; case, and what stands between its words, do not count."""
+    if not names:
+        return None
+    spelled = sorted({r"[\W_]*".join(map(re.escape, name.split())) for name in names}, key=lambda s: (-len(s), s))
+    return re.compile(rf"(?<![^\W_])(?:{'|'.join(spelled)})(?![^\W_])", re.IGNORECASE)
+
+
+def compare(
+    answers: Answers,
+    changed: npt.NDArray[np.bool_],
+    masked: Mapping[str, Probabilities],
+    params: EvaluateParams,
+) -> dict[str, Any]:
+    """What masking costs each model.
+
+    :param answers: to the N test rows as they are
+    :param changed: [N], which of them are masked
+    :param masked: model → [changed rows, C], its answers to their copies
+    :returns: rows, changed (rows), models: model → main metric and its interval over all rows, the changed ones
+        masked; changed and changed_masked, the metric on these alone, before and after
+    """
+    after = Answers(answers.targets[changed], answers.groups[changed], masked, answers.kind)
+    models, metric = {}, answers.main_metric
+    for name in masked:
+        scores = answers.scores(name)
+        before = float(scores[changed].mean())
+        scores[changed] = after.scores(name)
+        found = mean_interval(scores, answers.groups, params.confidence, params.resamples, params.seed)
+        models[name] = {
+            metric: found.value,
+            f"{metric}_interval": [found.low, found.high],
+            "changed": before,
+            "changed_masked": float(scores[changed].mean()),
+        }
+    return {"rows": len(changed), "changed": int(changed.sum()), "models": models}

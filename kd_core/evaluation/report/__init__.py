@@ -1,0 +1,1 @@
+"""The report: pictures, tables, the model card."""

@@ -1,0 +1,170 @@
+"""The report: one HTML file with pictures that opens offline, summary.json and the model card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kd_core.config.data import MULTI_LABEL, TaskParams
+from kd_core.evaluation.names import display_name, main_metric, metric_name, titled
+from kd_core.evaluation.report import model_card, plots
+from kd_core.evaluation.report.promise import named_thresholds
+from kd_core.evaluation.report.summary import largest_batch, speeds, summarise
+from kd_core.runtime.errors import InvalidDataError
+
+TEMPLATES = Path(__file__).parent / "templates"
+MORE_METRICS = ("micro_f1", "subset_accuracy")
+"""Shown beside those that every kind of task has."""
+TABLES = ("exits", "reliability", "confusion")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Paths of what the report tells of."""
+
+    dataset: Path
+    details: Path
+    metrics: Path
+    measured: Path
+    inference: Path
+    teachers: Path
+    histories: Mapping[str, Path]
+    """Stage → its history.json."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that the report tells."""
+
+    recipe: str
+    task: TaskParams
+    dataset: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    measured: Mapping[str, Any]
+    inference: Mapping[str, Any]
+    tables: Mapping[str, Any]
+    teachers: Mapping[str, Mapping[str, Any]]
+    """Teacher → its teacher.json."""
+    histories: Mapping[str, Mapping[str, Any]]
+    """Stage → curve → [step, value] points."""
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a text may have several labels."""
+        return self.task.kind == MULTI_LABEL
+
+    @property
+    def metric(self) -> str:
+        """Key of the main metric."""
+        return main_metric(self.metrics)
+
+
+def read(sources: Sources, recipe: str, task: TaskParams) -> Findings:
+    """Read everything. Raises InvalidDataError naming a file that is missing or broken."""
+    teachers = {path.parent.name: _read(path) for path in sorted(sources.teachers.glob("*/teacher.json"))}
+    trained = {f"teacher {name}": sources.teachers / name / "history.json" for name in teachers}
+    return Findings(
+        recipe=recipe,
+        task=task,
+        dataset=_read(sources.dataset),
+        metrics=_read(sources.metrics),
+        measured=_read(sources.measured),
+        inference=_read(sources.inference),
+        tables={name: _read(sources.details / f"{name}.json") for name in TABLES},
+        teachers=teachers,
+        histories={name: _read(path)["curves"] for name, path in {**trained, **sources.histories}.items()},
+    )
+
+
+def write(findings: Findings, folder: Path) -> None:
+    """Write report.html, model_card.md and summary.json."""
+    summary = summarise(findings.metrics, findings.measured, findings.inference)
+    (folder / "report.html").write_text(render(findings, summary), encoding="utf-8")
+    (folder / "model_card.md").write_text(model_card.render(findings, summary), encoding="utf-8")
+    text = json.dumps(summary, indent=2, ensure_ascii=False)
+    (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
+
+
+def render(findings: Findings, summary: Mapping[str, Any]) -> str:
+    """The HTML; every text that came from data is escaped."""
+    from markupsafe import Markup
+
+    pictures = {name: Markup(svg) for name, svg in _pictures(findings).items()}  # noqa: S704  # drawn here, not given
+    template = environment().get_template("report.html.j2")
+    splits = ("train", "valid", "calibration", "test", "unlabelled")
+    more = [key for key in MORE_METRICS if key in findings.metrics["models"]["adaptive"]]
+    return str(
+        template.render(f=findings, summary=summary, pictures=pictures, splits=splits, tiles=tiles(summary), more=more)
+    )
+
+
+def environment() -> Any:
+    """Jinja with escaping on, and our formats of numbers."""
+    import jinja2
+
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    found.filters |= {"share": share, "number": number, "model": display_name, "metric": metric_name, "titled": titled}
+    found.filters["thresholds"] = named_thresholds
+    return found
+
+
+def share(value: float | None, digits: int = 1) -> str:
+    """0.8473 → 84.7%; none → –."""
+    return "–" if value is None else f"{value:.{digits}%}"
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    """1234.5 → 1,234 (or with digits); none → –."""
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def tiles(summary: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The large numbers on top: value, what it is, what to compare it with."""
+    rows, metric = {row["model"]: row for row in summary["rows"]}, main_metric(summary)
+    student, best = rows["adaptive"], rows[summary["best_teacher"]]
+    low, high = student["interval"]
+    found = [
+        {
+            "value": share(student[metric]),
+            "name": f"{metric_name(metric)} with early exits",
+            "note": f"{summary['confidence']:.0%} interval {share(low)} – {share(high)}",
+        },
+        {"value": share(best[metric]), "name": f"{metric_name(metric)} of the best teacher", "note": best["name"]},
+    ]
+    if student["speedup"] is not None:
+        note = f"{number(student['samples_per_second'])} texts/s at batch {summary['batch']}"
+        found.append({"value": f"{student['speedup']:.1f}×", "name": "the slowest teacher's speed", "note": note})
+    if student["size_mb"] is not None and best["size_mb"] is not None:
+        note = f"the best teacher: {best['size_mb']:.1f} MB"
+        found.append({"value": f"{student['size_mb']:.1f} MB", "name": "weights on disk", "note": note})
+    gap = summary["gap_closed"]
+    if gap is not None:
+        low, high = gap["interval"]
+        note = f"all layers; interval {share(low, 0)} – {share(high, 0)}"
+        found.append({"value": share(gap["value"], 0), "name": "of the gap to the best teacher closed", "note": note})
+    return found
+
+
+def _pictures(findings: Findings) -> dict[str, str]:
+    metrics, tables, batch = findings.metrics, findings.tables, largest_batch(findings.measured)
+    speedups = {name: row["speedup"] for name, row in speeds(findings.measured, batch).items()}
+    return {
+        "tradeoff": plots.tradeoff(metrics, findings.measured["curve"], speedups, batch),
+        "exits": plots.exits(tables["exits"]),
+        "reliability": plots.reliability(tables["reliability"], metrics),
+        "confusion": plots.confusion(tables["confusion"]),
+        "training": plots.training(findings.histories),
+    }
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InvalidDataError(f"{path}: cannot be read ({error}); run the stage that writes it again") from None

@@ -1,0 +1,1 @@
+"""Intervals, comparisons and drift: what numbers prove; numpy only."""

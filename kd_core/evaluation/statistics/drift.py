@@ -1,0 +1,194 @@
+"""Drift without labels: do texts in service leave where, and as surely as, the calibration texts did?
+
+Two two-sample tests on a prediction log: exit layers (chi-square) and uncertainties of the answers (Kolmogorov and
+Smirnov), with Holm's correction. With many answers any difference is significant, so only one that also has a size is
+called drift. Answers to texts that resemble each other are not independent: p-values are then too small, and the size
+is what holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kd_core.evaluation.statistics.comparison import holm
+from kd_core.runtime.errors import InvalidDataError, TryAgainError
+from kd_core.serving.exits.thresholds import Uncertainties, first_exit
+from kd_core.serving.prediction_log import MODEL, SCHEMA
+
+MINIMUM_ROWS = 100
+"""Answers in the log, and rows in the reference, below which nothing is said."""
+
+_LEAST_EXPECTED = 5
+"""Of a chi-square cell; exits with fewer are counted together with the next."""
+
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Test:
+    """One comparison of the log with the reference."""
+
+    p_value: float
+    """After Holm's correction."""
+    effect: float
+    """Exit layers: share of answers that would have to leave elsewhere (total variation). Uncertainty: the largest
+    distance between the two distribution functions. Both in [0, 1]."""
+    drifted: bool
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What was found."""
+
+    answers: int
+    reference_rows: int
+    thresholds: tuple[float, ...]
+    """Of the answers that were compared: those that most requests had."""
+    other_thresholds: int
+    """Answers left out because their request had others."""
+    exits: dict[str, tuple[float, float]]
+    """Layer → share of the reference, share of the log."""
+    median_entropy: tuple[float, float]
+    """Of the reference, of the log."""
+    exit_layers: Test
+    entropy: Test
+
+    @property
+    def drifted(self) -> bool:
+        """Whether either comparison says so."""
+        return self.exit_layers.drifted or self.entropy.drifted
+
+
+def read_log(folder: Path, model: str, since: datetime) -> pd.DataFrame:
+    """The answers of one model since a time: exit_layer, entropy, thresholds (a tuple each).
+
+    Files of other models are passed over: while a new version is rolled out, both write.
+
+    :param model: its identity
+    :raises InvalidDataError: no log there, one that cannot be read, or none of this model
+    """
+    files = sorted(folder.rglob("*.parquet")) if folder.is_dir() else []
+    if not files:
+        raise InvalidDataError(f"{folder}: no prediction log; write one with `kd predict --log` or KD_PREDICTION_LOG")
+    found = [answers for path in files if (answers := _answers_of(model, path, since)) is not None]
+    if not found:
+        raise InvalidDataError(
+            f"{folder}: none of its {len(files)} files was logged by this model; give the version that serves "
+            "(--model), or the folder that it logs to"
+        )
+    rows: pd.DataFrame = pa.concat_tables(found).to_pandas()
+    rows["thresholds"] = rows["thresholds"].map(tuple)
+    return rows
+
+
+def _answers_of(model: str, path: Path, since: datetime) -> pa.Table | None:
+    """None of another model, or of a file that was deleted meanwhile, as old ones may be at any time."""
+    try:
+        with path.open("rb") as file:  # once: whoever logs may put a longer file in its place meanwhile
+            if _model_of(path, pq.read_schema(file)) != model:
+                return None
+            return pq.read_table(file, columns=["exit_layer", "entropy", "thresholds"], filters=[("time", ">=", since)])
+    except FileNotFoundError:
+        return None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InvalidDataError(f"{path}: not a readable Parquet file ({error}); remove it") from None
+
+
+def _model_of(path: Path, schema: pa.Schema) -> str:
+    if MODEL not in (schema.metadata or {}) or schema.names != SCHEMA.names:
+        raise InvalidDataError(f"{path}: not a prediction log; give a folder that holds nothing else")
+    return str(schema.metadata[MODEL].decode())
+
+
+def compare(
+    log: pd.DataFrame, reference: Uncertainties, layers: Sequence[int], confidence: float, min_effect: float
+) -> Drift:
+    """Compare logged answers with what the same exit thresholds do to the reference texts.
+
+    :param log: as `read_log` gives it
+    :param reference: [N, E], of each exit
+    :param layers: [E]
+    :param confidence: of no false alarm on independent texts, e.g. 0.99
+    :param min_effect: size below which a difference is no drift
+    :raises TryAgainError: too few answers
+    :raises InvalidDataError: too few reference rows
+    """
+    if len(reference) < MINIMUM_ROWS:
+        raise InvalidDataError(
+            f"the model was calibrated on {len(reference)} texts only, drift needs {MINIMUM_ROWS}: enlarge "
+            "data.reference.split.calibration"
+        )
+    if log.empty:
+        raise TryAgainError(f"no answer of this model in this time; drift needs {MINIMUM_ROWS}")
+    thresholds = log["thresholds"].value_counts().index[0]
+    same = log[log["thresholds"] == thresholds]
+    if len(same) < MINIMUM_ROWS:
+        raise TryAgainError(f"{len(same)} answers with one choice of exit thresholds in this time; "
+                            f"drift needs {MINIMUM_ROWS}")  # fmt: skip
+    exits = first_exit(reference[:, :-1], thresholds)
+    expected = reference[np.arange(len(exits)), exits]
+    found = same["entropy"].to_numpy(dtype=np.float32)
+    counts = np.stack([
+        np.bincount(exits, minlength=len(layers)),
+        [int((same["exit_layer"] == layer).sum()) for layer in layers],
+    ])  # fmt: skip
+    shares = counts / counts.sum(1, keepdims=True)
+    tests = _tests(counts, shares, expected, found, confidence, min_effect)
+    return Drift(
+        answers=len(same),
+        reference_rows=len(reference),
+        thresholds=thresholds,
+        other_thresholds=len(log) - len(same),
+        exits={str(layer): (float(shares[0, at]), float(shares[1, at])) for at, layer in enumerate(layers)},
+        median_entropy=(float(np.median(expected)), float(np.median(found))),
+        exit_layers=tests[0],
+        entropy=tests[1],
+    )
+
+
+def _tests(
+    counts: Counts,
+    shares: npt.NDArray[np.float64],
+    expected: npt.NDArray[np.float32],
+    found: npt.NDArray[np.float32],
+    confidence: float,
+    min_effect: float,
+) -> list[Test]:
+    from scipy.stats import ks_2samp
+
+    distance = ks_2samp(expected, found, method="asymp")
+    effects = (float(np.abs(shares[0] - shares[1]).sum() / 2), float(distance.statistic))
+    p_values = holm([chi_square(counts), float(distance.pvalue)])
+    return [Test(p, e, p < 1 - confidence and e >= min_effect) for p, e in zip(p_values, effects, strict=True)]
+
+
+def chi_square(counts: Counts) -> float:
+    """p-value that two samples over the exits, [2, E], come from one distribution; 1 where all leave at one exit."""
+    from scipy.stats import chi2_contingency
+
+    columns = _dense(counts)
+    return 1.0 if len(columns) < 2 else float(chi2_contingency(np.stack(columns, axis=1), correction=False).pvalue)
+
+
+def _dense(counts: Counts) -> list[Counts]:
+    """The columns, each with its neighbours until enough is expected in both its cells."""
+    least = counts.sum(1).min() / counts.sum()
+    dense: list[Counts] = []
+    waiting = np.zeros(2, dtype=np.int64)
+    for column in counts.T:
+        waiting = waiting + column
+        if waiting.sum() * least >= _LEAST_EXPECTED:
+            dense.append(waiting)
+            waiting = np.zeros(2, dtype=np.int64)
+    if waiting.any() and dense:
+        dense[-1] = dense[-1] + waiting
+    return dense

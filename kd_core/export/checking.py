@@ -1,0 +1,109 @@
+"""From a trained student to the graphs that serve it: exported, compared with PyTorch, in int8 if the labels stay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kd_core.config.data import TaskParams
+from kd_core.config.evaluation import ExportParams
+from kd_core.export.folder import check_tokenizer, write_graphs
+from kd_core.export.quantising import agreement, quantised
+from kd_core.export.tracing import inputs_of, trace
+from kd_core.inference.all_exits import all_exits
+from kd_core.models.student import StudentModel
+from kd_core.runtime.errors import InvalidDataError
+from kd_core.serving.exits.outcomes import Exits
+from kd_core.serving.folder.manifest import Manifest
+from kd_core.serving.graphs.executor import Executor
+from kd_core.serving.graphs.graphs import Feeds, Graphs, fed
+from kd_core.serving.graphs.tokens import TextEncoder, Tokens
+from kd_core.tasks.encode import encode
+
+COMPARED_ROWS = 64
+"""Texts on which the graphs are compared with PyTorch."""
+TOLERANCE = 1e-4
+"""Largest difference of a probability: fp32 sums in another order stay far below, a wrong graph far above."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """Graphs in their folder, and what is needed to complete their manifest."""
+
+    manifest: Manifest
+    executor: Executor
+    encoder: TextEncoder
+    quantisation: dict[str, Any]
+    """asked, precision (what serves), agreement with fp32 and rows it was measured on; empty if none was asked for."""
+
+    def tokens(self, rows: pd.DataFrame) -> Tokens:
+        """The text columns as token ids."""
+        columns = ("text", "text_pair") if self.manifest.pair else ("text",)
+        return self.encoder.encode([rows[column].tolist() for column in columns])
+
+
+def serve_graphs(
+    model: StudentModel,
+    tokenizer: Any,
+    task: TaskParams,
+    params: ExportParams,
+    rows: pd.DataFrame,
+    ranges: pd.DataFrame,
+    folder: Path,
+) -> Served:
+    """Write the graphs of a student to `folder`, in int8 where that is asked for and keeps the labels.
+
+    :param rows: texts to compare the graphs with PyTorch on, and the labels of int8 with those of fp32
+    :param ranges: other texts, for the ranges of activations in int8
+    :raises ParamsError: the encoder or the tokenizer cannot be exported
+    :raises InvalidDataError: the graphs do not answer as PyTorch does, or there are no calibration texts for int8
+    """
+    check_tokenizer(tokenizer)
+    takes = inputs_of(model, tokenizer)
+    graph = trace(model, takes)
+    plain = _written(write_graphs(graph, model, tokenizer, task, "fp32", folder), folder)
+    _compare(model, tokenizer, task, plain, rows.head(COMPARED_ROWS))
+    if params.quantise == "none":
+        return plain
+    if ranges.empty:
+        raise InvalidDataError("the calibration split has no texts for int8; set data.reference.split.calibration")
+    batches = [fed(takes, batch) for batch in _one_by_one(plain, plain.tokens(ranges))]
+    held_out = plain.tokens(rows)
+    expected = plain.executor.all_exits(held_out)
+    small = quantised(graph, batches)
+    found = _written(write_graphs(small, model, tokenizer, task, "int8 static", folder), folder)
+    share = agreement(expected, found.executor.all_exits(held_out))
+    if share < params.min_agreement:
+        found = _written(write_graphs(graph, model, tokenizer, task, "fp32", folder), folder)
+    report = {
+        "asked": params.quantise,
+        "precision": found.manifest.precision,
+        "agreement": share,
+        "min_agreement": params.min_agreement,
+        "rows": len(held_out),
+    }
+    return Served(found.manifest, found.executor, found.encoder, report)
+
+
+def _written(manifest: Manifest, folder: Path) -> Served:
+    return Served(manifest, Executor(Graphs(folder, manifest)), TextEncoder.load(folder, manifest.tokenization), {})
+
+
+def _one_by_one(served: Served, tokens: Tokens) -> list[Feeds]:
+    """Each text in a batch of its own: what padding holds must not widen the ranges."""
+    return [served.executor.feeds(tokens, np.array([row])) for row in range(len(tokens))]
+
+
+def _compare(model: StudentModel, tokenizer: Any, task: TaskParams, served: Served, rows: pd.DataFrame) -> None:
+    encoded, tokens = encode(rows, tokenizer, task), served.tokens(rows)
+    if tokens.ids != encoded.input_ids:
+        raise InvalidDataError("the exported tokenizer does not cut texts as the student's own does")
+    expected: Exits = all_exits(model, encoded, tokenizer.pad_token_id)
+    difference = np.abs(served.executor.all_exits(tokens).probabilities - expected.probabilities).max(initial=0)
+    if not difference <= TOLERANCE:
+        kind = model.encoder.config.model_type
+        raise InvalidDataError(f"encoder {kind!r}: its ONNX graphs differ from PyTorch by {difference:.1e}")

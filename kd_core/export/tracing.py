@@ -1,0 +1,140 @@
+"""A student as one ONNX graph that gives the answer of every exit, and that graph cut where texts may leave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx.utils import Extractor
+from onnxscript.optimizer import remove_unused_nodes
+from torch import Tensor, nn
+
+from kd_core.export.packing import ATTENTION, Layout
+from kd_core.inference.all_exits import exit_layers
+from kd_core.models import layers
+from kd_core.models.architectures import architecture_of, takes_token_types
+from kd_core.models.onnx_program import onnx_program
+from kd_core.models.student import StudentModel
+from kd_core.serving.folder.manifest import IDS, MASK, PADDED, PLACES, TYPES, hidden_name, probabilities_name
+from kd_core.serving.graphs.tokens import mask, places
+from kd_core.tasks.decode import probabilities
+
+ENCODER = "model.encoder."
+"""What the names of the encoder's weights begin with."""
+
+_LENGTHS = (7, 4, 2)
+"""Of the texts of the example that the graph is traced with; their number and the longest are dynamic."""
+
+
+class _AllExits(nn.Module):
+    """The student's forward pass with every exit's answer."""
+
+    def __init__(self, model: StudentModel) -> None:
+        super().__init__()
+        self.model, self.exits = model, exit_layers(model)
+
+    def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        """Hidden states and probabilities behind each exit but the last, then the combined answer."""
+        states, found = self._states(batch), []
+        for layer in self.exits[:-1]:
+            logits = self.model.branch_logits(layer, states[layer], batch[MASK])
+            found += [states[layer], probabilities(logits.float(), self.model.config.kind)]
+        return *found, self.model.answer(self.model.decode(states[-1], batch[MASK]))
+
+    def _states(self, batch: Mapping[str, Tensor]) -> Sequence[Tensor]:
+        """Embeddings and the output of each layer, [B, L, H]; between two exits a layer computes no padding."""
+        if PLACES not in batch:
+            return self.model.hidden_states(batch)
+        layout = Layout(batch[MASK], batch[PLACES], batch[PADDED])
+        states = [self.model.embed(batch)]
+        tokens = layout.pack(states[0])
+        for index in range(self.model.layer_count):
+            tokens = layers.step(self.model.encoder, index, tokens, (layout,))
+            states.append(layout.unpack(tokens))
+            if index + 1 in self.exits:  # the graph is cut here
+                tokens = layout.pack(states[-1])
+        return states
+
+
+def inputs_of(model: StudentModel, tokenizer: Any) -> list[str]:
+    """What the graph takes, in order; no token types where the tokenizer gives none."""
+    types = takes_token_types(model.encoder.config) and TYPES in tokenizer.model_input_names
+    packs = not architecture_of(model.encoder.config).positions_in_layers
+    return [MASK, IDS, *([TYPES] if types else []), *([PLACES, PADDED] if packs else [])]
+
+
+def outputs_of(exits: Sequence[int]) -> list[str]:
+    """What the graph of all exits gives."""
+    names = [name for layer in exits[:-1] for name in (hidden_name(layer), probabilities_name(layer))]
+    return [*names, probabilities_name(exits[-1])]
+
+
+def trace(model: StudentModel, names: Sequence[str]) -> onnx.ModelProto:
+    """The graph of all exits of a student in eval mode, batch and length dynamic; the same bytes on every machine.
+
+    :param names: as `inputs_of` gives them
+    :raises ParamsError: an encoder that PyTorch's exporter cannot put into ONNX, with the reason
+    """
+    attention = model.encoder.config._attn_implementation
+    lengths, tokens = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}, {0: torch.export.Dim("tokens")}
+    axes = {name: tokens if name == PLACES else lengths for name in names}
+    try:
+        # without packing plain products and a softmax, fewer nodes than fused attention
+        model.encoder.set_attn_implementation(ATTENTION if PLACES in names else "eager")
+        kind = f"student: an encoder of kind {model.encoder.config.model_type!r}"
+        program = onnx_program(kind, _AllExits(model), _example(names), axes, outputs_of(exit_layers(model)))
+    finally:
+        model.encoder.set_attn_implementation(attention)
+    return _shapes_from_mask(_without_detours(_without_origins(program.model_proto)))
+
+
+def _example(names: Sequence[str]) -> dict[str, Tensor]:
+    used = mask(np.array(_LENGTHS), max(_LENGTHS))
+    found = {name: np.ones_like(used) for name in (IDS, TYPES)} | {MASK: used} | places(used)
+    return {name: torch.from_numpy(found[name]) for name in names}
+
+
+def cut(model: onnx.ModelProto, takes: Sequence[str], gives: Sequence[str]) -> onnx.ModelProto:
+    """The part of a graph between named tensors, with its own weights only."""
+    part: onnx.ModelProto = Extractor(model).extract_model(list(takes), list(gives))
+    onnx.checker.check_model(part)
+    return part
+
+
+def _without_origins(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Without the source lines that each node came from: they name this machine's folders."""
+    for each in (model, model.graph, *model.graph.node, *model.graph.initializer, *model.graph.value_info):
+        each.ClearField("metadata_props")
+        each.ClearField("doc_string")
+    for each in (*model.graph.input, *model.graph.output):
+        each.ClearField("metadata_props")
+    return model
+
+
+def _without_detours(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Without shapes that are given only to be given up: layers cut tokens into heads, attention wants them whole."""
+    made = {name: node for node in model.graph.node for name in node.output}
+    shapes = {
+        each.name: [place.dim_param or place.dim_value for place in each.type.tensor_type.shape.dim]
+        for each in model.graph.value_info
+    }
+    same: dict[str, str] = {}
+    for node in model.graph.node:
+        node.input[:] = [same.get(name, name) for name in node.input]
+        if node.op_type == "Reshape" and node.input[0] in made and made[node.input[0]].op_type == "Reshape":
+            node.input[0] = made[node.input[0]].input[0]
+            if shapes.get(node.input[0], 0) == shapes.get(node.output[0], 1):
+                same[node.output[0]] = node.input[0]
+    remove_unused_nodes(model)
+    return model
+
+
+def _shapes_from_mask(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Batch and length read off the mask, which every segment has, where they were read off another input [B, L]."""
+    for node in model.graph.node:
+        if node.op_type == "Shape" and node.input[0] in (IDS, TYPES):
+            node.input[0] = MASK
+    return model

@@ -1,0 +1,1 @@
+"""The documents of a model's folder: manifest, inference record, profile, uncertainties."""

@@ -1,0 +1,1 @@
+"""The graphs at work: tokens, batches, pools of waiting texts, threads, the executor."""

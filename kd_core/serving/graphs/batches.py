@@ -1,0 +1,56 @@
+"""Texts of like length into batches."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from kd_core.serving.speed.costs import UNTIMED_BATCH_TOKENS, Cost, Costs
+
+Integers = npt.NDArray[np.int64]
+
+_GUESSED_CALL = 64.0
+"""Tokens that could be computed in the time that a call costs in itself, where nothing was timed."""
+
+
+class Batching:
+    """How batches are cut: at a number of tokens, and where another call costs less than padding."""
+
+    def __init__(self, costs: Costs | None, batch_tokens: int | None = None) -> None:
+        self.batch_tokens = batch_tokens or (costs.batch_tokens if costs else UNTIMED_BATCH_TOKENS)
+        self._costs = costs
+
+    def cut(self, lengths: Integers, places: Integers | None = None) -> list[Integers]:
+        """Places in `lengths` [N] (or some), from the longest text to the shortest, in batches of bounded tokens.
+
+        A batch ends where it is full: its rows times its longest text come to `batch_tokens` (a longer text stands
+        alone). And where the padding that its next texts, up to its capacity, would need costs more than a call.
+        """
+        if places is not None and len(places) == 1:
+            return [places]
+        order = np.argsort(-lengths if places is None else -lengths[places], kind="stable")
+        order = order if places is None else places[order]
+        sizes = lengths[order]
+        batches, start = [], 0
+        while start < len(order):
+            longest = int(sizes[start])
+            capacity = min(max(self.batch_tokens // max(longest, 1), 1), len(order) - start)
+            end = start + self._worth(sizes[start : start + capacity], longest)
+            batches.append(order[start:end])
+            start = end
+        return batches
+
+    def _worth(self, sizes: Integers, longest: int) -> int:
+        """How many of these texts, the longest first, to take: the cut that saves most padding, if it saves a call."""
+        rest = np.arange(len(sizes) - 1, 0, -1)  # texts behind a cut after the first, the second, …
+        saved = rest * (longest - sizes[1:]) * (self._costs.padding if self._costs else 1.0)
+        if len(saved) == 0 or saved.max() <= self.call_in_tokens(longest):
+            return len(sizes)
+        return int(saved.argmax()) + 1
+
+    def call_in_tokens(self, length: int) -> float:
+        """What a call costs in itself, in tokens computed."""
+        if self._costs is None:
+            return _GUESSED_CALL
+        cost: Cost = self._costs.whole
+        return cost.call / max(cost.token + cost.square * length, 1e-12)

@@ -1,0 +1,172 @@
+"""The depth-pool executor: certain texts leave early, the others are packed anew by depth and length.
+
+A graph cannot stop in its middle, so there is one for each group of layers between two exits. Batches enter from the
+longest texts to the shortest. Behind a segment, texts whose exit is sure enough are answered; the others go on at
+once, or wait in the pool of their depth until it holds a batch. The deepest pool that holds one is always served
+first, so that no more than a batch or two of hidden states waits at each depth, however large the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from kd_core.runtime.cpu import usable_threads
+from kd_core.serving.exits.outcomes import Exits, Predictions, entropy
+from kd_core.serving.exits.thresholds import Thresholds, per_exit
+from kd_core.serving.folder.manifest import IDS, MASK, TYPES
+from kd_core.serving.graphs.batches import Batching, Integers
+from kd_core.serving.graphs.graphs import Feeds, Floats, Graphs
+from kd_core.serving.graphs.lanes import Lanes
+from kd_core.serving.graphs.pools import Parked, Pool, pack
+from kd_core.serving.graphs.tokens import Tokens, mask, padded
+from kd_core.serving.speed.plan import Planner
+
+
+class Executor:
+    """Answers tokens with the graphs of one folder; it keeps nothing between two requests."""
+
+    def __init__(
+        self,
+        graphs: Graphs,
+        planner: Planner | None = None,
+        batch_tokens: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """:param threads: that share a request; None: OMP_NUM_THREADS, or all cores"""
+        self.graphs, self.planner = graphs, planner
+        self.lanes = Lanes(threads or usable_threads())
+        self._manifest = graphs.manifest
+        self.batching = Batching(planner.costs if planner else None, batch_tokens)
+
+    def answer(self, tokens: Tokens, thresholds: Thresholds) -> Predictions:
+        """Answers to N texts, in their order; a text's does not depend on the others (fp32, static int8: to 1e-5).
+
+        Where the planner expects exits to be slower here, the whole graph answers.
+
+        :param thresholds: one, or one for each exit but the last; an exit with 0 is not asked; all 0: the full model
+        :raises ParamsError: another number of thresholds, or one outside [0, 1]
+        """
+        limits = self.followed(thresholds)
+        found = self._nothing(len(tokens))
+        if any(limits):
+            self._divide(tokens, lambda rows: _Run(self, tokens, rows, limits, found).serve())
+            return found
+
+        def whole(rows: Integers) -> None:
+            for batch in self.batching.cut(tokens.lengths, rows):
+                found.probabilities[batch] = self.graphs.whole(self.feeds(tokens, batch))
+
+        self._divide(tokens, whole)
+        found.entropy[:] = entropy(found.probabilities, found.kind)
+        return found
+
+    def _divide(self, tokens: Tokens, work: Callable[[Integers], object]) -> None:
+        """`work` on places of the texts, divided among the threads where each computes longer than a call costs."""
+        length = int(tokens.lengths.mean()) if len(tokens) else 1
+        self.lanes.run(work, self.lanes.parts(tokens.lengths, self.batching.call_in_tokens(length)))
+
+    def followed(self, thresholds: Thresholds) -> tuple[float, ...]:
+        """These thresholds, one for each exit but the last; all 0 where the planner expects them to be slower here."""
+        limits = per_exit(thresholds, len(self._manifest.exits) - 1)
+        return limits if self.planner is None or self.planner.pays(limits) else (0.0,) * len(limits)
+
+    def all_exits(self, tokens: Tokens) -> Exits:
+        """The answers of every exit to N texts, in their order."""
+        exits = self._manifest.exits
+        found = np.zeros((len(tokens), len(exits), len(self._manifest.labels)), dtype=np.float32)
+
+        def through(rows: Integers) -> None:
+            for batch in self.batching.cut(tokens.lengths, rows):
+                hidden, found[batch, 0] = self.graphs.first(self.feeds(tokens, batch))
+                for index in range(1, len(exits)):
+                    used = mask(tokens.lengths[batch], hidden.shape[1])
+                    hidden, found[batch, index] = self.graphs.following(index, hidden, used)
+
+        self._divide(tokens, through)
+        return Exits(exits, found, self._manifest.kind)
+
+    def feeds(self, tokens: Tokens, rows: Integers) -> Feeds:
+        """A padded batch of token ids."""
+        lengths = tokens.lengths[rows]
+        length = int(lengths.max())
+        ids = padded(tokens.ids, rows, length, self._manifest.tokenization.pad_id)
+        types = {} if tokens.types is None else {TYPES: padded(tokens.types, rows, length, 0)}
+        return {IDS: ids, MASK: mask(lengths, length), **types}
+
+    def _nothing(self, count: int) -> Predictions:
+        """Room for answers, as if all came from the last exit."""
+        return Predictions(
+            np.zeros((count, len(self._manifest.labels)), dtype=np.float32),
+            np.full(count, self._manifest.exits[-1], dtype=np.int64),
+            np.zeros(count, dtype=np.float32),
+            self._manifest.kind,
+        )
+
+
+class _Run:
+    """A request, or one thread's part of it, on its way."""
+
+    def __init__(
+        self, executor: Executor, tokens: Tokens, rows: Integers, limits: tuple[float, ...], found: Predictions
+    ) -> None:
+        self._executor, self._tokens, self._limits, self._found = executor, tokens, limits, found
+        self._entering = list(reversed(executor.batching.cut(tokens.lengths, rows)))
+        self._pools = [Pool() for _ in limits]  # place n: what waits for segment n + 1
+
+    def serve(self) -> None:
+        """Serve the deepest pool that holds a batch, else let a batch enter, else empty the shallowest pool."""
+        while True:
+            full = self._deepest_full()
+            if full is not None:
+                self._empty(full)
+            elif self._entering:
+                self._enter(self._entering.pop())
+            elif waiting := [place for place, pool in enumerate(self._pools) if pool.parked]:
+                self._empty(waiting[0])
+            else:
+                return
+
+    def _deepest_full(self) -> int | None:
+        budget = self._executor.batching.batch_tokens
+        return next((place for place in reversed(range(len(self._pools))) if self._pools[place].tokens >= budget), None)
+
+    def _enter(self, rows: Integers) -> None:
+        hidden, answers = self._executor.graphs.first(self._executor.feeds(self._tokens, rows))
+        self._behind(0, Parked(rows, hidden), answers)
+
+    def _empty(self, place: int) -> None:
+        parked = self._pools[place].take()
+        rows = np.concatenate([each.rows for each in parked])
+        for places in self._executor.batching.cut(self._tokens.lengths[rows]):
+            self._through(place + 1, pack(parked, places, self._tokens.lengths))
+
+    def _through(self, index: int, batch: Parked) -> None:
+        """A batch through segment `index` (0-based), and what follows from its exit's answers."""
+        used = mask(self._tokens.lengths[batch.rows], batch.hidden.shape[1])
+        hidden, answers = self._executor.graphs.following(index, batch.hidden, used)
+        self._behind(index, Parked(batch.rows, hidden), answers)
+
+    def _behind(self, index: int, batch: Parked, answers: Floats) -> None:
+        """Answer those who leave behind segment `index`; the others wait, or go on at once."""
+        last = index == len(self._limits)
+        if not last and self._limits[index] == 0:
+            self._through(index + 1, batch)
+            return
+        uncertainty = entropy(answers, self._found.kind)
+        leave: npt.NDArray[np.bool_] = np.full(len(answers), True) if last else uncertainty < self._limits[index]
+        rows, found = batch.rows[leave], self._found
+        found.probabilities[rows], found.entropy[rows] = answers[leave], uncertainty[leave]
+        found.exit_layer[rows] = self._executor.graphs.manifest.exits[index]
+        if not leave.all():
+            self._go_on(index + 1, batch.only(~leave, self._tokens.lengths))
+
+    def _go_on(self, index: int, batch: Parked) -> None:
+        planner, length = self._executor.planner, int(self._tokens.lengths[batch.rows].max())
+        alone = not self._entering and not any(pool.parked for pool in self._pools[:index])  # nobody will join
+        if not alone and (planner is None or planner.waits(index, len(batch.rows), length)):
+            self._pools[index - 1].add(batch, self._tokens.lengths)
+        else:
+            self._through(index, batch)

@@ -1,0 +1,67 @@
+"""The graphs of an ONNX folder as functions on arrays; each is loaded when it is first asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kd_core.runtime.cpu import open_session
+from kd_core.serving.folder.manifest import MASK, PLACES, Manifest, hidden_name, probabilities_name
+from kd_core.serving.graphs.tokens import places
+
+Floats = npt.NDArray[np.float32]
+Feeds = dict[str, npt.NDArray[Any]]
+
+_NOTHING: Floats = np.zeros((0, 0, 0), dtype=np.float32)
+
+
+class Graphs:
+    """Segments and whole graph of one folder; a call is computed by one thread, and several may call at once."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder, self.manifest = folder, manifest
+        self._sessions: dict[str, tuple[Any, list[str]]] = {}
+        self._lock = Lock()
+
+    def first(self, tokens: Feeds) -> tuple[Floats, Floats]:
+        """Hidden states [B, L, H] behind the first segment and its exit's probabilities [B, C], from token ids."""
+        return self._run(0, tokens)
+
+    def following(self, index: int, hidden: Floats, mask: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
+        """The same of segment `index` (0-based), from the states before it; behind the last they are not computed."""
+        return self._run(index, {hidden_name(self.manifest.segments[index].first - 1): hidden, MASK: mask})
+
+    def whole(self, tokens: Feeds) -> Floats:
+        """The full model's probabilities [B, C]."""
+        session, takes = self._session(self.manifest.whole.file)
+        found: Floats = session.run([probabilities_name(self.manifest.exits[-1])], fed(takes, tokens))[0]
+        return found
+
+    def _run(self, index: int, feeds: Feeds) -> tuple[Floats, Floats]:
+        segment = self.manifest.segments[index]
+        session, takes = self._session(segment.file)
+        names = [probabilities_name(segment.last)]
+        if segment.last != self.manifest.exits[-1]:
+            names.append(hidden_name(segment.last))
+        probabilities, *hidden = session.run(names, fed(takes, feeds))
+        return (hidden[0] if hidden else _NOTHING), probabilities
+
+    def _session(self, file: str) -> tuple[Any, list[str]]:
+        """The session, and what its graph takes: an optimised graph may have no use for an input."""
+        with self._lock:
+            if file not in self._sessions:
+                session = open_session(self.folder / file)
+                self._sessions[file] = session, [each.name for each in session.get_inputs()]
+            return self._sessions[file]
+
+
+def fed(names: Sequence[str], feeds: Feeds) -> Feeds:
+    """What a graph takes, by name, of a batch's tokens or hidden states and mask."""
+    if PLACES in names:
+        feeds = feeds | places(feeds[MASK])
+    return {name: feeds[name] for name in names}

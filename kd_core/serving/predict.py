@@ -1,0 +1,120 @@
+"""Answers from the command line: `python -m kd_core.serving.predict --model DIR --input F --output F`.
+
+Without --input, texts are read from standard input, one JSON value a line (a string, or an object with `text` and, for
+pairs, `text_pair`), and the answers are printed as JSON lines. A process of its own, so that callers need no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kd_core.runtime.errors import InvalidDataError, ParamsError, report_error
+from kd_core.runtime.progress import Progress
+from kd_core.serving.exits.thresholds import Thresholds
+from kd_core.serving.files import named_texts, predict_file
+from kd_core.serving.predictor import Predictor
+
+QUIET = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status is that of the error, if there is one."""
+    os.environ.update(QUIET)
+    options = _parser().parse_args(argv)
+    try:
+        if (options.input is None) != (options.output is None):
+            raise ParamsError("--input and --output belong together; without them texts come from standard input")
+        predictor = Predictor.load(options.model, log=options.log)
+        if options.input is None:
+            _answer_lines(predictor, sys.stdin, options)
+        else:
+            _answer_file(predictor, options)
+        if predictor.log:
+            predictor.log.close()
+    except Exception as error:
+        return report_error(error)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m kd_core.serving.predict", description="Answer texts.")
+    parser.add_argument("--model", type=Path, required=True, help="folder that the export stage wrote")
+    parser.add_argument("--input", type=Path, help="csv, jsonl or parquet")
+    parser.add_argument("--output", type=Path, help="csv, jsonl or parquet: all input columns with the answers")
+    parser.add_argument("--column", action="append", metavar="OURS=THEIRS", help="where a text stands: text=body")
+    parser.add_argument("--threshold", type=float, help="normalised entropy; none: the chosen one; 0: the full model")
+    parser.add_argument("--max-disagreement", type=float, help="share of texts answered otherwise than in full")
+    parser.add_argument("--max-latency-ms", type=float, help="of one text alone, by this machine's timings (KD_COSTS)")
+    parser.add_argument("--percentile", type=float, help="share of texts that the latency is for; none: 0.99")
+    parser.add_argument("--min-throughput", type=float, help="texts a second, by this machine's timings (KD_COSTS)")
+    parser.add_argument("--log", type=Path, help="folder of the prediction log; no texts are logged")
+    parser.add_argument("--probabilities", action="store_true", help="add the probability of every label")
+    return parser
+
+
+def _answer_file(predictor: Predictor, options: argparse.Namespace) -> None:
+    progress = Progress.from_environment("predict")
+
+    def report(done: int, total: int) -> None:
+        progress.update("predict", done, total)
+
+    columns = _columns(options.column)
+    limits = _limits(predictor, options)
+    predict_file(predictor, options.input, options.output, limits, options.probabilities, report, columns)
+
+
+def _limits(predictor: Predictor, options: argparse.Namespace) -> Thresholds:
+    """The exit thresholds that the options come to; what a wish for speed costs is told on standard error."""
+    limits = predictor.limits(
+        options.threshold,
+        options.max_disagreement,
+        options.max_latency_ms,
+        options.percentile,
+        options.min_throughput,
+    )
+    if options.max_latency_ms is not None or options.min_throughput is not None:
+        print(f"note: {predictor.record.dial.promise(limits)}", file=sys.stderr)
+    return limits
+
+
+def _columns(words: Sequence[str] | None) -> dict[str, str]:
+    """OURS=THEIRS, each → ours: theirs."""
+    pairs = [word.partition("=") for word in words or ()]
+    for ours, sign, theirs in pairs:
+        if not (ours and sign and theirs):
+            raise ParamsError(f"--column {ours}{sign}{theirs}: write it as text=NAME")
+    return {ours: theirs for ours, _, theirs in pairs}
+
+
+def _answer_lines(predictor: Predictor, lines: Iterable[str], options: argparse.Namespace) -> None:
+    records = [_record(line, number) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not records:
+        raise InvalidDataError("standard input: holds no texts")
+    texts = named_texts(pd.DataFrame(records, dtype=object), predictor.record, _columns(options.column))
+    answers = predictor.predict(texts, _limits(predictor, options), options.probabilities)
+    for text, answer in zip(texts.to_dict("records"), answers.to_dict("records"), strict=True):
+        print(json.dumps({**text, **answer}, ensure_ascii=False))
+
+
+def _record(line: str, number: int) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InvalidDataError(f"standard input: line {number} is not JSON: {error}") from None
+    if isinstance(value, str):
+        return {"text": value}
+    if isinstance(value, dict):
+        return value
+    raise InvalidDataError(f"standard input: line {number} must hold a string or an object with texts")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

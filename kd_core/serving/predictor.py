@@ -1,0 +1,230 @@
+"""The exported model as one object: texts in, labels with probabilities and exit layers out.
+
+It asks the exported graphs, so that neither torch nor transformers is needed to serve.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kd_core.config.data import MULTI_LABEL
+from kd_core.rows import Label
+from kd_core.runtime.errors import InvalidDataError, ParamsError
+from kd_core.serving.exits.outcomes import Exits, Predictions
+from kd_core.serving.exits.speed_wishes import PERCENTILE, with_throughput, within_latency
+from kd_core.serving.exits.thresholds import Thresholds
+from kd_core.serving.folder.manifest import FOLDER, Manifest
+from kd_core.serving.folder.profile import Profile
+from kd_core.serving.folder.record import InferenceRecord, identity
+from kd_core.serving.graphs.executor import Executor
+from kd_core.serving.graphs.graphs import Graphs
+from kd_core.serving.graphs.tokens import TextEncoder, Tokens
+from kd_core.serving.prediction_log import PredictionLog
+from kd_core.serving.speed.costs import Costs
+from kd_core.serving.speed.kept_costs import known_costs
+from kd_core.serving.speed.plan import Planner
+from kd_core.tasks.decisions import named
+
+CHUNK_ROWS = 2048
+"""Rows that are encoded and answered at a time."""
+
+PROBABILITY_PREFIX = "probability_"
+
+_HALF = re.compile("[\ud800-\udfff]")
+"""Half of a character: not valid Unicode, and no tokenizer takes it."""
+
+
+class Predictor:
+    """A student's graphs with its tokenizer, task and dial, ready to answer on the CPU."""
+
+    def __init__(
+        self, executor: Executor, encoder: TextEncoder, record: InferenceRecord, log: PredictionLog | None = None
+    ) -> None:
+        self.executor, self.encoder, self.record, self.log = executor, encoder, record, log
+        self.manifest = executor.graphs.manifest
+
+    @classmethod
+    def load(
+        cls, folder: str | Path, planned: bool = True, threads: int | None = None, log: Path | None = None
+    ) -> Predictor:
+        """From the folder that the export stage wrote. Raises InvalidDataError naming what is missing or damaged.
+
+        :param planned: go by the timings of this machine where it has any (`kd calibrate`): exits that would be
+            slower than the full model are then not asked; otherwise answers follow from model and threshold alone
+        :param threads: that share a request; None: OMP_NUM_THREADS, or all cores
+        :param log: folder of a prediction log for what `predict` answers; whoever loads closes it (`Predictor.log`)
+        """
+        path = Path(folder)
+        record, graphs = InferenceRecord.read(path), Graphs(path / FOLDER, Manifest.read(path / FOLDER))
+        if (record.labels, record.exits) != (graphs.manifest.labels, graphs.manifest.exits):
+            raise InvalidDataError(f"{path}: inference.json and {FOLDER}/ are of two models; export the student again")
+        encoder = TextEncoder.load(graphs.folder, graphs.manifest.tokenization)
+        opened = None if log is None else PredictionLog(log, identity(path))
+        executor = Executor(graphs, threads=threads)
+        predictor, costs = cls(executor, encoder, record, opened), known_costs(executor) if planned else None
+        return predictor.planned_by(costs) if costs else predictor
+
+    def planned_by(self, costs: Costs) -> Predictor:
+        """The same, but batches, pools and the use of exits follow from these timings."""
+        graphs, threads = self.executor.graphs, self.executor.lanes.threads
+        planner = Planner(costs, Profile.read(graphs.folder), self.manifest.hidden)
+        return Predictor(Executor(graphs, planner, threads=threads), self.encoder, self.record, self.log)
+
+    def predict(
+        self,
+        texts: Sequence[str] | pd.DataFrame,
+        threshold: Thresholds | None = None,
+        probabilities: bool = False,
+        report: Callable[[int, int], None] | None = None,
+    ) -> pd.DataFrame:
+        """One row of answers for each text, in order, with the index of `texts` where it is a frame.
+
+        :param texts: [N] texts, or a frame with the columns `text` and, for pairs, `text_pair`
+        :param threshold: normalised entropy below which a text leaves early, or one for each early exit (those of
+            `limits`, for instance); None: the chosen ones; 0: the full model
+        :param probabilities: add a column `probability_<label>` for every label
+        :param report: called with rows done and rows in all
+        :returns: label, probability, exit_layer (1-based), entropy (normalised, 0 is certain); multi-label: in `label`
+            a tuple of all labels that apply, in `probability` one of their probabilities
+        :raises InvalidDataError: a column is missing, or a text is (row named)
+        :raises ParamsError: a threshold is outside [0, 1], or there are too few or too many
+        """
+        limits = self.executor.followed(self.limits(threshold))
+        found = self.predict_rows(texts, limits, report)
+        labels = list(named(found.answers, self.record.labels, found.kind))
+        columns: dict[str, Any] = {
+            "label": labels,
+            "probability": self._chosen(found, labels),
+            "exit_layer": found.exit_layer,
+            "entropy": found.entropy,
+        }
+        if probabilities:
+            for index, label in enumerate(self.record.labels):
+                columns[f"{PROBABILITY_PREFIX}{label}"] = found.probabilities[:, index]
+        table = pd.DataFrame(columns, index=texts.index if isinstance(texts, pd.DataFrame) else None)
+        if self.log:
+            self.log.add(table, limits)
+        return table
+
+    def limits(
+        self,
+        threshold: Thresholds | None = None,
+        max_disagreement: float | None = None,
+        max_latency_ms: float | None = None,
+        latency_percentile: float | None = None,
+        min_throughput: float | None = None,
+    ) -> Thresholds:
+        """The exit thresholds of a request: those that it gives, those that the dial has for its wish, or the chosen.
+
+        A wish for speed gets the safest point of the dial that keeps to it by this machine's timings, for texts as long
+        and as hard as those of the profile; `record.dial.promise` says what that point is proven to keep to. Each text
+        counts with its median time on an idle machine, from text to answer in this process: neither other load nor a
+        server's part is in it. Where exits do not pay (`Planner.pays`) the full model is the only choice.
+
+        :param max_disagreement: share of texts that may be answered otherwise than by the full model
+        :param max_latency_ms: within which one text alone is answered, in a share `latency_percentile` (0.99) of texts
+        :param min_throughput: texts a second, where many are asked at once
+        :raises ParamsError: more than one of the four is given, or one out of its range; no point is that fast; there
+            are no timings of this machine
+        """
+        if sum(each is not None for each in (threshold, max_disagreement, max_latency_ms, min_throughput)) > 1:
+            raise ParamsError("give one of threshold, maximum disagreement, maximum latency and minimum throughput")
+        if latency_percentile is not None and max_latency_ms is None:
+            raise ParamsError(f"latency percentile {latency_percentile:g}: it belongs to a maximum latency")
+        dial = self.record.dial
+        if max_disagreement is not None:
+            return dial.at(max_disagreement).thresholds
+        if max_latency_ms is not None:
+            percentile = PERCENTILE if latency_percentile is None else latency_percentile
+            return within_latency(dial, self._timed().seconds_alone, max_latency_ms, percentile).thresholds
+        if min_throughput is not None:
+            seconds = partial(self._timed().mean_seconds, size=CHUNK_ROWS)
+            return with_throughput(dial, seconds, min_throughput).thresholds
+        return self.manifest.thresholds if threshold is None else threshold
+
+    def _timed(self) -> Planner:
+        if self.executor.planner is None:
+            raise ParamsError(
+                "a latency or a throughput goes by timings of this machine, and there are none of this model with "
+                f"{self.executor.lanes.threads} threads (KD_COSTS: {os.environ.get('KD_COSTS') or 'not set'}): run "
+                "`kd calibrate --model …` first"
+            )
+        return self.executor.planner
+
+    def _chosen(self, found: Predictions, labels: Sequence[Label]) -> Any:
+        """[N], the probability of each answered label."""
+        if found.kind != MULTI_LABEL:
+            return found.probabilities.max(1, initial=0.0)
+        index = {label: position for position, label in enumerate(self.record.labels)}
+        rows = zip(found.probabilities, labels, strict=True)
+        return [tuple(float(probabilities[index[label]]) for label in given) for probabilities, given in rows]
+
+    def predict_rows(
+        self,
+        rows: Sequence[str] | pd.DataFrame,
+        threshold: Thresholds | None = None,
+        report: Callable[[int, int], None] | None = None,
+    ) -> Predictions:
+        """As `predict`, in arrays; not logged."""
+        limits = self.limits(threshold)
+        texts = check_texts(rows, self.record.text_columns)
+        parts = []
+        for start in range(0, max(len(rows), 1), CHUNK_ROWS):
+            tokens = self.encoder.encode([column[start : start + CHUNK_ROWS] for column in texts])
+            parts.append(self.executor.answer(tokens, limits))
+            if report:
+                report(min(start + CHUNK_ROWS, len(rows)), len(rows))
+        if len(parts) == 1:
+            return parts[0]
+        return Predictions(
+            np.concatenate([part.probabilities for part in parts]),
+            np.concatenate([part.exit_layer for part in parts]),
+            np.concatenate([part.entropy for part in parts]),
+            self.record.kind,
+        )
+
+    def all_exits(self, rows: pd.DataFrame) -> Exits:
+        """The answers of every exit to all rows, in their order."""
+        return self.executor.all_exits(self.encoder.encode(check_texts(rows, self.record.text_columns)))
+
+    def tokens(self, texts: pd.DataFrame) -> Tokens:
+        """The text columns as token ids."""
+        return self.encoder.encode([texts[column].tolist() for column in self.record.text_columns])
+
+
+def check_texts(rows: Sequence[str] | pd.DataFrame, columns: Sequence[str]) -> list[list[str]]:
+    """The text columns of `rows`, as lists: frames cost more than a small model's graphs where one text is asked.
+
+    Raises InvalidDataError naming a missing column, or rows without text; or for a single text, which is no list.
+    """
+    if isinstance(rows, str):
+        raise InvalidDataError("a single text: put it into a list")  # its characters would be taken for texts
+    return [_checked(column, _column(rows, column, columns)) for column in columns]
+
+
+def _column(rows: Sequence[str] | pd.DataFrame, column: str, columns: Sequence[str]) -> list[Any]:
+    there: Sequence[str] = rows.columns if isinstance(rows, pd.DataFrame) else ("text",)  # type: ignore[assignment]
+    if column not in there:
+        named = ", ".join(map(str, there)) or "none"
+        raise InvalidDataError(f"no column {column!r}; the model reads {', '.join(columns)} (columns there: {named})")
+    return rows[column].tolist() if isinstance(rows, pd.DataFrame) else list(rows)
+
+
+def _checked(column: str, texts: list[Any]) -> list[str]:
+    bad = [
+        number
+        for number, text in enumerate(texts, start=1)
+        if not isinstance(text, str) or not text.strip() or _HALF.search(text)
+    ]
+    if bad:
+        named = ", ".join(map(str, bad[:5])) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
+        raise InvalidDataError(f"column {column!r}: no text in row {named} (counted from 1); fill or remove them")
+    return texts

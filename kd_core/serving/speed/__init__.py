@@ -1,0 +1,1 @@
+"""What the graphs cost on this machine, and what follows for exits."""

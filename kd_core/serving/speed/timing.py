@@ -1,0 +1,244 @@
+"""Time a model on this machine: `python -m kd_core.serving.speed.timing --model DIR`.
+
+What serving decides by timings belongs to the machine that serves, not to the model: the file goes into the folder
+that KD_COSTS names, under the names of graphs and machine, and whoever loads these graphs on such a machine finds it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from kd_core.runtime.errors import ParamsError, report_error
+from kd_core.serving.folder.manifest import IDS, MASK, TYPES
+from kd_core.serving.folder.profile import Profile
+from kd_core.serving.graphs.executor import Executor
+from kd_core.serving.graphs.graphs import Feeds, Floats, Graphs
+from kd_core.serving.graphs.pools import Parked, pack
+from kd_core.serving.predictor import Predictor
+from kd_core.serving.speed.costs import Costs, fit
+from kd_core.serving.speed.kept_costs import costs_path
+from kd_core.serving.speed.machine import serving_machine
+
+ROWS = (1, 2, 8, 32, 128)
+QUANTILES = (0.1, 0.5, 0.9, 1.0)
+"""Of the lengths of the texts that the model was made for."""
+MOST_TOKENS = 4096
+"""Of a timed batch."""
+ROUNDS = 5
+CALLS = 5
+STEPS = 100
+PADDED_ROWS = 16
+"""Texts of the batch that shows what padding costs."""
+SECONDS = 20.0
+"""No further round is begun after this time, but two there are."""
+
+_SLOWER = 1.03
+"""The largest batch counts that is no slower than this, a token, than the best."""
+
+Timings = dict[str, dict[tuple[int, int], list[float]]]
+
+
+class _Instant(Graphs):
+    """Answers at once: what a request still takes is what it takes outside the graphs."""
+
+    def whole(self, tokens: Feeds) -> Floats:
+        return self._undecided(len(tokens[IDS]))
+
+    def first(self, tokens: Feeds) -> tuple[Floats, Floats]:
+        rows, length = tokens[IDS].shape
+        return np.zeros((rows, length, self.manifest.hidden), dtype=np.float32), self._undecided(rows)
+
+    def following(self, index: int, hidden: Floats, mask: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
+        return hidden, self._undecided(len(hidden))
+
+    def _undecided(self, rows: int) -> Floats:
+        labels = len(self.manifest.labels)
+        return np.full((rows, labels), 1 / labels, dtype=np.float32)
+
+
+def calibrate(model: Predictor) -> Costs:
+    """Time every graph, and requests outside of them, with several rows and lengths, in turns; fit what they cost."""
+    graphs = model.executor.graphs
+    profile = Profile.read(graphs.folder)
+    outside, grid = _without_graphs(model), _grid(profile)
+    timings: Timings = {}
+    began = time.monotonic()
+    for number in range(ROUNDS + 1):
+        for rows, length in grid:
+            kept = {} if number == 0 else timings  # the first time counts for nobody
+            _time_all(graphs, rows, length, kept)
+            _time_outside(outside, rows, length, kept)
+        if number >= 2 and time.monotonic() - began > SECONDS:
+            break
+    found = {name: {shape: float(np.median(each)) for shape, each in times.items()} for name, times in timings.items()}
+    fitted = {name: fit([(*shape, each) for shape, each in times.items()]) for name, times in found.items()}
+    step = _time_of_a_step(outside, int(profile.lengths.mean()))
+    segments = [fitted[str(number)] for number in range(len(graphs.manifest.segments))]
+    return Costs(
+        machine=serving_machine(model.executor.lanes.threads),
+        segments=tuple(each.and_beside(step) for each in segments),
+        whole=fitted["whole"],
+        moved=_time_of_a_state(graphs.manifest.hidden, int(profile.lengths.mean())),
+        batch_tokens=_best_size(found["whole"]),
+        padding=_share_of_padding(graphs, max(int(np.quantile(profile.lengths, QUANTILES[-2])), 4)),
+        outside=fitted["outside"],
+        lanes=_gain_of_lanes(model, int(profile.lengths.mean())),
+    )
+
+
+def _grid(profile: Profile) -> list[tuple[int, int]]:
+    lengths = sorted({max(int(np.quantile(profile.lengths, share)), 2) for share in QUANTILES})
+    return [(rows, length) for rows in ROWS for length in lengths if rows * length <= MOST_TOKENS or rows == 1]
+
+
+def _time_all(graphs: Graphs, rows: int, length: int, timings: Timings) -> None:
+    """Calls of each graph with a full batch; the ids do not matter, the hidden states are real ones.
+
+    In the order of serving, since caches hold what was asked last: the whole graph again and again, and the segments
+    one after another. The first time through does not count.
+    """
+    mask = np.ones((rows, length), dtype=np.int64)
+    tokens = {IDS: mask, MASK: mask, TYPES: np.zeros_like(mask)}
+    times = CALLS if rows == 1 else 1  # the shorter, the more other programs are in a single timing
+
+    def timed(name: str, number: int, call: Callable[[], Any]) -> Any:
+        began = time.perf_counter()
+        answer = call()
+        if number:
+            timings.setdefault(name, {}).setdefault((rows, length), []).append(time.perf_counter() - began)
+        return answer
+
+    for number in range(times + 1):
+        timed("whole", number, lambda: graphs.whole(tokens))
+    for number in range(times + 1):
+        hidden: Floats = timed("0", number, lambda: graphs.first(tokens))[0]
+        for index in range(1, len(graphs.manifest.segments)):
+            hidden = timed(str(index), number, _following(graphs, index, hidden, mask))[0]
+
+
+def _following(graphs: Graphs, index: int, hidden: Floats, mask: Any) -> Callable[[], tuple[Floats, Floats]]:
+    return lambda: graphs.following(index, hidden, mask)
+
+
+def _without_graphs(model: Predictor) -> Predictor:
+    graphs = model.executor.graphs
+    return Predictor(Executor(_Instant(graphs.folder, graphs.manifest), threads=1), model.encoder, model.record)
+
+
+def _time_outside(model: Predictor, rows: int, length: int, timings: Timings) -> None:
+    """One request of made-up texts; how long they turn out in tokens is what counts."""
+    columns = model.record.text_columns
+    texts = pd.DataFrame({column: model.encoder.sample(rows, length // len(columns)) for column in columns})
+    began = time.perf_counter()
+    model.predict(texts, 0.0)
+    took = time.perf_counter() - began
+    tokens = round(float(model.tokens(texts).lengths.mean()))
+    timings.setdefault("outside", {}).setdefault((rows, tokens), []).append(took)
+
+
+def _time_of_a_step(model: Predictor, length: int) -> float:
+    """Seconds beside each segment of an early-exit request: how sure its exit is, who leaves, what goes on.
+
+    To a fast graph that is much; the whole graph has it not.
+    """
+    tokens = model.encoder.encode([model.encoder.sample(1, length)] * len(model.record.text_columns))
+    early = len(model.manifest.exits) - 1
+    found: dict[float, list[float]] = {0.0: [], 1e-9: []}  # nobody is so sure: every segment is passed
+    for _ in range(STEPS):
+        for threshold, seconds in found.items():
+            began = time.perf_counter()
+            model.executor.answer(tokens, (threshold,) * early)
+            seconds.append(time.perf_counter() - began)
+    whole, steps = (float(np.median(seconds)) for seconds in found.values())
+    return max(steps - whole, 0.0) / len(model.manifest.segments)
+
+
+def _time_of_a_state(hidden: int, length: int) -> float:
+    """Seconds to cut leavers out of a batch and pack the rest with another's, for each number that is moved."""
+    rows = np.arange(16)
+    lengths = np.full(32, length, dtype=np.int64)
+    states = np.ones((16, length, hidden), dtype=np.float32)
+    found = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        parts = [Parked(rows, states[rows[::-1]]), Parked(rows + 16, states[rows[::-1]])]
+        packed = pack(parts, np.arange(32), lengths)
+        found.append((time.perf_counter() - began) / packed.hidden.size)
+    return float(np.median(found))
+
+
+def _gain_of_lanes(model: Predictor, length: int) -> float:
+    """How many times faster all threads answer a large request than one does; 1 where there is one."""
+    threads = model.executor.lanes.threads
+    if threads == 1:
+        return 1.0
+    columns = model.record.text_columns
+    tokens = model.encoder.encode([model.encoder.sample(ROWS[-1] * threads, length // len(columns)) for _ in columns])
+    nowhere = (0.0,) * (len(model.manifest.exits) - 1)
+    gains = []
+    for _ in range(ROUNDS):
+        seconds = []
+        for count in (1, threads):
+            executor = Executor(model.executor.graphs, threads=count)
+            began = time.perf_counter()
+            executor.answer(tokens, nowhere)
+            seconds.append(time.perf_counter() - began)
+        gains.append(seconds[0] / seconds[1])
+    return float(np.median(gains))
+
+
+def _share_of_padding(graphs: Graphs, length: int) -> float:
+    """What a token of padding costs, as a share of another: half of a batch is padding, or tokens, or left out."""
+    rows = PADDED_ROWS
+    full, half = np.ones((rows, length), dtype=np.int64), np.ones((rows, length // 2), dtype=np.int64)
+    padded = full.copy()
+    padded[:, length // 2 :] = 0
+    found = []
+    for number in range(CALLS * ROUNDS + 1):
+        seconds = []
+        for used in (half, padded, full):
+            began = time.perf_counter()
+            graphs.whole({IDS: used, MASK: used, TYPES: np.zeros_like(used)})
+            seconds.append(time.perf_counter() - began)
+        if number:
+            found.append(seconds)
+    small, middle, large = np.median(found, axis=0).tolist()
+    return float(np.clip((middle - small) / max(large - small, 1e-12), 0.0, 1.0))
+
+
+def _best_size(times: dict[tuple[int, int], float]) -> int:
+    """Tokens of the largest batch whose time a token is within 3 % of the best."""
+    per_token = {shape: seconds / (shape[0] * shape[1]) for shape, seconds in times.items()}
+    best = min(per_token.values())
+    return max(rows * length for (rows, length), each in per_token.items() if each <= _SLOWER * best)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Time a model and keep what was found; the exit status is that of the error, if there is one."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # as where files are answered
+    parser = argparse.ArgumentParser(prog="python -m kd_core.serving.speed.timing", description="Time a model.")
+    parser.add_argument("--model", type=Path, required=True, help="folder that the export stage wrote")
+    folder = parser.parse_args(argv).model
+    try:
+        model = Predictor.load(folder, planned=False)
+        path = costs_path(model.executor)
+        if path is None:
+            raise ParamsError("KD_COSTS is not set: it names the folder of this machine's timings")
+        calibrate(model).write(path)
+    except Exception as error:
+        return report_error(error)
+    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

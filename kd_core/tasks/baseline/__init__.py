@@ -1,0 +1,1 @@
+"""What a student must beat without any transformer."""

@@ -1,0 +1,1 @@
+"""Teachers: their models, the contract they keep, how they are taught, and their scores."""

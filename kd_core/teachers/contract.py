@@ -1,0 +1,170 @@
+"""The teacher contract: what must hold before anything learns from a teacher.
+
+A teacher that breaks it does not fail by itself: it quietly teaches wrong labels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kd_core.config.data import MULTI_LABEL, Kind, TaskParams
+from kd_core.runtime.errors import InvalidDataError
+from kd_core.tasks.decisions import MAIN_METRIC, Integers, decisions, row_scores
+from kd_core.tasks.decode import probabilities, uncertainty
+from kd_core.tasks.encode import Encoded, collate, encode, token_batches
+from kd_core.tasks.metrics import log_loss
+from kd_core.teachers.model import Teacher
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_ROWS = 2000
+"""Gold rows that are looked at, at most."""
+_BATCH_TOKENS = 1024
+_SAME = 1e-4
+"""Probabilities that vary less than this over all texts tell no text from another."""
+_SIGNIFICANCE = 1e-3
+"""A permutation is refused if chance explains its advantage with a smaller probability than this."""
+
+
+def check_teacher(teacher: Teacher, rows: pd.DataFrame, task: TaskParams) -> dict[str, Any]:
+    """Check `teacher` against gold `rows` (rows without a label are left out); what was found, for teacher.json.
+
+    Raises InvalidDataError naming the teacher for another label count, labels in another order than the gold's, a
+    tokenizer that does not fit, logits that are not finite, the same answer to every text or, with one label a row,
+    probabilities that do not sum to one.
+    """
+    _check_label_count(teacher, task)
+    gold = rows[rows["label"].notna()].iloc[:_ROWS]
+    if gold.empty:
+        raise InvalidDataError(f"teacher {teacher.name}: no labelled row to check its labels against")
+    encoded = encode(gold, teacher.tokenizer, task, teacher.max_length)
+    unknown = _check_tokenizer(teacher, encoded)
+    answers, targets = _probabilities(teacher, encoded), encoded.targets.numpy()
+    if task.kind == MULTI_LABEL:
+        weights = targets / np.maximum(targets.sum(0), 1)  # a frequent label says no more than a rare one
+        _check_meaning(teacher.name, _centred_ranks(answers), weights, task.labels, each=True)
+    else:
+        _check_order(teacher.name, decisions(answers, task.kind), targets, task.labels)
+    return {
+        f"gold_{MAIN_METRIC[task.kind]}": round(float(row_scores(answers, targets, task.kind).mean()), 6),
+        **_scales(teacher.name, answers, targets, task.kind),
+        "rows": len(gold),
+        "unknown_tokens": round(unknown, 6),
+    }
+
+
+def _scales(name: str, answers: NDArray[np.float32], targets: Integers, kind: Kind) -> dict[str, float]:
+    """How sharp the teacher's answers are, and how dear its mistakes: mean normalised entropy, log-loss in nats.
+
+    The losses compare distributions, so no teacher outweighs another by the scale of its logits; one whose answers are
+    all the same has nothing to teach, and is refused.
+    """
+    if len(answers) > 1 and np.ptp(answers, axis=0).max() < _SAME:
+        raise InvalidDataError(
+            f"teacher {name}: gives every text the same answer, to {_SAME:g}; its logits are flat or its weights broken"
+        )
+    entropy = uncertainty(torch.from_numpy(answers), kind).mean()
+    return {"entropy": round(float(entropy), 6), "log_loss": round(log_loss(answers, targets, kind), 6)}
+
+
+def _check_label_count(teacher: Teacher, task: TaskParams) -> None:
+    outputs = int(teacher.model.config.num_labels)
+    if outputs != len(task.labels) or len(teacher.label_order) != len(task.labels):
+        raise InvalidDataError(f"teacher {teacher.name}: has {outputs} labels, the task has {len(task.labels)}")
+
+
+def _check_tokenizer(teacher: Teacher, encoded: Encoded) -> float:
+    """The share of unknown tokens."""
+    tokenizer, name = teacher.tokenizer, teacher.name
+    table = teacher.model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > table:
+        raise InvalidDataError(f"teacher {name}: its tokenizer has {len(tokenizer)} tokens, its embedding only {table}")
+    if tokenizer.pad_token_id is None:
+        raise InvalidDataError(f"teacher {name}: its tokenizer has no padding token")
+    special = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    words = [token for ids in encoded.input_ids for token in ids if token not in special]
+    unknown = words.count(tokenizer.unk_token_id) / max(len(words), 1)
+    if not words or unknown > 0.5:
+        raise InvalidDataError(
+            f"teacher {name}: its tokenizer knows only {1 - unknown:.0%} of the texts' tokens; is it the right one?"
+        )
+    return unknown
+
+
+def _probabilities(teacher: Teacher, encoded: Encoded) -> NDArray[np.float32]:
+    logits = torch.empty(len(encoded), len(teacher.labels))
+    teacher.model.eval()
+    with torch.inference_mode():
+        for indices in token_batches(encoded.lengths, _BATCH_TOKENS):
+            batch = collate(encoded, indices, teacher.tokenizer.pad_token_id)
+            logits[indices] = teacher.logits({k: v.to(teacher.model.device) for k, v in batch.items()}).cpu()
+    if not torch.isfinite(logits).all():
+        raise InvalidDataError(f"teacher {teacher.name}: some logits are not finite; its weights are damaged")
+    found: NDArray[np.float32] = probabilities(logits, teacher.kind).numpy()
+    if teacher.kind != MULTI_LABEL and not np.allclose(found.sum(1), 1.0, atol=1e-4):
+        raise InvalidDataError(f"teacher {teacher.name}: probabilities do not sum to one")
+    return found
+
+
+def _check_order(name: str, predicted: Integers, targets: Integers, labels: tuple[str, ...]) -> None:
+    """Refuse a teacher whose predicted classes [N] another assignment of its outputs to labels explains better."""
+    classes = np.eye(len(labels))
+    _check_meaning(name, classes[predicted], classes[targets], labels)
+
+
+def _centred_ranks(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Each label's probabilities [N, C] as ranks over the rows, from −0.5 to 0.5.
+
+    A label that is given too often, or hardly ever, is not mistaken for another for that.
+    """
+    from scipy.stats import rankdata
+
+    return np.asarray((rankdata(probabilities, axis=0) - 0.5) / len(probabilities) - 0.5)
+
+
+def _check_meaning(
+    name: str, evidence: NDArray[np.float64], gold: NDArray[np.float64], labels: tuple[str, ...], each: bool = False
+) -> None:
+    """Refuse a teacher whose answers another assignment of its outputs to labels explains clearly better.
+
+    The assignment is found on one half of the rows and judged on the other, both ways, so that a merely bad teacher
+    is not mistaken for a permuted one.
+
+    :param evidence: [N, C], how much each output speaks for its label
+    :param gold: [N, C], where a label is true how much that row counts, 0 elsewhere
+    :param each: whether each output that is moved must say more of the other label than of its own. Without, outputs
+        that tell the same of all labels, only some of them more clearly, could be sorted by the labels' difficulty
+    """
+    from scipy.stats import binomtest
+
+    better = worse = 0
+    half = np.zeros(len(gold), dtype=bool)
+    half[np.lexsort(gold.T)[::2]] = True  # every label in both halves
+    for found, judged in ((half, ~half), (~half, half)):
+        meaning = _assignment(evidence[found], gold[found], each)
+        moved = (evidence[judged] * gold[judged][:, meaning]).sum(1)
+        same = (evidence[judged] * gold[judged]).sum(1)
+        better, worse = better + int((moved > same).sum()), worse + int((same > moved).sum())
+    if better > worse and binomtest(better, better + worse, 0.5, alternative="greater").pvalue < _SIGNIFICANCE:
+        meaning = _assignment(evidence, gold, each)
+        swaps = [f"{labels[i]} means {labels[m]}" for i, m in enumerate(meaning) if i != m]
+        raise InvalidDataError(
+            f"teacher {name}: its labels are in another order than the gold's: {'; '.join(swaps[:10])}; "
+            f"correct teachers.{name}.labels"
+        )
+
+
+def _assignment(evidence: NDArray[np.float64], gold: NDArray[np.float64], each: bool) -> NDArray[np.int64]:
+    """For each output the label it stands for, one to one, explaining most of the gold [N, C] (Hungarian method)."""
+    from scipy.optimize import linear_sum_assignment
+
+    counts = evidence.T @ gold + np.eye(gold.shape[1]) * 1e-6  # where rows decide nothing, an output means itself
+    if each:
+        own = counts.diagonal()[:, None]
+        counts = np.where(counts >= own, counts, -len(gold))  # less than any sum of evidence
+    return np.asarray(linear_sum_assignment(counts, maximize=True)[1])

@@ -1,0 +1,52 @@
+"""Where things are: read from the environment (KD_*), with an embedded default below the project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def absolute(uri: str) -> str:
+    """A URL as it is; a local path (or `file://` URL) absolute, so that it holds in any working folder."""
+    uri = uri.removeprefix("file://").rstrip("/") or "/"
+    return uri if "://" in uri else str(Path(uri).expanduser().absolute())
+
+
+def is_local(uri: str) -> bool:
+    """Whether `uri` is a path on this machine."""
+    return "://" not in uri
+
+
+class Settings(BaseSettings):
+    """One instance a process. Every URI may be a local folder or `s3://…`, except the cache and the home."""
+
+    model_config = SettingsConfigDict(env_prefix="KD_", frozen=True)
+
+    project: Path = PROJECT
+    """Folder of dvc.yaml and the code."""
+    home: Path = Path()
+    """Everything that this machine keeps; default `<project>/.kd`."""
+    store_uri: str = ""
+    """Shared by all machines: DVC remote, score store, ledgers, provenance; default `<home>/store`."""
+    runs_uri: str = ""
+    """Run folders; default `<home>/runs`."""
+    cache_dir: Path = Path()
+    """DVC cache of this machine; default `<home>/cache`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: dict[str, object]) -> dict[str, object]:
+        project = Path(absolute(str(values.get("project") or PROJECT)))
+        home = Path(absolute(str(values.get("home") or project / ".kd")))
+        return {
+            **values,
+            "project": project,
+            "home": home,
+            "store_uri": absolute(str(values.get("store_uri") or home / "store")),
+            "runs_uri": absolute(str(values.get("runs_uri") or home / "runs")),
+            "cache_dir": Path(absolute(str(values.get("cache_dir") or home / "cache"))),
+        }

@@ -1,0 +1,36 @@
+"""The process that runs one stage of one run, in every runner: `python -m kd_ops.bridge --run RUN_URI STAGE`.
+
+It handles signals before it imports what it needs: to PID 1 of a container, a signal that is not handled is lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from kd_ops.bridge.stage_command import Stop
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    stop = Stop()
+    with stop.handled():
+        parser = argparse.ArgumentParser(prog="python -m kd_ops.bridge", description="Run one stage of one run.")
+        parser.add_argument("--run", required=True, help="the run's folder or URL, as resolve printed it")
+        parser.add_argument("stage", help="STAGE or STAGE@ITEM")
+        options = parser.parse_args(argv)
+        return _run(options.run, options.stage, stop)
+
+
+def _run(uri: str, name: str, stop: Stop) -> int:
+    from kd_ops.base.entry import ended
+    from kd_ops.bridge.stage_run import run_stage
+    from kd_ops.runs.runs import Run
+    from kd_ops.stages.graph import check_stage_name
+
+    return ended(lambda: run_stage(Run(uri), check_stage_name(name), stop=stop))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

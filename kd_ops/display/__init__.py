@@ -1,0 +1,1 @@
+"""What a person sees of a run: the board, the terminal, the summary."""

@@ -1,0 +1,1 @@
+"""`kd run` and `kd repro`: a run from start to end."""

@@ -1,0 +1,1 @@
+"""A registered version becomes champion, or does not: the gate, its evidence, the ledger."""

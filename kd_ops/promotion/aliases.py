@@ -1,0 +1,42 @@
+"""Makes the registry show what the ledger of aliases says.
+
+MLflow lets the last write of an alias win; the ledger, whose events come one after the other, decides. A process may
+be killed or fall asleep between its event and the alias. So whoever comes next carries out what was not, and whoever
+moved an alias looks at the ledger once more: the last event holds, whatever the order of the writes. What a person
+moves by hand after an event was carried out stays as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kd_core.runtime.storage import Storage
+from kd_ops.promotion import ledger
+from kd_ops.promotion.ledger import AliasEvent
+from kd_ops.registry.registry import CHALLENGER, CHAMPION, by_alias, versions
+
+
+def settled(client: Any, store: Storage, name: str) -> tuple[list[AliasEvent], Any | None]:
+    """The history of a model and the champion at its end, the last event carried out."""
+    moved = False
+    while True:
+        events = ledger.history(store, name)
+        change = ledger.last_change(events)
+        if change is not None and (moved or not ledger.is_carried_out(store, change)):
+            crown(client, name, str(change.champion_after))
+            moved = True
+        champion = by_alias(client, name, CHAMPION)
+        if ledger.newest(store, name) == (events[-1].number if events else 0):
+            if moved and change is not None:
+                ledger.note_carried_out(store, change)
+            return events, champion
+
+
+def crown(client: Any, name: str, number: str) -> None:
+    """Make a version champion, unless somebody has deleted it since; it is no challenger any more."""
+    if number not in {str(version.version) for version in versions(client, name)}:
+        return
+    client.set_registered_model_alias(name, CHAMPION, number)
+    challenger = by_alias(client, name, CHALLENGER)
+    if challenger is not None and str(challenger.version) == number:
+        client.delete_registered_model_alias(name, CHALLENGER)

@@ -1,0 +1,1 @@
+"""A run's student becomes a registered version."""

@@ -1,0 +1,62 @@
+"""The registered model's code: MLflow stores this file as it is and runs it to serve (models from code, no pickle).
+
+It is read outside the project too, where only the library's copy beside the model exists: so it imports nothing of
+the project but kd_core, and that only when a model is loaded.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.pyfunc import PythonModel, PythonModelContext
+
+_LOGGER = logging.getLogger("mlflow.kd_pipelines")
+"""Below MLflow's own, which its servers show."""
+
+
+class StudentServing(PythonModel):  # type: ignore[misc]  # MLflow's class is untyped
+    """The student with its early exits; one of the params overrides what was chosen for it.
+
+    Wishes for speed go by the timings that `kd calibrate` keeps in the folder that KD_COSTS names; the log tells what
+    disagreement with the full model each of them comes to.
+    With KD_PREDICTION_LOG, a folder, in the environment, each answer's layer and entropy are logged there for drift.
+    """
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Load the student from the version's own artifacts."""
+        from kd_core.serving.predictor import Predictor
+
+        folder = os.environ.get("KD_PREDICTION_LOG")
+        self._predictor = Predictor.load(Path(context.artifacts["student"]), log=Path(folder) if folder else None)
+        if self._predictor.log:
+            atexit.register(self._predictor.log.close)
+        self._limits = lru_cache(maxsize=256)(self._limits_of)
+
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """One row of answers for each row of texts.
+
+        :param model_input: [N] rows with `text`, and `text_pair` if the task has pairs
+        :param params: at most one of `threshold` and `max_disagreement`, in [0, 1], `max_latency_ms`, of one text
+            alone, in a share `latency_percentile` of texts, and `min_throughput`, texts a second; negative: not given
+        """
+        given = {name: float(value) for name, value in (params or {}).items() if not value < 0}
+        return self._predictor.predict(model_input, self._limits(**given))
+
+    def _limits_of(self, **given: float) -> Any:
+        """The exit thresholds of a request; found, and told, once for all that ask for the same."""
+        limits = self._predictor.limits(**given)
+        if "max_latency_ms" in given or "min_throughput" in given:
+            _LOGGER.info("%s: %s", given, self._predictor.record.dial.promise(limits))
+        return limits
+
+
+mlflow.models.set_model(StudentServing())

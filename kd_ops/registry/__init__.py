@@ -1,0 +1,1 @@
+"""MLflow's registry as its client sees it, and the weights of registered versions."""

@@ -1,0 +1,44 @@
+"""What `kd gc` finds on this machine: objects in DVC's cache, and models and weights that were fetched and lie idle.
+
+All of it can be had again. The cache is swept by the marks of the store; what was fetched, by when it was last read,
+as far as the file system tells (one mounted without access times: by when it came).
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from kd_ops.base.settings import Settings
+
+IDLE = timedelta(days=30)
+FETCHED = ("served/*/*", "downloads/*")
+"""Below KD_HOME: registered versions that answered `kd predict`, weights that stages fetched."""
+
+
+def idle(settings: Settings, now: datetime) -> dict[Path, int]:
+    """Folders that nobody has read for IDLE → bytes."""
+    found = {}
+    for pattern in FETCHED:
+        for entry in sorted(settings.home.glob(pattern)):
+            files = [path for path in [entry, *entry.rglob("*")] if path.is_file()]
+            if now - _last_use(files or [entry]) > IDLE:
+                found[entry] = sum(path.stat().st_size for path in files)
+    return found
+
+
+def remove(entry: Path) -> None:
+    """Delete a file or a folder; a folder loses its name first, since whoever finds the name takes it for whole."""
+    if not entry.is_dir():
+        entry.unlink(missing_ok=True)
+        return
+    gone = entry.with_name(f".{entry.name}.{uuid.uuid4().hex}.tmp")
+    entry.rename(gone)
+    shutil.rmtree(gone)
+
+
+def _last_use(paths: list[Path]) -> datetime:
+    times = [max(status.st_atime, status.st_mtime) for status in (path.stat() for path in paths)]
+    return datetime.fromtimestamp(max(times), UTC)

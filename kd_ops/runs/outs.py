@@ -1,0 +1,110 @@
+"""Reads what the stages of a run wrote, by name, out of DVC's cache or remote; no workspace and no import of DVC."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from kd_core.runtime.errors import TryAgainError
+from kd_core.runtime.storage import Storage
+from kd_ops.base.settings import Settings
+from kd_ops.runs.objects import object_name
+from kd_ops.runs.runs import Run
+
+_FOLDER = ".dir"
+
+
+class Outs:
+    """The outputs of a run.
+
+    :param run: its stage records say what was written
+    :param places: where DVC keeps objects, nearest first: this machine's cache, the remote
+    """
+
+    def __init__(self, run: Run, places: Sequence[Storage]) -> None:
+        self._run = run
+        self._places = list(places)
+        self._hashes: dict[str, str] | None = None
+
+    @classmethod
+    def of(cls, run: Run, settings: Settings) -> Outs:
+        """The outputs of a run, from this machine's cache or the remote."""
+        return cls(run, [Storage(settings.cache_dir), Storage(f"{settings.store_uri}/dvc")])
+
+    def hashes(self) -> dict[str, str]:
+        """Path → md5 of everything that the finished stages wrote."""
+        if self._hashes is None:
+            done = (record for record in self._run.stages().values() if record.status == "done")
+            self._hashes = {path: md5 for record in done for path, md5 in record.outs.items()}
+        return self._hashes
+
+    def __contains__(self, path: str) -> bool:
+        """Whether an output of this name, or a folder with it, was written."""
+        try:
+            self.files(path)
+        except TryAgainError:
+            return False
+        return True
+
+    def md5(self, path: str) -> str:
+        """Hash of a whole output. Raises TryAgainError if the run has no such output."""
+        try:
+            return self.hashes()[path]
+        except KeyError:
+            raise TryAgainError(f"run {self._run.id}: no stage of this run wrote {path} (yet)") from None
+
+    def files(self, path: str) -> dict[str, str]:
+        """Path of each file → md5, for an output, or a file or folder inside one; relative to `path`, "." for a file.
+
+        Raises TryAgainError if it was not written, or its objects are nowhere.
+        """
+        for owner in [path, *map(str, PurePosixPath(path).parents)]:
+            if owner not in self.hashes():
+                continue
+            md5 = self.hashes()[owner]
+            if md5.endswith(_FOLDER):
+                return self._inside(json.loads(self._object(md5)), owner, path)
+            if owner == path:
+                return {".": md5}
+        raise TryAgainError(f"run {self._run.id}: no stage of this run wrote {path} (yet)")
+
+    def read(self, path: str) -> bytes:
+        """Content of one file, itself an output or inside one."""
+        files = self.files(path)
+        if "." not in files:
+            raise TryAgainError(f"run {self._run.id}: {path} is a folder")
+        return self._object(files["."])
+
+    def fetch(self, path: str, target: Path) -> Path:
+        """Copy an output, or a part of one, to `target`."""
+        for relative, md5 in self.files(path).items():
+            file = target if relative == "." else target / relative
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Storage(file.parent).write(file.name, self._object(md5))
+        return target
+
+    def _inside(self, listing: list[dict[str, str]], owner: str, path: str) -> dict[str, str]:
+        found = {}
+        for entry in listing:
+            file = PurePosixPath(owner, entry["relpath"])
+            if file.is_relative_to(path):
+                found[str(file.relative_to(path))] = entry["md5"]
+        if not found:
+            raise TryAgainError(f"run {self._run.id}: {owner} has no {path}")
+        return found
+
+    def _object(self, md5: str) -> bytes:
+        for place in self._places:
+            try:
+                return place.read(object_name(md5))
+            except FileNotFoundError:
+                continue
+        raise TryAgainError(f"object {md5} is in neither cache nor remote; run the pipeline again to make it")
+
+
+def read_document(outs: Outs, path: str) -> dict[str, Any]:
+    """A JSON output; empty where the run did not get so far."""
+    values = json.loads(outs.read(path)) if path in outs else {}
+    return values if isinstance(values, dict) else {}

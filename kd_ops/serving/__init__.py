@@ -1,0 +1,1 @@
+"""A registered version answers: `kd predict`, `kd calibrate` and `kd drift`."""

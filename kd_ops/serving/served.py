@@ -1,0 +1,137 @@
+"""Registered versions brought to this machine, and the process that has them answer texts."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kd_core.runtime.errors import KDError, ParamsError
+from kd_ops.base.settings import Settings
+from kd_ops.registry.registry import MODEL_FOLDER, by_alias, connect, version
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A student on this machine and the code that reads it."""
+
+    student: Path
+    """What the export stage wrote."""
+    code: Path
+    """Folder with the kd_core that it was registered with; for a plain folder, the project."""
+
+    def predict(self, arguments: Sequence[str], texts: str | None = None, costs: Path | None = None) -> str:
+        """Run kd_core.serving.predict in a process of its own, with the version's own code; what it printed.
+
+        Its notes, on standard error, are passed on.
+
+        :param arguments: words after `--model FOLDER`
+        :param texts: for its standard input
+        :param costs: folder of this machine's timings; none: answers follow from the model alone, as a judge needs it
+        :raises ModelProcessError: with the process's status and last words
+        """
+        return self._run("kd_core.serving.predict", arguments, texts, costs)
+
+    def calibrate(self, costs: Path) -> str:
+        """Time the graphs on this machine, into the folder `costs`; what was printed. Raises ModelProcessError."""
+        return self._run("kd_core.serving.speed.timing", [], None, costs)
+
+    def _run(self, module: str, arguments: Sequence[str], texts: str | None, costs: Path | None) -> str:
+        command = [sys.executable, "-m", module, "--model", str(self.student), *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(self.code), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment["KD_COSTS"] = str(costs or "")
+        done = subprocess.run(
+            command, cwd=self.code, env=environment, input=texts or "", capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise ModelProcessError(done.returncode, done.stderr)
+        for line in done.stderr.splitlines():
+            if line.startswith("note: "):
+                print(line, file=sys.stderr)
+        return done.stdout
+
+    def check_dial(self) -> None:
+        """Raises ParamsError for a version from before exits were calibrated: its code knows no dial and no log."""
+        if "dial" not in json.loads((self.student / "inference.json").read_text(encoding="utf-8")):
+            raise ParamsError(
+                f"{self.student}: registered before exits were calibrated, so it takes no wish and no --log; "
+                "give --threshold, or register it again"
+            )
+
+    def as_named(self, columns: Sequence[str]) -> list[str]:
+        """Words for `predict` that have these columns read as they are called, whatever the training data said.
+
+        None for a version that knows no other names: the code that it came with may not know the words either.
+        """
+        record = json.loads((self.student / "inference.json").read_text(encoding="utf-8"))
+        return [word for name in columns if record.get("columns") for word in ("--column", f"{name}={name}")]
+
+
+class ModelProcessError(KDError):
+    """The process that runs a model ended badly; its own error message and status are passed on."""
+
+    def __init__(self, status: int, stderr: str) -> None:
+        lines = stderr.strip().splitlines()
+        said = next((line for line in reversed(lines) if line.startswith("error: ")), "\n".join(lines[-5:]))
+        super().__init__(said.removeprefix("error: ") or f"the model's process ended with status {status}")
+        self.status = 128 - status if status < 0 else status
+
+
+def serve(uri: str, settings: Settings) -> ServedModel:
+    """The student behind `models:/name@alias`, `models:/name/version` or a local folder.
+
+    A version is downloaded once and kept below KD_HOME/served. Raises ParamsError for what does not exist.
+    """
+    if not uri.startswith("models:/"):
+        folder = Path(uri).expanduser().absolute()
+        if not folder.is_dir():
+            raise ParamsError(f"--model {uri}: no such folder, and no models:/NAME@ALIAS or models:/NAME/VERSION")
+        return ServedModel(folder, settings.project)
+    return serve_version(_by_uri(connect(settings), uri), settings)
+
+
+def serve_version(found: Any, settings: Settings) -> ServedModel:
+    """Fetch a version, whole or not at all; it is kept for the next time."""
+    target = settings.home / "served" / str(found.name) / f"{found.version}-{found.creation_timestamp}"
+    if not target.is_dir():
+        _download(f"models:/{found.name}/{found.version}", target)
+    return ServedModel(target / "artifacts" / MODEL_FOLDER, target / "code")
+
+
+def _download(source: str, target: Path) -> None:
+    import mlflow
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        fetched = Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=scratch))
+        for part in (f"artifacts/{MODEL_FOLDER}", "code/kd_core"):
+            if not (fetched / part).is_dir():
+                raise ParamsError(f"{source} has no {part}: kd-pipelines did not register it")
+        whole = Path(scratch) / "whole"
+        shutil.copytree(fetched, whole)
+        try:
+            whole.rename(target)
+        except OSError:  # ENOTEMPTY or EEXIST: somebody was faster
+            if not target.is_dir():
+                raise
+
+
+def _by_uri(client: Any, uri: str) -> Any:
+    rest = uri.removeprefix("models:/").strip("/")
+    if "@" in rest:
+        name, alias = rest.split("@", 1)
+        found = by_alias(client, name, alias)
+        if found is None:
+            raise ParamsError(f"{uri}: no version of {name!r} has the alias {alias!r}")
+        return found
+    name, _, number = rest.partition("/")
+    if not number:
+        raise ParamsError(f"{uri}: say models:/NAME@ALIAS or models:/NAME/VERSION")
+    return version(client, name, number)

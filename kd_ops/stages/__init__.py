@@ -1,0 +1,1 @@
+"""The stages of dvc.yaml: their graph, keys, code, workspace and local inputs."""

@@ -1,0 +1,130 @@
+"""The code that a run's stages see: kept in the store under its content, so that all of them see the same.
+
+The project may be edited while a run goes on, and another worker may hold another version of it: a stage gets neither.
+A run names its code by a digest, `resolved.code` in its params.yaml. No stage lists that key, so it is in no stage's
+key: what did not change hits the cache from any run. Code that is in the store already costs a look and no upload.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, ZipInfo
+
+from pathspec import PathSpec
+
+from kd_core.runtime.errors import ParamsError, TryAgainError
+from kd_core.runtime.fingerprint import of_value
+from kd_core.runtime.storage import Storage
+from kd_ops.base.settings import Settings
+from kd_ops.runs.runs import Run
+
+FOLDER = "code"
+CODE = (
+    "dvc.yaml",
+    ".dvcignore",
+    "components",
+    "kd_core",
+    "teachers/none",
+    "scores/pretraining/.gitkeep",
+    "scores/reference/.gitkeep",
+)
+"""What of the project a stage may see. The last three stand in for teachers and scores that a run does without."""
+
+Code = Mapping[str, bytes]
+"""Path below the project → content."""
+
+
+def code_files(project: Path) -> list[str]:
+    """Paths of the code below `project`, without what .dvcignore names. Raises ParamsError without a dvc.yaml."""
+    if not (project / "dvc.yaml").is_file():
+        raise ParamsError(f"{project}: no dvc.yaml here; KD_PROJECT names the project's folder")
+    ignore = project / ".dvcignore"
+    lines = ignore.read_text(encoding="utf-8").splitlines() if ignore.is_file() else []
+    spec = PathSpec.from_lines("gitwildmatch", [*lines, "__pycache__", "*.py[co]"])
+    found: list[str] = []
+    for name in CODE:
+        root = project / name
+        paths = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
+        found += [path.relative_to(project).as_posix() for path in paths]
+    return [name for name in found if not spec.match_file(name)]
+
+
+def project_code(settings: Settings) -> Code:
+    """The code as it lies in the project now."""
+    return {name: (settings.project / name).read_bytes() for name in code_files(settings.project)}
+
+
+def digest(code: Code) -> str:
+    """Hash over paths and contents."""
+    return of_value({name: sha256(content).hexdigest() for name, content in code.items()})
+
+
+def keep(code: Code, store_uri: str) -> None:
+    """Put the code into the store unless it is there."""
+    store, name = Storage(store_uri), _name(digest(code))
+    if store.exists(name):
+        return
+    buffer = io.BytesIO()
+    with ZipFile(buffer, "w", ZIP_DEFLATED) as archive:
+        for path, content in code.items():
+            archive.writestr(ZipInfo(path), content, ZIP_DEFLATED)  # without the time of day
+    store.write(name, buffer.getvalue())
+
+
+def kept_code(kept: str, store_uri: str) -> Code:
+    """The code that `keep` put away. Raises TryAgainError if the store has lost it or returns something else."""
+    lost = f"the code of the run ({_name(kept)}) is not in the store"
+    try:
+        with ZipFile(io.BytesIO(Storage(store_uri).read(_name(kept)))) as archive:
+            code = {path: archive.read(path) for path in archive.namelist()}
+    except (FileNotFoundError, BadZipFile):
+        raise TryAgainError(f"{lost}; start a new run") from None
+    if digest(code) != kept:
+        raise TryAgainError(f"{lost}, but other code under its name; start a new run")
+    return code
+
+
+def code_of(run: Run, settings: Settings) -> Code:
+    """The code that the run was started with. Raises ParamsError for a run that keeps none, TryAgainError."""
+    kept = _digest_of(run)
+    if kept is None:
+        raise ParamsError(f"run {run.id} keeps no code to run; start a new run")
+    return kept_code(kept, settings.store_uri)
+
+
+def names_of(run: Run) -> set[str]:
+    """Names in the store of the code that the run keeps."""
+    kept = _digest_of(run)
+    return {_name(kept)} if kept else set()
+
+
+def place(code: Code, folder: Path) -> Path:
+    """Write the code below `folder`, with normal modes; the folder."""
+    for name, content in code.items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        target.chmod(0o644)
+    return folder
+
+
+def stage_names(run: Run, settings: Settings) -> list[str]:
+    """The stages that the run goes through, in order."""
+    from kd_ops.stages.graph import Graph
+
+    with TemporaryDirectory() as scratch:
+        files = {"dvc.yaml": code_of(run, settings)["dvc.yaml"], "params.yaml": run.params_document()}
+        return list(Graph.load(place(files, Path(scratch))).stages)
+
+
+def _digest_of(run: Run) -> str | None:
+    kept: str | None = run.params().get("resolved", {}).get("code")
+    return kept
+
+
+def _name(kept: str) -> str:
+    return f"{FOLDER}/{kept}.zip"

@@ -1,0 +1,87 @@
+"""A fresh folder in which one stage runs: the run's code with normal modes, its params, DVC's settings.
+
+What is hashed is what runs: nothing of the project is in the folder but the code given, and only this folder is on the
+stage's import path. Folders left behind by a killed process are swept by the next one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kd_core.runtime.errors import TryAgainError
+from kd_ops.base.settings import Settings
+from kd_ops.stages.code_snapshot import Code, place
+
+LINKS = "reflink,hardlink,copy"
+"""How inputs come into the folder of a stage, which may not write into them."""
+
+_CONFIG = """\
+[core]
+    no_scm = true
+    analytics = false
+    check_update = false
+    autostage = false
+    remote = store
+    site_cache_dir = {site}
+[cache]
+    dir = {cache}
+    type = "{links}"
+['remote "store"']
+    url = {remote}
+"""
+
+
+def fill(folder: Path, settings: Settings, params: bytes, code: Code, links: str) -> None:
+    """Write code, params.yaml and .dvc/config into `folder`; `links`: how DVC brings files there from its cache."""
+    place(code, folder)
+    (folder / "params.yaml").write_bytes(params)
+    dvc = folder / ".dvc"
+    (dvc / "tmp").mkdir(parents=True)
+    remote = f"{settings.store_uri}/dvc"
+    config = _CONFIG.format(site=dvc / "site", cache=settings.cache_dir, links=links, remote=remote)
+    (dvc / "config").write_text(config, encoding="utf-8")
+
+
+@contextmanager
+def workspace(settings: Settings, params: bytes, code: Code) -> Iterator[Path]:
+    """A filled folder below KD_HOME/work, removed at the end, however it comes. Raises TryAgainError if unwritable."""
+    parent = settings.home / "work"
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        _sweep(parent)
+        folder = parent / uuid.uuid4().hex
+        alive = os.open(folder.with_suffix(".alive"), os.O_CREAT | os.O_RDWR)
+    except OSError as error:
+        raise TryAgainError(
+            f"{parent}: cannot be written ({error.strerror}); set KD_HOME to a writable folder"
+        ) from None
+    try:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        folder.mkdir()
+        fill(folder, settings, params, code, LINKS)
+        yield folder
+    finally:
+        _remove(folder)
+        os.close(alive)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.with_suffix(".alive").unlink(missing_ok=True)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the folders whose owner is gone: the kernel drops a dead process's lock."""
+    for mark in parent.glob("*.alive"):
+        try:
+            with mark.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(mark.with_suffix(""))
+        except (BlockingIOError, FileNotFoundError):
+            continue

@@ -1,0 +1,1 @@
+"""A run in MLflow: its params, metrics and stages."""

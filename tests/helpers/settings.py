@@ -1,0 +1,40 @@
+"""Fixtures of settings: `conftest.py` of a folder imports the one that its tests want."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kd_ops.base.settings import Settings
+from kd_ops.registering import register
+from kd_ops.registry.registry import tracking_uri
+from tests.helpers.fabricated import make_settings
+
+
+@pytest.fixture(name="settings")
+def settings_of_a_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings below a folder of the test, which the command line finds too."""
+    found = make_settings(tmp_path)
+    monkeypatch.setenv("KD_HOME", str(found.home))
+    return found
+
+
+@pytest.fixture(name="settings", scope="module")
+def settings_of_a_file(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A registry of its own for each file."""
+    return make_settings(tmp_path_factory.mktemp("registry"))
+
+
+@pytest.fixture
+def unproven(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skip the proof of the packed model, for students that are made of bytes only."""
+    monkeypatch.setattr(register, "prove", lambda packed, folder: None)
+
+
+@pytest.fixture
+def elsewhere(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Another machine, which shares store, runs and registry, and no lock."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(settings))
+    shared = settings.model_dump(include={"store_uri", "runs_uri", "cache_dir"})
+    return Settings(home=tmp_path / "elsewhere", **shared)

@@ -1,0 +1,177 @@
+"""int8: products with weights only, labels that stay, thresholds chosen anew, answers that no company changes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pandas as pd
+import pytest
+
+from kd_core.config.evaluation import ExportParams
+from kd_core.export import checking as serve
+from kd_core.export.fit_dial import calibrate
+from kd_core.export.quantising import agreement
+from kd_core.export.stage import export, shared_out
+from kd_core.models.loading import load_tokenizer
+from kd_core.rows import write_rows
+from kd_core.runtime.errors import InvalidDataError
+from kd_core.serving.exits.outcomes import Exits
+from kd_core.serving.folder.manifest import Manifest
+from kd_core.serving.folder.record import InferenceRecord
+from kd_core.serving.folder.uncertainties import read_uncertainties
+from kd_core.serving.graphs.executor import Executor
+from kd_core.serving.graphs.graphs import Feeds
+from kd_core.serving.graphs.tokens import Tokens
+from kd_core.serving.predictor import Predictor
+from tests.helpers.tiny import tiny_rows
+from tests.helpers.tiny_exits import LOOSE, TASK, export_student, exported_student, save_student, tiny_student
+from tests.kd_core.export.test_tracing import student_of
+
+
+@pytest.fixture(scope="module")
+def static(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported_student(tmp_path_factory.mktemp("static"), quantise="static", min_agreement=0.5)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported_student(tmp_path_factory.mktemp("plain"))
+
+
+def test_weights_are_small_and_the_rest_is_not(static: Path, plain: Path) -> None:
+    manifest = Manifest.read(static / "onnx")
+    assert manifest.precision == "int8 static"
+    for file, layers in (*((each.file, 1) for each in manifest.segments), (manifest.whole.file, 3)):
+        graph = onnx.load(static / "onnx" / file).graph
+        kinds = {each.name: each.data_type for each in graph.initializer}
+        products = [node for node in graph.node if node.op_type == "Gemm"]
+        rounded = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+        with_weights = [node for node in products if set(node.input) <= rounded]
+        assert len(with_weights) == 6 * layers, "query, key, value, output, up, down"
+        assert all(not set(node.input) & rounded for node in products if node not in with_weights), "exits"
+        readers = [node.op_type for node in graph.node if set(node.input) & rounded]
+        assert set(readers) == {"Gemm"}, "the residual stream, attention, norms and exits stay as they were"
+        scales = [node for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in kinds]
+        assert scales
+        for node in scales:
+            if kinds[node.input[0]] == onnx.TensorProto.INT32:
+                continue  # a bias, exact enough by the scales of what it is added to
+            scale = next(each for each in graph.initializer if each.name == node.input[1])
+            assert len(onnx.numpy_helper.to_array(scale)) > 1, "one for each output"
+            zero = next(each for each in graph.initializer if each.name == node.input[2])
+            assert not onnx.numpy_helper.to_array(zero).any(), "symmetric"
+    sizes = [sum(path.stat().st_size for path in (folder / "onnx").glob("*.onnx")) for folder in (static, plain)]
+    assert sizes[0] < sizes[1]
+
+
+def test_attention_s_own_products_stay_where_layers_are_padded(tmp_path: Path) -> None:
+    """MPNet's layers are products of tensors with three axes, of which attention's have no weight."""
+    student, base = student_of("mpnet", tmp_path)
+    params, rows = ExportParams(quantise="static", min_agreement=0), tiny_rows(10)
+    found = serve.serve_graphs(student, load_tokenizer(base), TASK, params, rows, rows, tmp_path / "onnx")
+    assert found.manifest.precision == "int8 static"
+    graph = onnx.load(tmp_path / "onnx" / found.manifest.whole.file).graph
+    rounded = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    products = [node for node in graph.node if node.op_type == "MatMul"]
+    with_weights = [node for node in products if set(node.input) <= rounded]
+    assert len(with_weights) == 6 * 2, "query, key, value, output, up, down"
+    assert len(products) > len(with_weights)
+    assert all(not set(node.input) & rounded for node in products if node not in with_weights), "attention's own"
+    assert {node.op_type for node in graph.node if set(node.input) & rounded} == {"MatMul"}
+
+
+def test_what_came_of_it_is_on_record(static: Path, plain: Path) -> None:
+    found = InferenceRecord.read(static).quantisation
+    assert found["asked"] == "static"
+    assert found["precision"] == "int8 static"
+    assert found["rows"] == 20
+    assert found["agreement"] >= found["min_agreement"] == 0.5
+    assert InferenceRecord.read(plain).quantisation == {}
+
+
+def test_agreement_is_of_the_full_model_s_labels() -> None:
+    one = np.array([[[0.9, 0.1], [0.9, 0.1]], [[0.9, 0.1], [0.2, 0.8]]], dtype=np.float32)
+    other = np.array([[[0.1, 0.9], [0.8, 0.2]], [[0.1, 0.9], [0.6, 0.4]]], dtype=np.float32)
+    assert agreement(Exits((1, 2), one), Exits((1, 2), other)) == 0.5, "not 0, as the first exit's"
+
+
+def test_int8_that_changes_labels_does_not_serve(tmp_path: Path, plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graphs are fp32's then, to the byte, and the record says why."""
+    monkeypatch.setattr(serve, "agreement", lambda parent, found: 0.97)
+    exported = exported_student(tmp_path, quantise="static", min_agreement=0.98)
+    for file in (plain / "onnx").glob("*.onnx"):
+        assert (exported / "onnx" / file.name).read_bytes() == file.read_bytes(), file.name
+    found = InferenceRecord.read(exported).quantisation
+    assert (found["asked"], found["precision"], found["agreement"]) == ("static", "fp32", 0.97)
+    check_calibrated_as_it_serves(exported)
+
+
+def test_the_exits_are_calibrated_as_they_serve(static: Path) -> None:
+    """Entropies shift with the rounding: the dial is the quantised exits', on rows that gave no ranges."""
+    check_calibrated_as_it_serves(static)
+
+
+def check_calibrated_as_it_serves(folder: Path) -> None:
+    (_, rows), predictor = shared_out(tiny_rows(40), 20), Predictor.load(folder)
+    exits = predictor.all_exits(rows)
+    dial = calibrate(exits.uncertainty[:, :-1], exits.disagrees, exits.layers, LOOSE.confidence)
+    assert predictor.record.dial == dial
+    assert predictor.manifest.thresholds == dial.at(LOOSE.max_disagreement).thresholds
+    profile = json.loads((folder / "onnx" / "profile.json").read_text())
+    np.testing.assert_allclose(profile["uncertainty"], exits.uncertainty[:, :-1], atol=1e-4)
+    np.testing.assert_allclose(read_uncertainties(folder, exits.layers), exits.uncertainty, atol=1e-5)
+
+
+def test_ranges_and_dial_have_texts_of_every_class() -> None:
+    """Calibration rows come sorted, often by what their label follows from."""
+    rows = pd.DataFrame({"id": [f"{label}/{number:03}" for label in "abcdefgh" for number in range(50)]})
+    ranges, tested = shared_out(rows, 100)
+    assert len(ranges) == 100
+    assert sorted([*ranges["id"], *tested["id"]]) == rows["id"].tolist()
+    for part in (ranges, tested):
+        counts = part["id"].str[0].value_counts()
+        assert len(counts) == 8
+        assert counts.min() >= 5
+        assert part["id"].is_monotonic_increasing
+    assert len(shared_out(rows, 0)[1]) == 400
+
+
+def test_padding_does_not_widen_the_ranges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[Feeds] = []
+    monkeypatch.setattr(serve, "quantised", lambda graph, given: batches.extend(given) or graph)
+    export_student(tmp_path, quantise="static")
+    assert len(batches) == 20
+    for batch in batches:
+        assert len(batch["input_ids"]) == 1
+        assert batch["attention_mask"].all()
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 40, 200, 10_000])
+def test_answers_do_not_depend_on_the_company(static: Path, batch_tokens: int) -> None:
+    predictor = Predictor.load(static)
+    tokens = predictor.tokens(tiny_rows(61))
+    expected = predictor.executor.all_exits(tokens)
+    found = Executor(predictor.executor.graphs, None, batch_tokens).all_exits(tokens)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)
+    order = np.random.default_rng(1).permutation(61).tolist()
+    types = None if tokens.types is None else [tokens.types[row] for row in order]
+    mixed = Tokens([tokens.ids[row] for row in order], types, tokens.lengths[order])
+    again = Executor(predictor.executor.graphs, None, batch_tokens).all_exits(mixed)
+    np.testing.assert_allclose(again.probabilities, expected.probabilities[order], atol=1e-5)
+
+
+def test_segments_and_whole_graph_round_alike(static: Path) -> None:
+    predictor = Predictor.load(static)
+    tokens = predictor.tokens(tiny_rows(30))
+    full = predictor.executor.answer(tokens, (0.0, 0.0)).probabilities
+    np.testing.assert_allclose(full, predictor.executor.all_exits(tokens).only(3), atol=1e-5)
+
+
+def test_int8_without_texts_to_calibrate_on_is_refused(tmp_path: Path) -> None:
+    trained = save_student(tiny_student(tmp_path), tmp_path / "trained")
+    write_rows(tmp_path / "calibration.parquet", tiny_rows(1))
+    with pytest.raises(InvalidDataError, match="no texts for int8; set data"):
+        export(trained, tmp_path / "calibration.parquet", tmp_path / "student", TASK, ExportParams(quantise="static"))

@@ -1,0 +1,294 @@
+"""Multi-label: teachers, students, exits, thresholds and the TF-IDF baseline, each with a sigmoid for every label."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification, pipeline
+
+from kd_core.config.data import MULTI_LABEL
+from kd_core.config.student import StudentParams
+from kd_core.config.teachers import TeacherParams
+from kd_core.config.training import Distillation, PretrainParams, SelfDistillParams
+from kd_core.distill.pretrain import multi_teacher_loss, pretrain
+from kd_core.distill.self_distill import divergence, self_distill
+from kd_core.inference.all_exits import all_exits
+from kd_core.models.student import StudentModel, new_student
+from kd_core.runtime.errors import InvalidDataError
+from kd_core.serving.exits.curve import at
+from kd_core.serving.exits.outcomes import Exits
+from kd_core.tasks.baseline import tfidf
+from kd_core.tasks.decode import combine, uncertainty
+from kd_core.tasks.encode import collate, encode
+from kd_core.tasks.loss import soft_loss
+from kd_core.teachers import contract
+from kd_core.teachers.contract import check_teacher
+from kd_core.teachers.model import Teacher, prepare, save_teacher
+from kd_core.teachers.teaching import PROBE_REGULARISATION, _inputs_of, fine_tune, probe
+from kd_core.training.texts import validation_on
+from tests.helpers.distilling import PROGRESS, optimisation
+from tests.helpers.tiny import tiny_base, tiny_task, tiny_teacher, tiny_tokenizer
+from tests.helpers.tiny_exits import one_by_one
+from tests.helpers.tiny_multi_label import LABELS, TASK, multi_label_rows
+
+TOKENIZER = tiny_tokenizer()
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_base(tmp_path_factory.mktemp("base"), layers=2)
+
+
+@pytest.fixture(scope="module")
+def folder(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fine-tuned teacher, saved."""
+    spec = TeacherParams(weights=str(base), fine_tune=optimisation(epochs=10, learning_rate=0.01, batch_tokens=512))
+    torch.manual_seed(0)
+    teacher = prepare("deep", spec, TASK, base)
+    assert spec.fine_tune is not None
+    curves = fine_tune(teacher, multi_label_rows(200, seed=1), multi_label_rows(60), spec.fine_tune, PROGRESS)
+    assert curves["valid_example_f1"][-1][1] > 0.85
+    path = tmp_path_factory.mktemp("teacher")
+    save_teacher(teacher, path, {})
+    return path
+
+
+# Teachers
+
+
+def test_hugging_face_reads_a_saved_teacher_with_sigmoids(folder: Path) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    assert model.config.problem_type == "multi_label_classification"
+    teacher = Teacher.load(folder)
+    assert teacher.task == TASK
+    rows = multi_label_rows(1)
+    answers = pipeline("text-classification", model=str(folder), device="cpu", top_k=None)(rows["text"].tolist())[0]
+    expected = dict(zip(LABELS, teacher.logits(batch_of(rows))[0].sigmoid().tolist(), strict=True))
+    assert {each["label"]: each["score"] for each in answers} == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_contract_reports_the_main_metric(folder: Path) -> None:
+    found = check_teacher(Teacher.load(folder), multi_label_rows(100, seed=3), TASK)
+    assert found["gold_example_f1"] > 0.85
+    assert found["rows"] == 100
+
+
+def test_permuted_labels_are_refused_naming_the_swap(folder: Path) -> None:
+    swapped = {"red": "grey", "grey": "red", "green": "green", "blue": "blue"}
+    liar = prepare("liar", TeacherParams(weights=str(folder), labels=swapped), TASK, folder)
+    with pytest.raises(InvalidDataError, match=r"teacher liar.*red means grey; grey means red") as error:
+        check_teacher(liar, multi_label_rows(150, seed=3), TASK)
+    assert "blue" not in str(error.value)
+
+
+def check_order(found: np.ndarray, truth: np.ndarray) -> None:
+    weights = truth / np.maximum(truth.sum(0), 1)
+    names = tuple(map(str, range(truth.shape[1])))
+    contract._check_meaning("t", contract._centred_ranks(found), weights, names, each=True)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_merely_bad_teacher_is_not_called_permuted(seed: int) -> None:
+    """It gives some labels always and some never, whatever the text; label 1 comes only with the far rarer label 0."""
+    random = np.random.default_rng(seed)
+    truth = (random.random((500, 12)) < random.uniform(0.02, 0.6, 12)).astype(int)
+    truth[:, 1] &= truth[:, 0]
+    check_order(random.beta(*random.uniform(0.1, 4, (2, 12)), (500, 12)), truth)
+
+
+def test_a_teacher_that_says_the_same_of_all_labels_is_not_called_permuted() -> None:
+    """The clearer its output, the less the label has to do with what it says: another order would fit better."""
+    random = np.random.default_rng(0)
+    topic = random.normal(size=(1500, 1))
+    truth = (np.linspace(0.2, 1.5, 12) * topic + random.normal(size=(1500, 12)) > 1).astype(int)
+    found = np.linspace(3.0, 0.2, 12) * topic + random.normal(size=(1500, 12))
+    check_order(found, truth)
+
+
+def test_two_swapped_labels_of_a_teacher_that_never_reaches_one_half_are_found() -> None:
+    random = np.random.default_rng(0)
+    truth = (random.random((500, 12)) < 0.1).astype(int)
+    found = 0.1 * truth + 0.3 * random.random((500, 12))
+    check_order(found, truth)
+    found[:, [3, 8]] = found[:, [8, 3]]
+    with pytest.raises(InvalidDataError, match=r"order than the gold's: 3 means 8; 8 means 3;"):
+        check_order(found, truth)
+
+
+def test_a_teacher_of_another_kind_is_refused(folder: Path, tmp_path: Path) -> None:
+    single = tiny_teacher(tmp_path / "single", steps=1)
+    several = TASK.model_copy(update={"labels": tiny_task().labels})
+    with pytest.raises(InvalidDataError, match=r"teacher t: its config says single_label_classification"):
+        prepare("t", TeacherParams(weights=str(single)), several, single)
+    with pytest.raises(InvalidDataError, match=r"teacher t: its config says multi_label_classification"):
+        prepare("t", TeacherParams(weights=str(folder)), tiny_task(LABELS), folder)
+
+
+def test_the_probe_is_one_regression_a_label(base: Path) -> None:
+    rows = multi_label_rows(120, seed=5)
+    rows["label"] = [tuple(label for label in row if label != "blue") for row in rows["label"]]
+    spec = TeacherParams(weights=str(base), fine_tune=optimisation())
+    teacher = prepare("t", spec, TASK, base)
+    before = teacher.model.classifier.weight.detach().clone()
+    encoded = encode(rows, teacher.tokenizer, TASK)
+    probe(teacher, encoded, 256)
+    after = teacher.model.classifier.weight.detach()
+    assert torch.equal(after[2], before[2]), "a label that no row has cannot be learnt"
+    features = _inputs_of(teacher.model.classifier, teacher, encoded, 256)
+    features, logits = features - features.mean(0), teacher.logits(batch_of(rows)).detach().numpy()
+    for label in (0, 1, 3):
+        regression = LogisticRegression(C=PROBE_REGULARISATION, max_iter=500).fit(features, encoded.targets[:, label])
+        np.testing.assert_allclose(logits[:, label], regression.decision_function(features), atol=1e-3)
+
+
+# Students
+
+
+def student(base: Path, **options: Any) -> StudentModel:
+    spec = StudentParams(base=str(base), layers=3, hidden=16, heads=2, dropout=0.0)
+    decoders = {"gold": LABELS, "one": LABELS}
+    model = new_student(spec, decoders, LABELS, base, MULTI_LABEL, **options).eval()
+    for decoder in model.decoders.values():
+        torch.nn.init.normal_(decoder.linear.weight, std=2.0)
+    return model
+
+
+def batch_of(rows: pd.DataFrame) -> dict[str, Tensor]:
+    return collate(encode(rows, TOKENIZER, TASK), range(len(rows)), TOKENIZER.pad_token_id)
+
+
+def test_a_student_answers_with_sigmoids_and_gives_their_log_odds(base: Path, tmp_path: Path) -> None:
+    model, batch = student(base), batch_of(multi_label_rows(6))
+    logits = model.decode(model.hidden_states(batch)[-1], batch["attention_mask"])
+    expected = combine(logits, "probabilities", {}, MULTI_LABEL)
+    torch.testing.assert_close(model.answer(logits), expected)
+    torch.testing.assert_close(model(**batch).logits.sigmoid(), expected)
+    model.save_pretrained(tmp_path)
+    loaded = StudentModel.from_pretrained(tmp_path)
+    assert loaded.config.kind == MULTI_LABEL
+    assert torch.equal(loaded(**batch).logits, model(**batch).logits)
+
+
+def test_a_decoder_of_another_kind_trains_by_its_own_divergence_and_has_no_say(base: Path) -> None:
+    """Stage one's teachers may belong to a task with one label a row."""
+    model, rows = student(base, decoder_kinds={"one": "classification"}), multi_label_rows(6)
+    scores = {
+        name: torch.randn(6, 4, generator=torch.Generator().manual_seed(i)) for i, name in enumerate(["gold", "one"])
+    }
+    batch = batch_of(rows) | {f"scores:{name}": logits for name, logits in scores.items()}
+    logits = model.decode(model.hidden_states(batch)[-1], batch["attention_mask"])
+    torch.testing.assert_close(model.answer(logits), logits["gold"].sigmoid())
+    losses = multi_teacher_loss(["gold", "one"], Distillation())(model, batch)
+    torch.testing.assert_close(
+        losses["loss_gold"], soft_loss(logits["gold"], scores["gold"], Distillation(), MULTI_LABEL)
+    )
+    torch.testing.assert_close(losses["loss_one"], soft_loss(logits["one"], scores["one"], Distillation()))
+    params = PretrainParams(teachers=("gold", "one"), optimisation=optimisation(epochs=1))
+    mixed = rows.assign(id=[f"row-{index}" for index in range(6)], label="a label of stage one")
+    assert "loss_one" in pretrain(model, TOKENIZER, mixed, scores, TASK, params, None, PROGRESS)
+
+
+def test_agreement_with_a_teacher_is_the_f1_of_its_answers(base: Path) -> None:
+    """With labels as rare as these, equal "no" alone would look like agreement."""
+    from kd_core.distill.pretrain import _agreement
+
+    theirs = torch.tensor([[3.0, -3.0, -3.0, -3.0], [3.0, 3.0, -3.0, -3.0]])
+    ours = torch.tensor([[-3.0, -3.0, -3.0, -3.0], [3.0, -3.0, -3.0, -3.0]])
+    assert _agreement(ours, {"a": theirs}, lambda name: MULTI_LABEL)["agreement_a"] == pytest.approx((0 + 2 / 3) / 2)
+
+
+def test_validation_looks_at_the_f1_of_each_row(base: Path) -> None:
+    rows = multi_label_rows(9)
+    rows.at[3, "label"] = None
+    encoded = encode(rows, TOKENIZER, TASK)
+    right = encoded.targets.clamp_min(0).float()
+    order = iter([right[sorted(range(9), key=lambda i: -encoded.lengths[i])]])
+    found = validation_on(torch.nn.Linear(1, 1), lambda batch: next(order), encoded, TOKENIZER, 10_000, MULTI_LABEL)
+    assert found is not None
+    assert found.score == "example_f1"
+    assert found.metrics() == {"example_f1": 1.0}
+
+
+# Branches and exits
+
+
+def test_branches_are_bernoulli_distances_from_the_trunk() -> None:
+    b, t = [0.9, 0.2], [0.5, 0.6]
+
+    def kl(p: list[float], q: list[float]) -> float:
+        each = zip(p, q, strict=True)
+        return sum(x * math.log(x / y) + (1 - x) * math.log((1 - x) / (1 - y)) for x, y in each)
+
+    logits, trunk = torch.logit(torch.tensor([b, b])), torch.tensor([t, t])
+    assert divergence(logits, trunk, "branch_to_trunk", MULTI_LABEL).item() == pytest.approx(kl(b, t), rel=1e-5)
+    assert divergence(logits, trunk, "trunk_to_branch", MULTI_LABEL).item() == pytest.approx(kl(t, b), rel=1e-5)
+    assert math.isfinite(divergence(logits, torch.tensor([[0.0, 1.0]] * 2), "branch_to_trunk", MULTI_LABEL).item())
+
+
+@pytest.fixture(scope="module")
+def exiting(base: Path) -> StudentModel:
+    """A student whose branches have learnt, sure of some texts."""
+    model = student(base)
+    params = SelfDistillParams(width=8, optimisation=optimisation(epochs=6, learning_rate=0.02))
+    rows = multi_label_rows(60, None)
+    curves = self_distill(model, TOKENIZER, rows, TASK, params, PROGRESS)
+    assert curves["loss"][-1][1] < 0.7 * curves["loss"][0][1]
+    exits = torch.from_numpy(all_exits(model.eval(), encode(rows, TOKENIZER, TASK), 0).probabilities)
+    each = [divergence(torch.logit(exits[:, i]), exits[:, -1], "branch_to_trunk", MULTI_LABEL).item() for i in (0, 1)]
+    assert curves["loss"][-1][1] == pytest.approx(sum(each), rel=0.2), "what was minimised is the Bernoulli divergence"
+    return model
+
+
+def test_simulation_is_execution_and_threshold_zero_the_full_model(exiting: StudentModel) -> None:
+    rows = multi_label_rows(40)
+    encoded = encode(rows, TOKENIZER, TASK)
+    exits = all_exits(exiting, encoded, TOKENIZER.pad_token_id)
+    middle = float(np.median(uncertainty(torch.from_numpy(exits.probabilities[:, 0]), MULTI_LABEL)))
+    for threshold in (0.0, middle, 1.0):
+        simulated = exits.simulate(threshold)
+        executed = one_by_one(exiting, encoded, threshold)
+        np.testing.assert_allclose(executed.probabilities, simulated.probabilities, atol=1e-5)
+        np.testing.assert_allclose(executed.entropy, simulated.entropy, atol=1e-5)
+        assert (executed.exit_layer == simulated.exit_layer).all()
+        assert (executed.answers == simulated.answers).all()
+        assert executed.answers.shape == (40, 4)
+    assert 0 < (exits.simulate(middle).exit_layer == 1).sum() < 40
+
+
+def test_an_early_answer_disagrees_where_any_label_does() -> None:
+    """The sure branch lacks one label of two: the row counts whole for the dial, and by its F1 on the curve."""
+    truth = np.array([[1, 1, 0]] * 10)
+    full, partly, unsure = [0.9, 0.9, 0.1], [0.99, 0.01, 0.01], [0.6, 0.6, 0.4]
+    branch = [partly] * 3 + [unsure] * 7
+    exits = Exits((1, 2), np.stack([np.array(branch), np.array([full] * 10)], axis=1).astype(np.float32), MULTI_LABEL)
+    assert exits.disagrees.tolist() == [[True]] * 3 + [[False]] * 7
+    assert exits.uncertainty.shape == (10, 2)
+    assert at(exits, truth, 0.5).mean_layers == pytest.approx(1.7)
+    assert at(exits, truth, 0.5).accuracy == pytest.approx(1 - 0.3 * (1 - 2 / 3))
+    assert set(at(exits, truth, 0.5).as_dict("example_f1")) == {"threshold", "example_f1", "mean_layers"}
+
+
+# TF-IDF
+
+
+def test_tfidf_is_one_regression_a_label(tmp_path: Path) -> None:
+    rows, asked = multi_label_rows(150, seed=2), multi_label_rows(40, seed=3)["text"].tolist()
+    labels = [tuple(label for label in row if label != "blue") for row in rows["label"]]
+    model = tfidf.fit(rows["text"].tolist(), labels, LABELS, kind=MULTI_LABEL)
+    found = model.predict_proba(asked)
+    assert (found[:, 2] == 0).all(), "never seen"
+    features, questions = (tfidf._features(model._vectorizer(), texts, None) for texts in (rows["text"], asked))
+    truth = np.array([[label in row for label in ("red", "green", "grey")] for row in labels], dtype=int)
+    reference = OneVsRestClassifier(LogisticRegression(C=tfidf.INVERSE_REGULARISATION, max_iter=2000))
+    np.testing.assert_allclose(found[:, [0, 1, 3]], reference.fit(features, truth).predict_proba(questions), atol=1e-6)
+    model.save(tmp_path)
+    np.testing.assert_array_equal(tfidf.load(tmp_path).predict_proba(asked), found)

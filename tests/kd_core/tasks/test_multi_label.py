@@ -1,0 +1,189 @@
+"""Multi-label: targets, losses, combined answers, uncertainty and metrics against straightforward references."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as reference
+from torch import Tensor
+
+from kd_core.config.data import MULTI_LABEL
+from kd_core.config.training import Distillation
+from kd_core.runtime.errors import InvalidDataError
+from kd_core.serving.exits.outcomes import entropy
+from kd_core.tasks.decisions import MAIN_METRIC, decisions, named, row_scores
+from kd_core.tasks.decode import combine, logits_of, probabilities, uncertainty
+from kd_core.tasks.encode import encode, targets
+from kd_core.tasks.loss import hard_loss, soft_loss
+from kd_core.tasks.metrics import quality, reliability_bins
+from tests.helpers.tiny import tiny_tokenizer
+from tests.helpers.tiny_multi_label import LABELS, TASK, multi_label_rows
+
+GENERATOR = torch.Generator().manual_seed(0)
+STUDENT = torch.randn(5, 7, generator=GENERATOR)
+TEACHER = torch.randn(5, 7, generator=GENERATOR)
+
+
+def sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value))
+
+
+# Targets
+
+
+def test_targets_mark_every_label_that_applies_and_tell_none_from_unknown() -> None:
+    rows = multi_label_rows(4)
+    rows["label"] = [("blue", "red"), (), None, ("grey",)]
+    found = targets(rows, TASK)
+    assert found.tolist() == [[1, 0, 1, 0], [0, 0, 0, 0], [-100] * 4, [0, 0, 0, 1]]
+    encoded = encode(rows, tiny_tokenizer(), TASK)
+    assert torch.equal(encoded.targets, found)
+    assert encoded.labelled.tolist() == [True, True, False, True]
+    assert not encode(rows.drop(columns="label"), tiny_tokenizer(), TASK).labelled.any()
+    assert encode(rows.head(0), tiny_tokenizer(), TASK).targets.shape == (0, 4)
+
+
+def test_a_label_outside_the_set_is_refused_with_its_row() -> None:
+    rows = multi_label_rows(3)
+    rows.at[1, "label"] = ("red", "violet")
+    with pytest.raises(InvalidDataError, match=r"row0-000001.*violet"):
+        targets(rows, TASK)
+
+
+# Losses
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_divergence_is_bernoulli_summed_over_labels(temperature: float) -> None:
+    total = 0.0
+    for s, t in zip(STUDENT.flatten().tolist(), TEACHER.flatten().tolist(), strict=True):
+        p, q = sigmoid(t / temperature), sigmoid(s / temperature)
+        total += p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+    loss = soft_loss(STUDENT, TEACHER, Distillation(temperature=temperature), MULTI_LABEL)
+    assert loss.item() == pytest.approx(temperature**2 * total / 5, rel=1e-4)
+
+
+def test_squared_error_is_on_sigmoids_summed_over_labels() -> None:
+    pairs = zip(STUDENT.flatten().tolist(), TEACHER.flatten().tolist(), strict=True)
+    expected = sum((sigmoid(s) - sigmoid(t)) ** 2 for s, t in pairs) / 5
+    loss = soft_loss(STUDENT, TEACHER, Distillation(divergence="mse"), MULTI_LABEL)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("divergence", ["kl", "mse"])
+def test_equal_logits_cost_nothing_and_a_large_batch_no_more(divergence: str) -> None:
+    params = Distillation.model_validate({"divergence": divergence, "temperature": 2.0})
+    once = soft_loss(STUDENT, TEACHER, params, MULTI_LABEL)
+    torch.testing.assert_close(soft_loss(STUDENT.repeat(3, 1), TEACHER.repeat(3, 1), params, MULTI_LABEL), once)
+    assert soft_loss(TEACHER, TEACHER, params, MULTI_LABEL).item() == pytest.approx(0.0, abs=1e-6)
+    assert once.item() > 0
+
+
+def test_sure_teachers_give_finite_losses() -> None:
+    sure = torch.tensor([[200.0, -200.0]])
+    assert math.isfinite(soft_loss(-sure, sure, Distillation(), MULTI_LABEL).item())
+
+
+def test_hard_loss_is_binary_summed_over_labels_and_averaged_over_labelled_rows() -> None:
+    wanted = torch.randint(2, (5, 7), generator=GENERATOR)
+    wanted[[1, 3]] = -100
+    labelled = [0, 2, 4]
+    by_hand = [
+        -math.log(sigmoid(z) if y else 1 - sigmoid(z))
+        for z, y in zip(STUDENT[labelled].flatten().tolist(), wanted[labelled].flatten().tolist(), strict=True)
+    ]
+    assert hard_loss(STUDENT, wanted, MULTI_LABEL).item() == pytest.approx(sum(by_hand) / 3, rel=1e-5)
+
+
+def test_hard_loss_without_labels_is_zero_with_zero_gradient() -> None:
+    student = STUDENT.clone().requires_grad_()
+    loss = hard_loss(student, torch.full((5, 7), -100), MULTI_LABEL)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert student.grad is not None
+    assert torch.equal(student.grad, torch.zeros_like(STUDENT))
+
+
+# Answers and uncertainty
+
+
+def test_decoders_are_combined_as_sigmoids() -> None:
+    logits = {"gold": STUDENT, "one": TEACHER}
+    weights = {"gold": 1.0, "one": 3.0}
+    expected = 0.25 * STUDENT.sigmoid() + 0.75 * TEACHER.sigmoid()
+    torch.testing.assert_close(combine(logits, "probabilities", weights, MULTI_LABEL), expected)
+    torch.testing.assert_close(combine(logits, "logits", {}, MULTI_LABEL), ((STUDENT + TEACHER) / 2).sigmoid())
+    torch.testing.assert_close(combine(logits, "gold", {}, MULTI_LABEL), STUDENT.sigmoid())
+
+
+def test_logits_come_back_from_probabilities() -> None:
+    torch.testing.assert_close(logits_of(probabilities(STUDENT, MULTI_LABEL), MULTI_LABEL), STUDENT)
+    assert torch.isfinite(logits_of(torch.tensor([[0.0, 1.0]]), MULTI_LABEL)).all()
+
+
+def test_uncertainty_is_the_mean_binary_entropy_over_log_two() -> None:
+    p = [0.9, 0.5, 0.02]
+    expected = sum(-(x * math.log(x) + (1 - x) * math.log(1 - x)) for x in p) / 3 / math.log(2)
+    assert uncertainty(torch.tensor([p]), MULTI_LABEL).item() == pytest.approx(expected, abs=1e-6)
+    edges = torch.tensor([[0.0, 1.0, 0.0], [0.5, 0.5, 0.5]])
+    assert uncertainty(edges, MULTI_LABEL).tolist() == pytest.approx([0.0, 1.0])
+    both: Tensor = torch.cat([edges, torch.rand(50, 3, generator=GENERATOR)])
+    np.testing.assert_allclose(entropy(both.numpy(), MULTI_LABEL), uncertainty(both, MULTI_LABEL).numpy(), atol=1e-6)
+
+
+# Metrics
+
+
+def answers(rows: int = 300) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities that follow the truth loosely; some rows have no label, the last one is never true or given."""
+    random = np.random.default_rng(0)
+    truth = (random.random((rows, 5)) < [0.5, 0.3, 0.2, 0.05, 0.0]).astype(np.int64)
+    found = np.clip(0.55 * truth + random.random((rows, 5)) * 0.6, 0, 1)
+    found[:, 4] *= 0.5
+    return found, truth
+
+
+def test_metrics_are_those_of_scikit_learn() -> None:
+    found, truth = answers()
+    given = (found > 0.5).astype(int)
+    seen = (truth | given).any(0)
+    assert quality(found, truth, MULTI_LABEL) == {
+        "example_f1": pytest.approx(reference.f1_score(truth, given, average="samples", zero_division=1)),
+        "micro_f1": pytest.approx(reference.f1_score(truth, given, average="micro")),
+        "macro_f1": pytest.approx(reference.f1_score(truth[:, seen], given[:, seen], average="macro")),
+        "subset_accuracy": pytest.approx(reference.accuracy_score(truth, given)),
+        "log_loss": pytest.approx(reference.log_loss(truth.ravel(), found.ravel())),
+        "ece": pytest.approx(calibration_error(found.ravel(), truth.ravel())),
+    }
+
+
+def calibration_error(applies: np.ndarray, truth: np.ndarray) -> float:
+    """Confidence is that in the decision taken; 15 bins."""
+    confidence, right = np.maximum(applies, 1 - applies), (applies > 0.5) == truth
+    total = 0.0
+    for low in range(15):
+        inside = (confidence > low / 15) & (confidence <= (low + 1) / 15)
+        if inside.any():
+            total += inside.sum() * abs(confidence[inside].mean() - right[inside].mean())
+    return total / len(applies)
+
+
+def test_each_decision_is_in_one_bin() -> None:
+    found, truth = answers()
+    assert reliability_bins(found, truth, MULTI_LABEL)["rows"].sum() == truth.size
+
+
+def test_a_row_scores_the_f1_of_its_labels() -> None:
+    truth = np.array([[1, 1, 0], [0, 0, 0], [0, 0, 0], [1, 0, 0], [0, 1, 1]])
+    found = np.array([[0.9, 0.1, 0.6], [0.1, 0.5, 0.1], [0.9, 0, 0], [0.9, 0, 0], [0.1, 0.2, 0.3]])
+    assert row_scores(found, truth, MULTI_LABEL).tolist() == pytest.approx([2 / 4, 1, 0, 1, 0])
+    assert next(iter(quality(found, truth, MULTI_LABEL))) == MAIN_METRIC[MULTI_LABEL]
+
+
+def test_answers_are_named_in_the_order_of_the_alphabet() -> None:
+    found = decisions(np.array([[0.9, 0.2, 0.7, 0.1], [0.1, 0.1, 0.1, 0.1]]), MULTI_LABEL)
+    assert named(found, LABELS, MULTI_LABEL).tolist() == [("blue", "red"), ()]
+    assert named(np.array([2, 0]), LABELS, "classification").tolist() == ["blue", "red"]

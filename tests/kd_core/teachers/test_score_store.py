@@ -1,0 +1,106 @@
+"""The score store: by content, in whole shards, shared by processes, at any URL."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kd_core.runtime.errors import InvalidDataError
+from kd_core.teachers.score_keys import ScoreSpec, row_key, row_keys
+from kd_core.teachers.score_store import ScoreStore
+from tests.helpers.tiny import tiny_rows
+
+SPEC = ScoreSpec(
+    fingerprint="f", tokenizer="t", labels=("a", "b"), label_order=(0, 1), pair=False, max_length=64, precision="fp32"
+)
+
+
+def values(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n, 2)).astype(np.float32)
+
+
+def keys(n: int, prefix: str = "text") -> list[str]:
+    return [row_key(f"{prefix}{index}") for index in range(n)]
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_what_was_added_is_found_by_a_fresh_store(remote: bool, tmp_path: Path) -> None:
+    url = f"memory://{tmp_path.name}/scores" if remote else str(tmp_path / "scores")
+    names, logits = keys(20), values(20)
+    ScoreStore(url).add(SPEC, names[:8], logits[:8])
+    ScoreStore(url).add(SPEC, names[8:15], logits[8:15])
+    order = [17, 3, 14, 8, 0]
+    found, result = ScoreStore(url).lookup(SPEC, [names[index] for index in order])
+    assert found.tolist() == [False, True, True, True, True]
+    np.testing.assert_array_equal(result[1:], logits[order[1:]])
+
+
+def test_an_empty_store_and_no_rows(tmp_path: Path) -> None:
+    store = ScoreStore(tmp_path)
+    found, result = store.lookup(SPEC, keys(3))
+    assert not found.any()
+    assert result.shape == (3, 2)
+    assert store.lookup(SPEC, [])[1].shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"fingerprint": "g"},
+        {"tokenizer": "u"},
+        {"labels": ("b", "a")},
+        {"label_order": (1, 0)},
+        {"pair": True},
+        {"max_length": 32},
+        {"precision": "bf16"},
+        {"scorer_version": 2},
+    ],
+)
+def test_another_teacher_length_precision_or_scorer_reuses_nothing(change: dict[str, object], tmp_path: Path) -> None:
+    store = ScoreStore(tmp_path)
+    store.add(SPEC, keys(5), values(5))
+    other = dataclasses.replace(SPEC, **change)
+    assert not store.lookup(other, keys(5))[0].any()
+    assert store.lookup(SPEC, keys(5))[0].all()
+
+
+def test_keys_tell_texts_apart_wherever_they_are_cut() -> None:
+    assert row_key("ab", "c") != row_key("a", "bc")
+    assert row_key("ab") != row_key("ab", "")
+    rows = tiny_rows(10, pair=True)
+    assert row_keys(rows, pair=True) == row_keys(rows.iloc[::-1], pair=True)[::-1]
+    assert row_keys(rows, pair=True) != row_keys(rows, pair=False)
+    with pytest.raises(InvalidDataError, match="text_pair"):
+        row_keys(tiny_rows(2), pair=True)
+
+
+def _add_many(url: str, prefix: str) -> None:
+    store = ScoreStore(url)
+    for start in range(0, 40, 4):
+        store.add(SPEC, keys(40, prefix)[start : start + 4], values(4, start))
+
+
+def test_two_processes_adding_at_once_lose_nothing(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_add_many, args=(str(tmp_path), prefix)) for prefix in ("one", "two")]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    found, _ = ScoreStore(tmp_path).lookup(SPEC, keys(40, "one") + keys(40, "two"))
+    assert found.all()
+
+
+def test_a_damaged_shard_is_named_and_a_left_over_temporary_file_is_not_read(tmp_path: Path) -> None:
+    ScoreStore(tmp_path).add(SPEC, keys(5), values(5))
+    shard = next(tmp_path.rglob("*.parquet"))
+    (shard.parent / ".half.parquet.123.tmp").write_bytes(b"PAR1")
+    assert ScoreStore(tmp_path).lookup(SPEC, keys(5))[0].all()
+    shard.write_bytes(shard.read_bytes()[:-20])
+    with pytest.raises(InvalidDataError, match=shard.name):
+        ScoreStore(tmp_path).lookup(SPEC, keys(5))
