@@ -35,6 +35,13 @@ def mini(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> M
     return mini
 
 
+def test_two_servers_run_at_once(server: S3Server, tmp_path: Path) -> None:
+    with s3_server(tmp_path / "second") as second:
+        assert second.endpoint != server.endpoint
+    log = (tmp_path / "second/log").read_text(errors="replace")
+    assert "address already in use" not in log
+
+
 def test_of_many_conditional_puts_one_wins(mini: Miniature) -> None:
     storage = Storage(f"{mini.store_uri}/race")
     with ThreadPoolExecutor(8) as pool:

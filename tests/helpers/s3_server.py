@@ -69,6 +69,8 @@ def s3_server(folder: Path, bucket: str = "kd-tests") -> Iterator[S3Server]:
         "master.telemetry": "false",
         "volume.max": 200,
         "s3.config": folder / "s3.json",
+        "s3.port.iceberg": 0,  # else these two listen on fixed ports, and a second server cannot start
+        "s3.port.lance": 0,
         **ports,
     }
     (folder / "data").mkdir(exist_ok=True)
