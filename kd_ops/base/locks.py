@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from filelock import FileLock
 
 from kd_ops.base.settings import Settings
 
 
-@contextmanager
-def exclusive(settings: Settings, name: str) -> Iterator[None]:
-    """Hold the lock `name` below KD_HOME."""
-    place = settings.home / "locks" / f"{name}.lock"
+def exclusive(settings: Settings, *name: str) -> FileLock:
+    """The lock of this name below KD_HOME, to be held with `with`.
+
+    Names have parts, `("model", NAME)`, so that what a user may call a model can be no other lock's name. A lock is not
+    reentrant: who asks for one that this thread holds gets a RuntimeError.
+    """
+    place = settings.home.joinpath("locks", *name[:-1], f"{name[-1]}.lock")
     place.parent.mkdir(parents=True, exist_ok=True)
-    with place.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return FileLock(place, fallback_to_soft=False)  # a lock without the kernel's help outlives a killed process

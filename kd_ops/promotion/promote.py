@@ -68,7 +68,7 @@ def promote(run: Run, settings: Settings) -> Decision:
         )
     name, number = str(registered["name"]), str(registered["version"])
     client, outs, store = connect(settings), Outs.of(run, settings), Storage(settings.store_uri)
-    with exclusive(settings, name):
+    with exclusive(settings, "model", name):
         case = _case(run, outs, client, store, name, number, settings)
         if not case.held:
             settled(client, store, name)
@@ -108,7 +108,7 @@ def rollback(name: str, settings: Settings, to: str | None = None) -> tuple[str,
     :raises TryAgainError: something else was decided at the same moment
     """
     client, store = connect(settings), Storage(settings.store_uri)
-    with exclusive(settings, name):
+    with exclusive(settings, "model", name):
         events, champion = settled(client, store, name)
         if champion is None:
             raise ParamsError(f"{name} has no champion to roll back")

@@ -56,7 +56,7 @@ def register(run: Run, settings: Settings) -> Registered:
     client = connect(settings)
     trained_on = keep_record(run, outs, client, settings)
     publish_ledgers(run, settings)
-    with exclusive(settings, name):
+    with exclusive(settings, "model", name):
         found = _existing(client, name, weights)
         created = found is None
         if found is None:
