@@ -9,11 +9,13 @@ import logging
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
 from kd_core.runtime.errors import outside_failure
+from kd_ops.base.redaction import redact
 from kd_ops.bridge.state import State
 from kd_ops.runs.events import duration, newest_event, progress_line
 from kd_ops.runs.runs import Run
@@ -54,7 +56,7 @@ class Pulse(threading.Thread):
             self._tried(self._state.beat)
             self._tried(self._upload)
             if beat % BEATS_A_LINE == 0:
-                self._say()
+                self._tried(self._say)
 
     def _say(self) -> None:
         """How far the stage is, on standard error, beside what its command says."""
@@ -63,13 +65,14 @@ class Pulse(threading.Thread):
         print(progress_line(head, event), file=sys.stderr, flush=True)
 
     def _tried(self, action: Callable[[], None]) -> None:
-        """What goes wrong outside is said and no more: it must not cost a stage that does its work, or has done it."""
+        """What goes wrong is said and no more: it must not cost a stage that does its work, or has done it.
+
+        A bug neither: without signs of life, this living stage would be taken for dead.
+        """
         try:
             action()
         except Exception as error:
-            if (failure := outside_failure(error)) is None and not isinstance(error, OSError):
-                raise
-            _LOG.warning("no sign of life, log or progress could be given: %s", failure or error)
+            _LOG.warning("no sign of life, log or progress could be given: %s", redact(_told(error)))
 
     def _file(self, name: str, folder: Path) -> Path:
         path = self._run.local_path(name)
@@ -85,3 +88,10 @@ class Pulse(threading.Thread):
         for name, path in self._uploads.items():
             if path.is_file():
                 self._run.storage.write(name, path.read_bytes())
+
+
+def _told(error: Exception) -> str:
+    """What happened; of a bug the traceback."""
+    if (failure := outside_failure(error)) is not None:
+        return str(failure)
+    return str(error) if isinstance(error, OSError) else "".join(traceback.format_exception(error)).strip()

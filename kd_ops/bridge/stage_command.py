@@ -20,6 +20,8 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
+from kd_ops.base.redaction import Redaction
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _PR_SET_PDEATHSIG = 1
@@ -101,7 +103,9 @@ def signal_group(process: subprocess.Popen[bytes], signum: signal.Signals) -> No
 
 
 def _copy(source: IO[bytes], file: IO[bytes]) -> None:
-    for line in source:
+    """Copy lines to a file and to standard error, without secrets."""
+    redaction = Redaction()
+    for line in map(redaction.of_bytes, source):
         file.write(line)
         file.flush()
         sys.stderr.buffer.write(line)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from kd_core.runtime.errors import ExitCode, KDError, outside_failure
 from kd_ops.base.entry import expected
+from kd_ops.base.redaction import redact
 from kd_ops.base.settings import Settings
 from kd_ops.bridge.pulse import Pulse
 from kd_ops.bridge.stage_command import Stop, run_command
@@ -186,9 +187,8 @@ def _status(error: BaseException) -> int:
 def _message(error: BaseException) -> str:
     if isinstance(error, (SystemExit, KeyboardInterrupt)):
         return "stopped by a signal; the next try continues from the last checkpoint"
-    if known := expected(error):
-        return str(known)
-    return "".join(traceback.format_exception(error)).strip()
+    known = expected(error)
+    return redact(str(known) if known else "".join(traceback.format_exception(error)).strip())
 
 
 def _last_lines(path: Path) -> str:

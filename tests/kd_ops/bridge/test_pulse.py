@@ -30,6 +30,31 @@ def test_a_last_upload_that_fails_does_not_discard_the_stage(tmp_path: Path) -> 
         run.storage.write = refuse  # type: ignore[method-assign]
 
 
+def test_a_bug_does_not_stop_the_signs_of_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next beat may succeed; without any, others take the work of a living stage over."""
+    monkeypatch.setattr(pulse, "INTERVAL_S", 0.01)
+    monkeypatch.setattr(pulse, "BEATS_A_LINE", 1)
+    monkeypatch.setenv("STORE_PASSWORD", "hunter2-hunter2")
+    beats: list[int] = []
+
+    def beat(self: State) -> None:
+        beats.append(len(beats))
+        raise KeyError("a bug beside hunter2-hunter2")
+
+    def say(self: Pulse) -> None:
+        raise ValueError("another one")
+
+    monkeypatch.setattr(State, "beat", beat)
+    monkeypatch.setattr(Pulse, "_say", say)
+    run = Run(str(tmp_path / "run"))
+    with Pulse(run, "slow", tmp_path, State(run, str(tmp_path / "store"), "key")):
+        wait_for(lambda: len(beats) > 2)
+    assert "KeyError: 'a bug beside ***'" in caplog.text
+    assert "ValueError: another one" in caplog.text
+
+
 @pytest.mark.parametrize("local", [True, False])
 def test_a_schedulers_log_gets_a_line_on_progress_now_and_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], local: bool
