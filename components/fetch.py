@@ -174,7 +174,7 @@ def _etags(client: Any, bucket: str, prefix: str) -> dict[str, str]:
 
 def _check_revision(address: str, etags: Mapping[str, str], prefix: str, revision: str | None) -> None:
     if revision is not None and fingerprint.of_objects(etags, prefix) != revision:
-        raise TryAgainError(f"{address}: changed since the run was resolved (etags differ); start a new run")
+        raise InvalidDataError(f"{address}: changed since the run was resolved (etags differ); start a new run")
 
 
 def _target(folder: Path, key: str, prefix: str, address: str) -> Path | None:

@@ -14,7 +14,7 @@ import yaml
 from airflow.sdk import DAG, Param, TriggerRule, chain
 from airflow.sdk.exceptions import AirflowSkipException
 
-from dags.runners import PROJECT, TASK_DEFAULTS, ResolveOperator, RunOperator, stage_operator
+from dags.runners import PROJECT, TASK_DEFAULTS, ResolveOperator, RunOperator, StageOperator
 
 ROLES = ["pretraining", "reference"]
 SCHEDULES = Path(__file__).with_name("schedules.yaml")
@@ -99,13 +99,11 @@ def _reference_teacher(record: dict[str, Any]) -> str:
 
 
 def _stages(resolve: ResolveOperator) -> dict[str, Any]:
-    operator = stage_operator()
-
     def single(stage: str) -> Any:
-        return operator(task_id=stage, stage=stage, run_uri=RUN_URI, trigger_rule=TriggerRule.NONE_FAILED)
+        return StageOperator(task_id=stage, stage=stage, run_uri=RUN_URI, trigger_rule=TriggerRule.NONE_FAILED)
 
     def mapped(stage: str, items: Any) -> Any:
-        return operator.partial(
+        return StageOperator.partial(
             task_id=stage,
             stage=stage,
             run_uri=RUN_URI,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
+from airflow.sdk import Context, ExceptionRetryPolicy, RetryAction, RetryDecision, RetryRule
 
 
 class ProcessFailed(Exception):  # noqa: N818 -- reads as the event that it is
@@ -31,7 +31,7 @@ class TryAgain(ProcessFailed):
 
 
 class OutOfMemory(ProcessFailed):
-    """137: killed, as a rule for its memory."""
+    """137: killed, for its own memory or because the machine was needed; or out of memory without a kill."""
 
 
 class Terminated(ProcessFailed):
@@ -49,13 +49,32 @@ BY_STATUS: dict[int, type[ProcessFailed]] = {
 
 RETRIES = 3
 
-RETRY_POLICY = ExceptionRetryPolicy(
+
+class StatusRetryPolicy(ExceptionRetryPolicy):
+    """The rules below, and one that counts: a first try that was killed is repeated, since it may resume.
+
+    A status does not tell an eviction from a stage that needs more memory than there is. The first ends well when it
+    is tried again; the second fails again, and a third try would be in vain.
+    """
+
+    def evaluate(
+        self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
+    ) -> RetryDecision:
+        """What Airflow does about the failure of this try, counted from 1."""
+        if isinstance(exception, OutOfMemory) and try_number > 1:
+            return RetryDecision.fail("killed after the first try too: give the task a machine with more memory")
+        return super().evaluate(exception, try_number, max_tries, context)
+
+
+RETRY_POLICY = StatusRetryPolicy(
     rules=[
         RetryRule(WrongParams, RetryAction.FAIL, reason="the same parameters would fail again"),
         RetryRule(InvalidData, RetryAction.FAIL, reason="the same data would fail again"),
         RetryRule(MissingOutput, RetryAction.FAIL, reason="the same code would fail again"),
         RetryRule(TryAgain, RetryAction.RETRY, retry_delay=timedelta(seconds=60), reason="wait for the outside"),
-        RetryRule(OutOfMemory, RetryAction.FAIL, reason="the same machine would not have more memory"),
+        RetryRule(
+            OutOfMemory, RetryAction.RETRY, retry_delay=timedelta(seconds=60), reason="resumes, if it was evicted"
+        ),
         RetryRule(Terminated, RetryAction.RETRY, retry_delay=timedelta(seconds=5), reason="resumes at its checkpoint"),
         RetryRule(ProcessFailed, RetryAction.FAIL, match_subclasses=False, reason="a bug: see the task's log"),
     ]

@@ -1,7 +1,4 @@
-"""Where a task's process runs. A DAG names stages; the runner turns a stage into an operator.
-
-`KD_RUNNER=local` (the default) starts the process beside the Airflow worker.
-"""
+"""The operators of a DAG: each starts one process of kd_ops beside the Airflow worker."""
 
 from __future__ import annotations
 
@@ -173,14 +170,3 @@ class StageOperator(RunOperator):
     def words(self) -> list[str]:
         """The stage as dvc.yaml names it."""
         return [f"{self.stage}@{self.item}" if self.item else self.stage]
-
-
-RUNNERS = {"local": StageOperator}
-
-
-def stage_operator() -> type[StageOperator]:
-    """The operator of the runner that KD_RUNNER names. Raises ValueError for an unknown one."""
-    name = os.environ.get("KD_RUNNER", "local")
-    if name not in RUNNERS:
-        raise ValueError(f"KD_RUNNER={name!r}: unknown runner; choose from {', '.join(RUNNERS)}")
-    return RUNNERS[name]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from kd_core.runtime.errors import TryAgainError
+from kd_core.runtime.errors import InvalidDataError, TryAgainError
 from kd_core.runtime.storage import Storage
 from kd_ops.base.settings import Settings
 from kd_ops.runs.objects import object_name
@@ -101,7 +101,7 @@ class Outs:
                 return place.read(object_name(md5))
             except FileNotFoundError:
                 continue
-        raise TryAgainError(f"object {md5} is in neither cache nor remote; run the pipeline again to make it")
+        raise InvalidDataError(f"object {md5} is in neither cache nor store; start a new run, which computes it again")
 
 
 def read_document(outs: Outs, path: str) -> dict[str, Any]:

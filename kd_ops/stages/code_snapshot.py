@@ -8,6 +8,7 @@ key: what did not change hits the cache from any run. Code that is in the store 
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +17,7 @@ from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, ZipInfo
 
 from pathspec import PathSpec
 
-from kd_core.runtime.errors import ParamsError, TryAgainError
+from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_core.runtime.fingerprint import of_value
 from kd_core.runtime.storage import Storage
 from kd_ops.base.settings import Settings
@@ -76,20 +77,32 @@ def keep(code: Code, store_uri: str) -> None:
 
 
 def kept_code(kept: str, store_uri: str) -> Code:
-    """The code that `keep` put away. Raises TryAgainError if the store has lost it or returns something else."""
-    lost = f"the code of the run ({_name(kept)}) is not in the store"
+    """The code that `keep` put away.
+
+    Raises InvalidDataError if the store has lost it. Damaged code is deleted, so that the next run puts it there again.
+    """
+    store, name = Storage(store_uri), _name(kept)
     try:
-        with ZipFile(io.BytesIO(Storage(store_uri).read(_name(kept)))) as archive:
-            code = {path: archive.read(path) for path in archive.namelist()}
-    except (FileNotFoundError, BadZipFile):
-        raise TryAgainError(f"{lost}; start a new run") from None
-    if digest(code) != kept:
-        raise TryAgainError(f"{lost}, but other code under its name; start a new run")
+        code = _unpacked(store.read(name))
+    except FileNotFoundError:
+        raise InvalidDataError(f"the code of the run ({name}) is not in the store; start a new run") from None
+    if code is None or digest(code) != kept:
+        store.delete(name)
+        raise InvalidDataError(f"the code of the run ({name}) is damaged in the store and was deleted; start a new run")
     return code
 
 
+def _unpacked(archived: bytes) -> Code | None:
+    """The files of an archive; None if it is damaged."""
+    try:
+        with ZipFile(io.BytesIO(archived)) as archive:
+            return {path: archive.read(path) for path in archive.namelist()}
+    except (BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
+        return None
+
+
 def code_of(run: Run, settings: Settings) -> Code:
-    """The code that the run was started with. Raises ParamsError for a run that keeps none, TryAgainError."""
+    """The code that the run was started with. Raises ParamsError for a run that keeps none, InvalidDataError."""
     kept = _digest_of(run)
     if kept is None:
         raise ParamsError(f"run {run.id} keeps no code to run; start a new run")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from kd_core.runtime.errors import TryAgainError
+from kd_core.runtime.errors import InvalidDataError
 
 VERSIONS = {
     "data": ("pandas", "pyarrow", "datasets", "great-expectations", "botocore"),
@@ -36,9 +36,9 @@ def release(name: str) -> str:
 
 
 def check_versions(params: Mapping[str, Any]) -> None:
-    """Raises TryAgainError naming the libraries that differ here from those in a stage's params (dotted key → value).
+    """Raises InvalidDataError naming the libraries that differ here from those in a stage's params (key → value).
 
-    A retry may find another worker; what is in the cache already needs no such check.
+    What is in the cache already needs no such check.
     """
     wanted = {name: number for key, group in params.items() if key.startswith(_KEY) for name, number in group.items()}
     found = {name: _release_or_none(name) for name in wanted}
@@ -46,7 +46,7 @@ def check_versions(params: Mapping[str, Any]) -> None:
         f"{name} {found[name] or 'missing'} instead of {wanted[name]}" for name in wanted if found[name] != wanted[name]
     ]
     if odd:
-        raise TryAgainError(
+        raise InvalidDataError(
             f"this worker has {', '.join(odd)}, which the run was started with; install requirements.lock here, or "
             "start a new run with the versions of the workers"
         )

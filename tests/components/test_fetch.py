@@ -70,10 +70,10 @@ def test_weights_changed_since_the_run_was_resolved_or_while_they_come_are_refus
         return found
 
     monkeypatch.setattr(fetch, "_etags", changed_after_listing)
-    with pytest.raises(TryAgainError, match=r"changed since.*start a new run"):
+    with pytest.raises(InvalidDataError, match=r"changed since.*start a new run"):
         fetch_weights("s3://models/t", revision)
     monkeypatch.setattr(fetch, "_etags", listed)
-    with pytest.raises(TryAgainError, match=r"changed since.*start a new run"):
+    with pytest.raises(InvalidDataError, match=r"changed since.*start a new run"):
         fetch_weights("s3://models/t", revision)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
@@ -146,7 +146,7 @@ def test_data_changed_since_the_run_was_resolved_are_refused(bucket: Any, tmp_pa
     write_params(tmp_path, files_data(address), etags={"": s3_revision(address)})
     stage(tmp_path, "ingest")
     bucket.upload_file(str(write_csv(tmp_path / "rows.csv", texts(61))), "models", "sets/rows.csv")
-    with pytest.raises(TryAgainError, match=r"rows.csv: changed since the run was resolved"):
+    with pytest.raises(InvalidDataError, match=r"rows.csv: changed since the run was resolved"):
         stage(tmp_path, "ingest")
 
 

@@ -131,7 +131,7 @@ def test_params_have_a_schema(dags: dict[str, Any], params: dict[str, Any], acce
 
 
 @pytest.mark.parametrize(
-    ("status", "retried"), [(1, False), (64, False), (65, False), (70, False), (75, True), (137, False), (143, True)]
+    ("status", "retried"), [(1, False), (64, False), (65, False), (70, False), (75, True), (137, True), (143, True)]
 )
 def test_exit_statuses_decide_retries(status: int, retried: bool) -> None:
     from airflow.sdk import RetryAction
@@ -140,6 +140,16 @@ def test_exit_statuses_decide_retries(status: int, retried: bool) -> None:
 
     decision = RETRY_POLICY.evaluate(failure(status, "python -m kd_ops.bridge"), try_number=1, max_tries=3)
     assert decision.action is (RetryAction.RETRY if retried else RetryAction.FAIL)
+
+
+def test_a_killed_process_is_tried_once_more() -> None:
+    """It may have been evicted and resumes; where it needs more memory than there is, a third try is in vain."""
+    from airflow.sdk import RetryAction
+
+    from dags.failures import RETRY_POLICY, failure
+
+    actions = [RETRY_POLICY.evaluate(failure(137, ""), try_number=number, max_tries=3).action for number in (1, 2, 3)]
+    assert actions == [RetryAction.RETRY, RetryAction.FAIL, RetryAction.FAIL]
 
 
 def test_a_process_status_becomes_its_exception(capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,7 +56,9 @@ def test_unchanged_code_is_kept_once_and_hits_the_cache(mini: Miniature, monkeyp
 
 
 @pytest.mark.parametrize("damage", ["lost", "other", "broken"])
-def test_code_that_the_store_has_lost_is_75(mini: Miniature, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_code_that_the_store_has_lost_is_65_and_the_next_run_puts_it_back(
+    mini: Miniature, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = mini.run("first")
     (kept,) = Path(mini.store_uri, "code").iterdir()
     (mini.project / "kd_core/numbers.py").write_text("other")
@@ -66,8 +68,11 @@ def test_code_that_the_store_has_lost_is_75(mini: Miniature, damage: str, capsys
     kept.unlink()
     if content is not None:
         kept.write_bytes(content)
-    assert run_stage(run, "make@a", mini.settings()) == 75
-    assert f"code/{kept.name}) is not in the store" in capsys.readouterr().err
+    assert run_stage(run, "make@a", mini.settings()) == 65
+    said = "is not in the store" if damage == "lost" else "is damaged in the store and was deleted"
+    assert f"code/{kept.name}) {said}; start a new run" in capsys.readouterr().err
+    mini.restore("kd_core/numbers.py")
+    assert run_stage(mini.run("third"), "make@a", mini.settings()) == 0
 
 
 def test_a_run_that_keeps_no_code_is_refused(mini: Miniature, capsys: pytest.CaptureFixture[str]) -> None:
