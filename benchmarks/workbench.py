@@ -30,7 +30,8 @@ from kd_ops.base.settings import PROJECT, Settings
 from kd_ops.resolving.merge import merged_params
 from kd_ops.resolving.resolve import resolved_document
 from kd_ops.stages import inputs
-from kd_ops.stages.code_snapshot import code_files
+from kd_ops.stages.closures import is_code_list
+from kd_ops.stages.code_snapshot import Code, project_code
 from kd_ops.stages.graph import Graph, Stage
 from kd_ops.stages.keys import listed_params
 
@@ -54,7 +55,7 @@ class Workbench:
         self.computed: list[str] = []
         """Stages that were computed, not found."""
         self._runs: dict[bytes, Run] = {}
-        self.code = {name: fingerprint.of_file(PROJECT / name) for name in code_files(PROJECT)}
+        self.code: Code = project_code(self.settings)
 
     def run(self, recipe: Path, overrides: Sequence[str], variants: Sequence[str], targets: Sequence[str]) -> Run:
         """The stages named in `targets` (before any `@`), and all that they read, for a recipe's params."""
@@ -65,9 +66,9 @@ class Workbench:
         self._runs[document].make(targets)
         return self._runs[document]
 
-    def code_of(self, stage: Stage) -> dict[str, str]:
-        """File → hash of the code that a stage lists."""
-        return {name: digest for name, digest in self.code.items() if any(_inside(name, dep) for dep in stage.deps)}
+    def code_of(self, stage: Stage) -> list[str]:
+        """The digests of the code that a stage runs."""
+        return [self.code[dep].decode() for dep in stage.deps if is_code_list(dep)]
 
     def find(self, key: str) -> Record | None:
         """What was computed under `key`."""
@@ -205,7 +206,3 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-def _inside(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(f"{folder}/")

@@ -19,7 +19,7 @@ COMPONENT = Component(
     stage="validate",
     items=("role",),
     params=("data.{role}",),
-    inputs={"pretraining": "data/raw/pretraining", "reference": "data/raw/reference"},
+    inputs={"raw": "data/raw/{role}", "reference": "data/raw/reference"},
     outputs={
         **{split: f"data/checked/{{role}}/{split}.parquet" for split in _SPLITS},
         "dataset": "data/checked/{role}/dataset.json",
@@ -33,7 +33,7 @@ def main(context: Context) -> None:
     role: Role = context.items["role"]  # type: ignore[assignment]
     params = context.section(f"data.{role}", DataParams)
     context.progress.update("check", 0, 2, "steps")
-    splits, record = read_splits(context.input(role))
+    splits, record = read_splits(context.input("raw"))
     verdict = validate(splits, record, params, role, _protected(context, role))
     context.progress.update("check", 1, 2, "steps", rows=verdict.summary["rows"])
     folder = context.output("validation")

@@ -22,6 +22,7 @@ from kd_core.runtime.fingerprint import of_value
 from kd_core.runtime.storage import Storage
 from kd_ops.base.settings import Settings
 from kd_ops.runs.runs import Run
+from kd_ops.stages.closures import code_lists
 
 FOLDER = "code"
 CODE = (
@@ -55,8 +56,9 @@ def code_files(project: Path) -> list[str]:
 
 
 def project_code(settings: Settings) -> Code:
-    """The code as it lies in the project now."""
-    return {name: (settings.project / name).read_bytes() for name in code_files(settings.project)}
+    """The code as it lies in the project now, and the list of what each stage imports. Raises ParamsError."""
+    files = {name: (settings.project / name).read_bytes() for name in code_files(settings.project)}
+    return files | code_lists(files)
 
 
 def digest(code: Code) -> str:

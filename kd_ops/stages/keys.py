@@ -6,6 +6,7 @@ download. On a MISS the bridge compares the key with DVC's own.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from kd_core.runtime.errors import ParamsError, TryAgainError
 from kd_ops.base.documents import from_yaml
 from kd_ops.runs.objects import Listing, Objects, file_md5, listing_md5
+from kd_ops.stages.closures import is_code_list
 from kd_ops.stages.graph import Graph, Need, Stage
 
 Fragment = dict[str, Any]
@@ -46,12 +48,16 @@ def out_hashes(fragment: Fragment) -> dict[str, str]:
 
 
 def code_hashes(stage: Stage, folder: Path) -> Listing:
-    """Path → md5 of the project's files that the stage depends on, in the filled workspace `folder`."""
+    """Path → hash of the project's files that the stage depends on, in the filled workspace `folder`."""
+    listed: Listing = {}
     files: list[Path] = []
     for dep in stage.deps:
         path = folder / dep
-        files += [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return {file.relative_to(folder).as_posix(): file_md5(file) for file in sorted(files)}
+        if is_code_list(dep) and path.is_file():
+            listed |= json.loads(path.read_bytes())
+        else:
+            files += [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return listed | {file.relative_to(folder).as_posix(): file_md5(file) for file in sorted(files)}
 
 
 def compute(graph: Graph, name: str, folder: Path, locks: dict[str, Fragment], objects: Objects) -> StageKey:

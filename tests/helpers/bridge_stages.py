@@ -67,5 +67,5 @@ def compute(mini: Miniature, run: Run, *stages: str, machine: str = "one") -> li
 
 def list_machine(mini: Miniature) -> None:
     """Let `make` depend on the machine."""
-    graph, dep = mini.project / "dvc.yaml", "    - components/make.py\n"
+    graph, dep = mini.project / "dvc.yaml", "    - code/make.json\n"
     graph.write_text(graph.read_text().replace(dep, f"{dep}    - machine.json\n"))

@@ -26,8 +26,7 @@ stages:
     params:
     - sizes.${item.item}
     deps:
-    - components/make.py
-    - kd_core
+    - code/make.json
     outs:
     - parts/${item.item}
   part:
@@ -35,7 +34,7 @@ stages:
       item: [a]
     cmd: python -m components.part ${item.item}
     deps:
-    - components/part.py
+    - code/part.json
     - parts/${item.item}/number.txt
     outs:
     - picked/${item.item}.txt
@@ -44,7 +43,7 @@ stages:
     params:
     - join
     deps:
-    - components/join.py
+    - code/join.json
     - parts
     outs:
     - joined
@@ -56,7 +55,7 @@ stages:
     params:
     - slow
     deps:
-    - components/slow.py
+    - code/slow.json
     - joined
     outs:
     - slow/steps.txt

@@ -64,11 +64,19 @@ def test_a_changed_param_is_named_with_both_values(mini: Miniature) -> None:
 def test_a_changed_code_file_is_named(mini: Miniature) -> None:
     finished(mini)
     path = mini.project / "kd_core/numbers.py"
-    path.write_text(path.read_text() + "# changed\n")
+    path.write_text("import kd_core.extra\n" + path.read_text())
     (mini.project / "kd_core/extra.py").write_text("")
+    (mini.project / "kd_core/never_imported.py").write_text("")
     plans = planned(mini)
     assert plans["make@a"].reasons == ("kd_core/extra.py is new", "kd_core/numbers.py changed")
     assert plans["join"].reasons == ("stage make@a will be computed", "stage make@b will be computed")
+
+
+def test_comments_docstrings_and_formatting_change_no_plan(mini: Miniature) -> None:
+    finished(mini)
+    path = mini.project / "kd_core/numbers.py"
+    path.write_text('"""Numbers."""\n# changed\n' + path.read_text().replace("return", "'a docstring'\n    return"))
+    assert planned(mini) == {stage: StagePlan(stage, hit=True) for stage in STAGES}
 
 
 def test_a_changed_input_is_named_with_the_stage_that_wrote_it(mini: Miniature) -> None:

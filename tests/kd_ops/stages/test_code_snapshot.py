@@ -15,7 +15,7 @@ from tests.helpers.bridge_stages import compute
 from tests.helpers.miniature import Miniature
 
 
-def test_changed_code_in_a_listed_room_is_a_miss_and_in_an_unlisted_file_a_hit(mini: Miniature) -> None:
+def test_changed_code_that_the_stage_imports_is_a_miss_and_any_other_a_hit(mini: Miniature) -> None:
     compute(mini, mini.run("first"), "make@a")
     (mini.project / "components/join.py").write_text("raise SystemExit(1)\n")
     assert compute(mini, mini.run("second"), "make@a") == [True]

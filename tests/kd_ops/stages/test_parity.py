@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ import pytest
 import yaml
 
 from components.base import Component
+from kd_ops.base.settings import Settings
 from kd_ops.registering.training_record import SPLITS as RECORDED
+from kd_ops.stages.closures import is_code_list
+from kd_ops.stages.code_snapshot import Code, project_code
 from tests.conftest import PROJECT
 
 STAGES: dict[str, dict[str, Any]] = yaml.safe_load((PROJECT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -41,10 +45,6 @@ def normal(text: str) -> str:
     return text.replace("{key}", "{teacher}")
 
 
-def is_code(dep: str) -> bool:
-    return dep.startswith(("components/", "kd_core/"))
-
-
 def paths(entries: list[Any]) -> set[str]:
     return {normal(next(iter(e)) if isinstance(e, dict) else e) for e in entries}
 
@@ -55,7 +55,7 @@ def test_declared_interface_is_the_stage_in_dvc_yaml(stage: str) -> None:
     assert declared.stage == stage
     role = {"role": stage.removeprefix("score_")} if stage.startswith("score_") else {}
     fill = lambda text: text.replace("{role}", role["role"]) if role else text  # noqa: E731
-    data_deps = {normal(d) for d in stage_body.get("deps", []) if not is_code(d)} - {"machine.json"}
+    data_deps = {normal(d) for d in stage_body.get("deps", []) if not is_code_list(d)} - {"machine.json"}
     assert {fill(p) for p in declared.inputs.values()} - {"machine.json"} == data_deps
     outs = paths(stage_body.get("outs", [])) | paths(stage_body.get("metrics", []))
     assert {fill(p) for p in declared.outputs.values()} == outs
@@ -73,43 +73,36 @@ def test_no_parameter_reaches_a_command(stage: str) -> None:
 
 @pytest.fixture(scope="module")
 def graph() -> grimp.ImportGraph:
-    return grimp.build_graph("kd_core", "components", cache_dir=None)
+    return grimp.build_graph("kd_core", "components", exclude_type_checking_imports=True, cache_dir=None)
 
 
-def closure(graph: grimp.ImportGraph, stage: str) -> set[str]:
-    """Files that the stage's module imports, directly or not, their packages, and the templates that they name."""
+def imported(graph: grimp.ImportGraph, stage: str) -> set[str]:
+    """Files that the stage's module imports, directly or not, and their packages."""
     start = module_name(stage)
     modules = graph.find_upstream_modules(start) | {start}
     for module in list(modules):
         parts = module.split(".")
         modules |= {".".join(parts[:n]) for n in range(1, len(parts))}
-    files = set()
-    for module in modules:
-        path = Path(*module.split("."))
-        file = path / "__init__.py" if (PROJECT / path).is_dir() else path.with_suffix(".py")
-        files.add(file.as_posix())
-    for file in [PROJECT / name for name in files]:
-        if "templates" in file.read_text(encoding="utf-8"):
-            files |= {path.relative_to(PROJECT).as_posix() for path in file.parent.glob("templates/*")}
-    return files - {"kd_core/__init__.py", "components/__init__.py"}
+    paths = (Path(*module.split(".")) for module in modules)
+    return {(p / "__init__.py" if (PROJECT / p).is_dir() else p.with_suffix(".py")).as_posix() for p in paths}
 
 
-def covers(dep: str, file: str) -> bool:
-    return file == dep or file.startswith(f"{dep}/")
+@pytest.fixture(scope="module")
+def code() -> Code:
+    return project_code(Settings())
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_imports_are_covered_by_the_listed_code(stage: str, graph: grimp.ImportGraph) -> None:
-    listed = [d for d in body(stage)["deps"] if is_code(d)]
-    missing = {f for f in closure(graph, stage) if not any(covers(d, f) for d in listed)}
-    assert not missing, f"{stage}: a change of these would go unnoticed: {sorted(missing)}"
+def test_the_one_line_of_code_is_the_exact_import_closure(stage: str, graph: grimp.ImportGraph, code: Code) -> None:
+    assert [d for d in body(stage)["deps"] if is_code_list(d)] == [f"code/{stage}.json"]
+    assert not [d for d in body(stage)["deps"] if d.startswith(("components", "kd_core"))]
+    listed = set(json.loads(code[f"code/{stage}.json"]))
+    assert {file for file in listed if file.endswith(".py")} == imported(graph, stage)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_no_code_is_listed_that_the_stage_does_not_import(stage: str, graph: grimp.ImportGraph) -> None:
-    files = closure(graph, stage)
-    idle = [d for d in body(stage)["deps"] if is_code(d) and not any(covers(d, f) for f in files)]
-    assert not idle, f"{stage}: a change of these would recompute it for nothing: {idle}"
+def test_the_report_s_template_is_code_of_the_report_alone(code: Code) -> None:
+    name = "kd_core/evaluation/report/templates/report.html.j2"
+    assert [stage for stage in STAGES if name in json.loads(code[f"code/{stage}.json"])] == ["report"]
 
 
 ALLOWED = {
