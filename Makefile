@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_QUIET := 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint types imports check lock clean
+.PHONY: help setup run test lint types imports check docs lock clean
 
 help:  ## list what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ imports: setup  ## the layers hold
 	@$(BIN)/lint-imports
 
 check: lint types imports  ## lint, types and imports
+
+docs: setup  ## write the generated parts of the documentation anew
+	@$(BIN)/python -m doc_pages
 
 lock: setup  ## resolve requirements.in anew into requirements.lock
 	@UV_FIND_LINKS="$$($(BIN)/pip config get global.find-links 2>/dev/null)" $(BIN)/uv pip compile --quiet --upgrade \

@@ -23,6 +23,7 @@ class TaskParams(Section):
     """What is predicted."""
 
     kind: Kind
+    """classification: one label a row; multi_label_classification: any number of labels, none included."""
     labels: tuple[str, ...] = Field(min_length=2)
     """The label set, frozen and in the order of the model's outputs."""
     pair: bool = False
@@ -42,6 +43,7 @@ class BotocoreSource(Section):
     """The embedded data: documentation in botocore's service models."""
 
     kind: Literal["botocore"]
+    """The word that chooses this source."""
     dataset: Literal["operations", "members", "pairs"]
     """operations: first sentence(s) → service; members: unlabelled member documentation; pairs: request ↔ text."""
     services: tuple[str, ...]
@@ -49,13 +51,14 @@ class BotocoreSource(Section):
     revision: str = "installed"
     """`installed`, or a botocore version whose wheel is read as a zip without being installed."""
     limit: Count | None = None
-    """At most this many rows, chosen by a stable hash; none: all."""
+    """At most this many rows, chosen by a stable hash; null: all."""
 
 
 class FilesSource(Section):
     """Local or `s3://` csv, jsonl or parquet files."""
 
     kind: Literal["files"]
+    """The word that chooses this source."""
     path: str | dict[Literal["train", "valid", "calibration", "test", "unlabelled"], str]
     """One file for all rows, or one a split; missing splits are carved from train."""
     columns: dict[Literal["id", "text", "text_pair", "label"], str] = {}
@@ -68,14 +71,17 @@ class HuggingFaceSource(Section):
     """A Hugging Face data set."""
 
     kind: Literal["huggingface"]
+    """The word that chooses this source."""
     name: str
     """Hub id, or a local folder that `datasets.load_dataset` reads."""
     config: str | None = None
+    """The data set's configuration (subset); null: its only one."""
     revision: str = "main"
     """Branch, tag or commit; resolved to a commit at the start of a run."""
     splits: dict[Literal["train", "valid", "calibration", "test", "unlabelled"], str] = {"train": "train"}
     """Our split → theirs."""
     columns: dict[Literal["id", "text", "text_pair", "label"], str] = {}
+    """As that of files."""
     label_separator: Annotated[str, Field(min_length=1)] = "|"
     """As that of files."""
 
@@ -87,12 +93,17 @@ class SplitParams(Section):
     """Sizes of the splits: rows if ≥ 1, otherwise a share. What is left over is unlabelled: labels dropped."""
 
     train: Annotated[float, Field(ge=0)] = 0.6
+    """Trains teachers, student and baselines."""
     valid: Annotated[float, Field(ge=0)] = 0.1
+    """Early stopping, weights of teachers and decoders."""
     calibration: Annotated[float, Field(ge=0)] = 0.1
+    """Thresholds of the early exits, timings; 299 groups of near-duplicates or more prove a disagreement of 1 %."""
     test: Annotated[float, Field(ge=0)] = 0.2
+    """Evaluation and the gate."""
     train_per_class: Count | None = None
-    """At most this many training rows a class keep their label; the others become unlabelled text. None: all do."""
+    """At most this many training rows a class keep their label; the others become unlabelled text. null: all do."""
     seed: int = 0
+    """Of the assignment of rows to splits."""
 
 
 class ValidationParams(Section):
@@ -112,8 +123,9 @@ class DataParams(Section):
     """One data set."""
 
     source: Source
+    """Where the rows come from: one of the three kinds below."""
     task: TaskParams | None = None
-    """None: texts only, everything unlabelled. Stage one's may differ from stage two's."""
+    """null: texts only, everything unlabelled. Stage one's may differ from stage two's."""
     split: SplitParams = SplitParams()
     validation: ValidationParams = ValidationParams()
 

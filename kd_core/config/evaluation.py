@@ -14,9 +14,9 @@ class ExportParams(Section):
     """The servable model."""
 
     max_disagreement: Fraction = 0.01
-    """Share of texts that early exits may answer otherwise than the full model, at most; 0: the full model."""
+    """At most this share of predictions with early exits differs from the full model's; 0: the full model."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    """That they do not exceed it. At 0.95, 0.01 takes 299 calibration texts without a disagreement, 0.005 takes 598."""
+    """Of that promise. At 0.95, 0.01 takes 299 calibration texts without a disagreement, 0.005 takes 598."""
     quantise: Literal["none", "static"] = "none"
     """int8 for products with weights; static: scales from calibration texts."""
     min_agreement: Fraction = 0.98
@@ -33,25 +33,28 @@ class EvaluateParams(Section):
     """Quality on the test split."""
 
     thresholds: tuple[Fraction, ...] = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7)
-    """Exit thresholds on the curve, beside the chosen one."""
+    """Exit thresholds on the report's curve, beside the chosen one."""
     confidence: Fraction = 0.95
+    """Of the intervals."""
     resamples: Count = 2000
     """Bootstrap resamples, by near-duplicate group."""
     seed: int = 0
+    """Of the resamples."""
 
 
 class MeasureParams(Section):
     """Speed on the machine that runs the stage."""
 
     batches: tuple[Count, ...] = (1, 32)
+    """Texts a request; each size is timed."""
     texts: Count = 256
     """Texts of the calibration split that are timed."""
     repeats: Count = 5
     """Interleaved repeats; the median counts."""
     threads: Count | None = None
-    """CPU threads; none: all."""
+    """CPU threads; null: all."""
     round: int = 0
-    """Nothing depends on it: another number makes the cache miss, so that a doubtful timing is taken again."""
+    """Another number takes a doubtful timing again: nothing but the cache depends on it."""
 
 
 class GateParams(Section):
@@ -77,6 +80,7 @@ class GateParams(Section):
     max_slowdown: Annotated[float, Field(gt=0, le=5)] = 1.25
     """Challenger's latency ÷ champion's at most, each relative to the reference workload that was timed beside it."""
     seed: int = 0
+    """Of the resamples."""
 
 
 class RegistryParams(Section):

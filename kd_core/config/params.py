@@ -35,8 +35,10 @@ class Params(Section):
     """All parameters of a run."""
 
     recipe: Name
+    """Name of the recipe, as its file is called."""
     data: DataSets
     teachers: dict[Name, TeacherParams]
+    """The teachers by names of your choice; those that no stage names are not trained."""
     student: StudentParams
     pretrain: PretrainParams
     finetune: FinetuneParams

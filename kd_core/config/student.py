@@ -24,16 +24,19 @@ class StudentParams(Section):
     with 0."""
     hidden: Count | None = None
     """Hidden units of fresh layers, a multiple of `heads`; the base's word embeddings are reduced to it by PCA where
-    they are wider. None: the base's."""
+    they are wider; null: the base's."""
     heads: Count | None = None
-    """Attention heads of fresh layers; none: the base's."""
+    """Attention heads of fresh layers; null: the base's."""
     intermediate: Count | None = None
-    """Feed-forward units of fresh layers; none: 4 × hidden."""
+    """Feed-forward units of fresh layers; null: 4 × hidden."""
     dropout: Fraction = 0.1
+    """Share of units that are switched off in training, in fresh layers and before decoders."""
     pooling: Pooling = "mean"
+    """How the tokens of a text become one vector: their mean, or the first token's state."""
     combine: Combine = "probabilities"
-    """How the decoders' answers become the model's, everywhere the model's answer is meant."""
+    """How the decoders' answers become the model's: mean probabilities, mean logits, or gold's decoder alone."""
     seed: int = 0
+    """Of fresh weights."""
 
     @model_validator(mode="after")
     def _copied_layers_keep_their_size(self) -> StudentParams:

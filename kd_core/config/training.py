@@ -17,20 +17,25 @@ class Optimisation(Section):
     """One AdamW run with linear warm-up and decay."""
 
     epochs: Count
+    """Passes over the training rows."""
     learning_rate: Positive
+    """The highest one, after the warm-up."""
     batch_tokens: Count = 2048
     """Tokens a step, padding included; rows are batched by length."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Of AdamW."""
     warmup: Fraction = 0.1
     """Share of the steps during which the learning rate rises."""
     patience: Count | None = None
-    """Stop after this many epochs without a better validation score; none: run all, keep the last."""
+    """Stop after this many epochs without a better validation score; null: run all, keep the last."""
     precision: Precision = "fp32"
+    """Arithmetic of training. bf16 is faster on GPUs and on processors with AMX, slower on many others."""
     threads: Count | None = None
-    """CPU threads; none: all. More are of no use to a narrow student; with one, sums do not depend on the cores."""
+    """CPU threads; null: all. More are of no use to a narrow student; with one, sums do not depend on the cores."""
     seed: int = 0
+    """Of the order of batches and of dropout."""
     checkpoint_seconds: Positive = 60.0
-    """Time between checkpoints, so that a killed stage resumes."""
+    """Seconds between checkpoints, so that a killed stage resumes."""
 
 
 class Distillation(Section):
@@ -39,6 +44,7 @@ class Distillation(Section):
     divergence: Literal["kl", "mse"] = "kl"
     """kl: with temperature, × τ²; mse: squared error of probabilities, summed over classes (the paper)."""
     temperature: Positive = 1.0
+    """τ: both distributions are softened by it; kl only."""
 
 
 class AttentionDistillation(Section):
@@ -49,7 +55,7 @@ class AttentionDistillation(Section):
     beta: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the value relation."""
     relation_heads: Count | None = None
-    """Heads that Q, K and V are regrouped into; none: the common head count, which must then agree."""
+    """Heads that Q, K and V are regrouped into; null: the common head count, which must then agree."""
 
     def common_heads(self, teacher: tuple[int, int], student: tuple[int, int]) -> int:
         """R: as asked for, or the head count of both. Shapes are (hidden units, heads). Raises ParamsError."""
@@ -87,8 +93,10 @@ class FinetuneParams(Section):
     """Stage two: one gold decoder and one per reference teacher. Without teachers: gold labels alone."""
 
     teachers: tuple[Name, ...]
+    """Reference teachers; empty: gold labels alone."""
     decoders: Literal["per_teacher", "one"] = "per_teacher"
-    """one: a single decoder learns the gold labels and the weighted average of the teachers' distributions."""
+    """per_teacher: a decoder for each teacher and one for gold. one: a single decoder, which learns the gold labels and
+    the weighted average of the teachers' distributions."""
     optimisation: Optimisation
     distillation: Distillation = Distillation()
     alpha: Fraction = 0.5
@@ -115,6 +123,6 @@ class SelfDistillParams(Section):
     width: Count = 128
     """Narrow width between a layer's pooled output and the classes."""
     pooling: Pooling | None = None
-    """None: as the trunk's."""
+    """How a layer's tokens become one vector; null: as the trunk does it."""
     direction: Literal["branch_to_trunk", "trunk_to_branch"] = "branch_to_trunk"
     """KL(branch ‖ trunk), or FastBERT's code: KL(trunk ‖ branch)."""
