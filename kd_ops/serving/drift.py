@@ -27,14 +27,14 @@ def drift(model: str, folder: Path, days: float, confidence: float, min_effect: 
     Raises ParamsError for a model that does not exist, InvalidDataError for logs that are missing, damaged or another
     version's, TryAgainError for too few answers.
     """
-    from kd_core.evaluation.statistics.drift import compare, read_log
-    from kd_core.serving.folder.record import InferenceRecord, identity
-    from kd_core.serving.folder.uncertainties import read_uncertainties
+    from kd_core.evaluation.statistics.drift import compare, read_log, read_reference
 
-    student = serve(model, settings).student
-    layers = InferenceRecord.read(student).exits
-    log = read_log(folder, identity(student), datetime.now(UTC) - timedelta(days=days))
-    return compare(log, read_uncertainties(student, layers), layers, confidence, min_effect)
+    served = serve(model, settings)
+    served.check_dial()
+    described = served.described()
+    log = read_log(folder, described.identity, datetime.now(UTC) - timedelta(days=days))
+    reference = read_reference(served.student / described.profile, described.exits)
+    return compare(log, reference, described.exits, confidence, min_effect)
 
 
 def print_drift(found: Drift, as_json: bool, console: Console) -> int:

@@ -16,6 +16,12 @@ from typing import Any
 from kd_core.runtime.errors import KDError, ParamsError
 from kd_ops.base.settings import Settings
 from kd_ops.registry.registry import MODEL_FOLDER, by_alias, connect, version
+from kd_ops.serving.description import Description, described_by_inference_json
+
+_DOOR = Path("kd_core/serving/__main__.py")
+"""`python -m kd_core.serving COMMAND` answers where a version's own code has this file."""
+_OLD_DOORS = {"predict": "kd_core.inference.predict", "calibrate": "kd_core.serving.calibrate"}
+"""The modules that versions of earlier releases have in its place."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class ServedModel:
     """Folder with the kd_core that it was registered with; for a plain folder, the project."""
 
     def predict(self, arguments: Sequence[str], texts: str | None = None, costs: Path | None = None) -> str:
-        """Run kd_core.serving.predict in a process of its own, with the version's own code; what it printed.
+        """Have the version answer in a process of its own, with its own code; what it printed.
 
         Its notes, on standard error, are passed on.
 
@@ -37,18 +43,31 @@ class ServedModel:
         :param costs: folder of this machine's timings; none: answers follow from the model alone, as a judge needs it
         :raises ModelProcessError: with the process's status and last words
         """
-        return self._run("kd_core.serving.predict", arguments, texts, costs)
+        return self._run("predict", arguments, texts, costs)
 
     def calibrate(self, costs: Path) -> str:
         """Time the graphs on this machine, into the folder `costs`; what was printed. Raises ModelProcessError."""
-        return self._run("kd_core.serving.speed.timing", [], None, costs)
+        return self._run("calibrate", costs=costs)
 
-    def _run(self, module: str, arguments: Sequence[str], texts: str | None, costs: Path | None) -> str:
-        command = [sys.executable, "-m", module, "--model", str(self.student), *arguments]
+    def described(self) -> Description:
+        """What the version says of itself. Raises ModelProcessError, or InvalidDataError for a damaged folder."""
+        if self._has_door:
+            return Description.of(json.loads(self._run("describe")))
+        return described_by_inference_json(self.student)
+
+    @property
+    def _has_door(self) -> bool:
+        return (self.code / _DOOR).is_file()
+
+    def _run(
+        self, command: str, arguments: Sequence[str] = (), texts: str | None = None, costs: Path | None = None
+    ) -> str:
+        module = ["kd_core.serving", command] if self._has_door else [_OLD_DOORS[command]]
+        words = [sys.executable, "-m", *module, "--model", str(self.student), *arguments]
         environment = {**os.environ, "PYTHONPATH": str(self.code), "PYTHONDONTWRITEBYTECODE": "1"}
         environment["KD_COSTS"] = str(costs or "")
         done = subprocess.run(
-            command, cwd=self.code, env=environment, input=texts or "", capture_output=True, text=True, check=False
+            words, cwd=self.code, env=environment, input=texts or "", capture_output=True, text=True, check=False
         )
         if done.returncode:
             raise ModelProcessError(done.returncode, done.stderr)
@@ -59,7 +78,7 @@ class ServedModel:
 
     def check_dial(self) -> None:
         """Raises ParamsError for a version from before exits were calibrated: its code knows no dial and no log."""
-        if "dial" not in json.loads((self.student / "inference.json").read_text(encoding="utf-8")):
+        if not self.described().dial:
             raise ParamsError(
                 f"{self.student}: registered before exits were calibrated, so it takes no wish and no --log; "
                 "give --threshold, or register it again"
@@ -70,8 +89,8 @@ class ServedModel:
 
         None for a version that knows no other names: the code that it came with may not know the words either.
         """
-        record = json.loads((self.student / "inference.json").read_text(encoding="utf-8"))
-        return [word for name in columns if record.get("columns") for word in ("--column", f"{name}={name}")]
+        renamed = self.described().columns
+        return [word for name in columns if renamed for word in ("--column", f"{name}={name}")]
 
 
 class ModelProcessError(KDError):

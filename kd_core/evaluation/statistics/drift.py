@@ -109,6 +109,21 @@ def _model_of(path: Path, schema: pa.Schema) -> str:
     return str(schema.metadata[MODEL].decode())
 
 
+def read_reference(path: Path, layers: Sequence[int]) -> Uncertainties:
+    """[N, E], how uncertain each exit was about the calibration texts, from a Parquet file with columns `layer_N`.
+
+    Raises InvalidDataError naming the file if it is missing, or has no column for one of `layers` [E].
+    """
+    try:
+        table = pq.read_table(path)
+        columns = [table.column(f"layer_{layer}").to_numpy() for layer in layers]
+    except FileNotFoundError:
+        raise InvalidDataError(f"{path}: missing; give a folder that the export stage wrote") from None
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise InvalidDataError(f"{path}: not the uncertainties of exits {list(layers)}: {error}") from None
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
 def compare(
     log: pd.DataFrame, reference: Uncertainties, layers: Sequence[int], confidence: float, min_effect: float
 ) -> Drift:

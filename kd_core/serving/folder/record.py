@@ -12,6 +12,7 @@ from kd_core.config.data import Kind, TaskParams
 from kd_core.runtime import fingerprint
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.serving.exits.dial import Dial
+from kd_core.serving.folder import uncertainties
 
 NAME = "inference.json"
 
@@ -67,6 +68,21 @@ def identity(folder: Path) -> str:
     Over the bytes of the record, so that every release of this code says the same of one folder.
     """
     return fingerprint.of_file(folder / NAME)
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """What a later release needs to know of a model without reading its files; keys may be added, none may go.
+
+    identity: what its predictions are logged under. exits: layers (1-based) with an exit. columns: ours → what the
+    training data called them. profile: the Parquet file with a column `layer_N` for each exit, relative to the folder.
+    """
+    record = InferenceRecord.read(folder)
+    return {
+        "identity": identity(folder),
+        "exits": list(record.exits),
+        "columns": record.columns,
+        "profile": uncertainties.NAME,
+    }
 
 
 def text_columns(task: TaskParams) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Time a model on this machine: `python -m kd_core.serving.speed.timing --model DIR`.
+"""Time a model on this machine: `python -m kd_core.serving calibrate --model DIR`.
 
 What serving decides by timings belongs to the machine that serves, not to the model: the file goes into the folder
 that KD_COSTS names, under the names of graphs and machine, and whoever loads these graphs on such a machine finds it.
@@ -6,10 +6,8 @@ that KD_COSTS names, under the names of graphs and machine, and whoever loads th
 
 from __future__ import annotations
 
-import argparse
-import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kd_core.runtime.errors import ParamsError, report_error
+from kd_core.runtime.errors import ParamsError
 from kd_core.serving.folder.manifest import IDS, MASK, TYPES
 from kd_core.serving.folder.profile import Profile
 from kd_core.serving.graphs.executor import Executor
@@ -222,23 +220,14 @@ def _best_size(times: dict[tuple[int, int], float]) -> int:
     return max(rows * length for (rows, length), each in per_token.items() if each <= _SLOWER * best)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Time a model and keep what was found; the exit status is that of the error, if there is one."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # as where files are answered
-    parser = argparse.ArgumentParser(prog="python -m kd_core.serving.speed.timing", description="Time a model.")
-    parser.add_argument("--model", type=Path, required=True, help="folder that the export stage wrote")
-    folder = parser.parse_args(argv).model
-    try:
-        model = Predictor.load(folder, planned=False)
-        path = costs_path(model.executor)
-        if path is None:
-            raise ParamsError("KD_COSTS is not set: it names the folder of this machine's timings")
-        calibrate(model).write(path)
-    except Exception as error:
-        return report_error(error)
-    print(path)
-    return 0
+def calibrate_folder(folder: Path) -> Path:
+    """Time the model in `folder` and keep what was found where KD_COSTS says; the file.
 
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    Raises ParamsError where KD_COSTS is not set.
+    """
+    model = Predictor.load(folder, planned=False)
+    path = costs_path(model.executor)
+    if path is None:
+        raise ParamsError("KD_COSTS is not set: it names the folder of this machine's timings")
+    calibrate(model).write(path)
+    return path

@@ -16,11 +16,11 @@ import pytest
 from scipy.stats import chi2_contingency, ks_2samp
 from typer.testing import CliRunner
 
-from kd_core.evaluation.statistics.drift import Drift, chi_square, compare, read_log
+from kd_core.evaluation.statistics.drift import Drift, chi_square, compare, read_log, read_reference
 from kd_core.runtime.errors import InvalidDataError, TryAgainError
 from kd_core.serving.exits.thresholds import first_exit
 from kd_core.serving.folder.record import InferenceRecord, identity
-from kd_core.serving.folder.uncertainties import read_uncertainties, write_uncertainties
+from kd_core.serving.folder.uncertainties import NAME, write_uncertainties
 from kd_core.serving.prediction_log import PredictionLog
 from kd_ops import cli
 from tests.helpers.fabricated import dial
@@ -161,11 +161,11 @@ def test_logs_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 
 def test_uncertainties_of_other_exits_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidDataError, match="missing"):
-        read_uncertainties(tmp_path, LAYERS)
+        read_reference(tmp_path / NAME, LAYERS)
     write_uncertainties(tmp_path, (1, 3), uncertainties(5, 0, early=1))
-    np.testing.assert_array_equal(read_uncertainties(tmp_path, (1, 3)), uncertainties(5, 0, early=1))
+    np.testing.assert_array_equal(read_reference(tmp_path / NAME, (1, 3)), uncertainties(5, 0, early=1))
     with pytest.raises(InvalidDataError, match="exits"):
-        read_uncertainties(tmp_path, LAYERS)
+        read_reference(tmp_path / NAME, LAYERS)
 
 
 @pytest.fixture

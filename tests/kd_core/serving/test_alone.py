@@ -36,8 +36,8 @@ class Refuse:
             raise ImportError(f"{name} must not be needed to serve")
 
 sys.meta_path.insert(0, Refuse())
-from kd_core.serving.predict import main
-raise SystemExit(main(sys.argv[1:]))
+from kd_core.serving.__main__ import main
+raise SystemExit(main(["predict", *sys.argv[1:]]))
 """
 
 

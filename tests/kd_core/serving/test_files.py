@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from kd_core.runtime.errors import InvalidDataError
-from kd_core.serving import files, predict
+from kd_core.serving import files
+from kd_core.serving.__main__ import main
 from kd_core.serving.files import named_texts, predict_file, read_table, write_table
 from kd_core.serving.folder.record import identity
 from kd_core.serving.prediction_log import MODEL
@@ -34,14 +35,14 @@ def test_columns_that_are_named_beat_those_on_record(
         assert named_texts(rows, record, columns).to_dict("list") == {"text": [expected]}
     rows.to_csv(tmp_path / "in.csv", index=False)
     words = ["--model", str(exported), "--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.csv")]
-    assert predict.main([*words, "--column", "text=title"]) == 0
+    assert main(["predict", *words, "--column", "text=title"]) == 0
     assert read_table(tmp_path / "out.csv")["label"].tolist() == student.predict(["the title"])["label"].tolist()
     for wrong, status, said in (
         ("text=nowhere", 65, "no column 'nowhere' (columns there: body, text, title); say --column text=NAME"),
         ("label=title", 64, "column 'label': the model reads text"),
         ("title", 64, "--column title: write it as text=NAME"),
     ):
-        assert predict.main([*words, "--column", wrong]) == status
+        assert main(["predict", *words, "--column", wrong]) == status
         assert said in capsys.readouterr().err
 
 
@@ -55,13 +56,13 @@ def test_command_turns_the_dial_and_logs(
     texts = tiny_rows(20)["text"].tolist()
     write_table(tmp_path / "in.csv", pd.DataFrame({"text": texts}))
     words = ["--model", str(exported), "--log", str(tmp_path / "log"), "--max-disagreement", "0.5"]
-    assert predict.main([*words, "--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.csv")]) == 0
+    assert main(["predict", *words, "--input", str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.csv")]) == 0
     expected = student.predict(texts, student.limits(max_disagreement=0.5))
     assert [int(value) for value in read_table(tmp_path / "out.csv")["exit_layer"]] == expected["exit_layer"].tolist()
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps("the tiger")))
-    assert predict.main(words) == 0
+    assert main(["predict", *words]) == 0
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps("the tiger")))
-    assert predict.main([*words, "--threshold", "0.1"]) == 64
+    assert main(["predict", *words, "--threshold", "0.1"]) == 64
     assert "give one of" in capsys.readouterr().err
     logs = [pq.read_table(path) for path in sorted((tmp_path / "log").iterdir())]
     first, second = sorted(logs, key=len, reverse=True)
@@ -158,7 +159,7 @@ def test_command_says_that_the_disk_is_full(
     monkeypatch.setitem(files._WRITERS, ".csv", full)
     source = write(tmp_path / "in.jsonl", RECORDS)
     words = ["--model", str(exported), "--input", str(source), "--output", str(tmp_path / "out.csv")]
-    assert predict.main(words) == 75
+    assert main(["predict", *words]) == 75
     assert "No space left on device: free space, then run again" in capsys.readouterr().err
 
 
@@ -167,7 +168,7 @@ def test_command_answers_a_file(exported: Path, tmp_path: Path) -> None:
     source, target = write(tmp_path / "in.csv", RECORDS), tmp_path / "out.parquet"
     words = ["--model", exported, "--input", source, "--output", target, "--threshold", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "KD_PROGRESS": str(tmp_path / "progress")}
-    call = [sys.executable, "-m", "kd_core.serving.predict", *map(str, words)]
+    call = [sys.executable, "-m", "kd_core.serving", "predict", *map(str, words)]
     done = subprocess.run(call, capture_output=True, text=True, cwd=PROJECT, env=environment)
     assert done.returncode == 0, done.stderr
     assert read_table(target)["exit_layer"].tolist() == [LAYERS] * 2
@@ -179,7 +180,7 @@ def test_command_answers_standard_input(
     student: Predictor, exported: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO('"the tiger"\n\n{"text": "a stone"}\n'))
-    assert predict.main(["--model", str(exported), "--probabilities"]) == 0
+    assert main(["predict", "--model", str(exported), "--probabilities"]) == 0
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [answer["text"] for answer in answers] == ["the tiger", "a stone"]
     assert answers[0]["label"] == student.predict(["the tiger"])["label"][0]
@@ -193,7 +194,7 @@ def test_command_says_what_is_wrong_with_standard_input(
     exported: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stdin: str, message: str
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-    assert predict.main(["--model", str(exported)]) == 65
+    assert main(["predict", "--model", str(exported)]) == 65
     assert message in capsys.readouterr().err
 
 
@@ -202,6 +203,6 @@ def test_command_says_what_is_wrong_with_a_file(
 ) -> None:
     (tmp_path / "in.csv").write_text("body\nhello\n")
     words = ["--model", str(exported), "--input", str(tmp_path / "in.csv")]
-    assert predict.main([*words, "--output", str(tmp_path / "out.csv")]) == 65
+    assert main(["predict", *words, "--output", str(tmp_path / "out.csv")]) == 65
     assert f"error: {tmp_path / 'in.csv'}: no column 'text'" in capsys.readouterr().err
-    assert predict.main(words) == 64
+    assert main(["predict", *words]) == 64

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from kd_core.runtime.errors import InvalidDataError
+from kd_core.serving.__main__ import main
 from kd_core.serving.folder.profile import Profile
 from kd_core.serving.graphs.batches import Batching
 from kd_core.serving.graphs.graphs import Feeds, Graphs
 from kd_core.serving.predictor import Predictor
-from kd_core.serving.speed import timing as calibrate
+from kd_core.serving.speed import timing
 from kd_core.serving.speed.costs import Cost, Costs, fit
 from kd_core.serving.speed.kept_costs import costs_path, known_costs
 from kd_core.serving.speed.plan import SIZES, Planner
@@ -179,8 +180,8 @@ def test_what_padding_costs_is_timed(monkeypatch: pytest.MonkeyPatch, share: flo
             used = float(tokens["attention_mask"].sum())
             clock[0] += 1e-4 + 1e-6 * (used + share * (tokens["input_ids"].size - used))
 
-    monkeypatch.setattr(calibrate.time, "perf_counter", lambda: clock[0])
-    found = calibrate._share_of_padding(Slow(), 20)  # type: ignore[arg-type]
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+    found = timing._share_of_padding(Slow(), 20)  # type: ignore[arg-type]
     assert found == pytest.approx(share)
 
 
@@ -192,14 +193,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_timings_are_kept_for_this_model_and_machine(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(calibrate, "ROUNDS", 2)
+    monkeypatch.setattr(timing, "ROUNDS", 2)
     executor = Predictor.load(folder).executor
     monkeypatch.delenv("KD_COSTS", raising=False)
     assert known_costs(executor) is None
-    assert calibrate.main(["--model", str(folder)]) == 64
+    assert main(["calibrate", "--model", str(folder)]) == 64
     monkeypatch.setenv("KD_COSTS", str(tmp_path))
     assert known_costs(executor) is None
-    assert calibrate.main(["--model", str(folder)]) == 0
+    assert main(["calibrate", "--model", str(folder)]) == 0
     path = costs_path(executor)
     assert str(path) in capsys.readouterr().out
     found = known_costs(executor)
@@ -217,7 +218,7 @@ def test_timings_are_kept_for_this_model_and_machine(
 def test_timings_that_find_no_room_are_told(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(calibrate, "calibrate", lambda model: COSTS)
+    monkeypatch.setattr(timing, "calibrate", lambda model: COSTS)
     monkeypatch.setenv("KD_COSTS", str(tmp_path))
 
     def full(*arguments: object) -> None:
@@ -225,14 +226,14 @@ def test_timings_that_find_no_room_are_told(
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "write_text", full)
-        assert calibrate.main(["--model", str(folder)]) == 75
+        assert main(["calibrate", "--model", str(folder)]) == 75
     assert "free space, then run again" in capsys.readouterr().err
 
 
 def test_time_outside_the_graphs_is_taken_without_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, timings = calibrate._without_graphs(Predictor.load(folder)), {}
+    model, timings = timing._without_graphs(Predictor.load(folder)), {}
     monkeypatch.setattr(Graphs, "_session", lambda *arguments: pytest.fail("a graph was asked"))
-    calibrate._time_outside(model, 8, 6, timings)
+    timing._time_outside(model, 8, 6, timings)
     ((rows, tokens),) = timings["outside"]
     assert rows == 8
     assert tokens > 2, "special tokens, and more"

@@ -15,7 +15,7 @@ import pytest
 from scipy.stats import binomtest
 
 from kd_core.runtime.errors import ParamsError
-from kd_core.serving import predict
+from kd_core.serving.__main__ import main
 from kd_core.serving.predictor import CHUNK_ROWS, Predictor
 from kd_core.serving.speed.costs import Cost, Costs
 from kd_core.serving.speed.kept_costs import costs_path
@@ -155,7 +155,7 @@ def test_the_command_keeps_a_wish_and_says_what_it_costs(
 
     def ask(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "stdin", io.StringIO("".join(json.dumps(text) + "\n" for text in texts)))
-        status = predict.main(["--model", str(folder), *words])
+        status = main(["predict", "--model", str(folder), *words])
         return status, *capsys.readouterr()
 
     status, out, err = ask("--max-latency-ms", "3", "--percentile", "0.5")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from kd_ops.promotion.gate import MINIMUM_GROUPS, Measured, Speed, Verdict
 from kd_ops.registering import register, training_record
 from kd_ops.registry.registry import connect
 from kd_ops.runs.results import read_result
+from kd_ops.serving.description import Description
 from kd_ops.serving.served import ServedModel
 from tests.helpers.fabricated import LABELS, finished_run, labelled_rows
 from tests.helpers.promoting import N, close, named, right
@@ -109,7 +109,7 @@ def test_a_champion_reads_the_test_rows_under_their_own_names(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its training data may have called another column `text`."""
-    (tmp_path / "inference.json").write_text(json.dumps({"columns": {"text": "text_pair"}}))
+    monkeypatch.setattr(ServedModel, "described", lambda self: Description("m", (1, 2), {"text": "text_pair"}))
     asked: list[str] = []
 
     def answered(self: ServedModel, arguments: list[str]) -> None:

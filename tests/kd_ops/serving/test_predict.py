@@ -11,6 +11,7 @@ import pytest
 
 from kd_core.runtime.errors import ParamsError
 from kd_ops.base.settings import Settings
+from kd_ops.serving.description import Description
 from kd_ops.serving.predict import Question
 from kd_ops.serving.served import ServedModel
 from tests.helpers.calling import invoke
@@ -70,11 +71,7 @@ def test_predict_hands_a_wish_and_a_log_over_to_versions_that_know_them(
     )
     monkeypatch.chdir(tmp_path)
     words = ("predict", "--model", str(tmp_path), "--max-disagreement", "0.01", "--log", "log", "a")
-    (tmp_path / "inference.json").write_text('{"threshold": 0.2}')
-    old = invoke(*words).exception
-    assert isinstance(old, ParamsError)
-    assert "registered before exits were calibrated" in str(old)
-    (tmp_path / "inference.json").write_text('{"dial": {}}')
+    monkeypatch.setattr("kd_ops.serving.served.ServedModel.described", lambda self: Description("m", (1, 2)))
     assert invoke(*words).exit_code == 0
     assert seen == [["--max-disagreement", "0.01", "--log", str(tmp_path / "log")]], "the process runs elsewhere"
     assert isinstance(invoke(*words, "--threshold", "0.1").exception, ParamsError)
@@ -108,8 +105,9 @@ def test_predict_hands_a_file_s_columns_over(
 
 @pytest.mark.parametrize(("recorded", "words"), [({}, []), ({"text": "text_pair"}, ["--column", "text=text"])])
 def test_the_gate_s_own_columns_are_not_taken_for_the_training_data_s(
-    tmp_path: Path, recorded: dict[str, str], words: list[str]
+    tmp_path: Path, recorded: dict[str, str], words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Versions whose record knows no other names may come with code that does not know the option either."""
-    (tmp_path / "inference.json").write_text(json.dumps({"columns": recorded} if recorded else {}))
+    described = Description("m", (1, 2), recorded)
+    monkeypatch.setattr("kd_ops.serving.served.ServedModel.described", lambda self: described)
     assert ServedModel(tmp_path, tmp_path).as_named(["text"]) == words

@@ -1,14 +1,13 @@
-"""Answers from the command line: `python -m kd_core.serving.predict --model DIR --input F --output F`.
+"""`python -m kd_core.serving predict`: answers to a file of texts, or to the texts of standard input.
 
-Without --input, texts are read from standard input, one JSON value a line (a string, or an object with `text` and, for
-pairs, `text_pair`), and the answers are printed as JSON lines. A process of its own, so that callers need no torch.
+Standard input holds one JSON value a line (a string, or an object with `text` and, for pairs, `text_pair`); the answers
+are then printed as JSON lines.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,37 +15,15 @@ from typing import Any
 
 import pandas as pd
 
-from kd_core.runtime.errors import InvalidDataError, ParamsError, report_error
+from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_core.runtime.progress import Progress
 from kd_core.serving.exits.thresholds import Thresholds
 from kd_core.serving.files import named_texts, predict_file
 from kd_core.serving.predictor import Predictor
 
-QUIET = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status is that of the error, if there is one."""
-    os.environ.update(QUIET)
-    options = _parser().parse_args(argv)
-    try:
-        if (options.input is None) != (options.output is None):
-            raise ParamsError("--input and --output belong together; without them texts come from standard input")
-        predictor = Predictor.load(options.model, log=options.log)
-        if options.input is None:
-            _answer_lines(predictor, sys.stdin, options)
-        else:
-            _answer_file(predictor, options)
-        if predictor.log:
-            predictor.log.close()
-    except Exception as error:
-        return report_error(error)
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m kd_core.serving.predict", description="Answer texts.")
-    parser.add_argument("--model", type=Path, required=True, help="folder that the export stage wrote")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `predict` beside --model."""
     parser.add_argument("--input", type=Path, help="csv, jsonl or parquet")
     parser.add_argument("--output", type=Path, help="csv, jsonl or parquet: all input columns with the answers")
     parser.add_argument("--column", action="append", metavar="OURS=THEIRS", help="where a text stands: text=body")
@@ -57,7 +34,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--min-throughput", type=float, help="texts a second, by this machine's timings (KD_COSTS)")
     parser.add_argument("--log", type=Path, help="folder of the prediction log; no texts are logged")
     parser.add_argument("--probabilities", action="store_true", help="add the probability of every label")
-    return parser
+
+
+def answer(options: argparse.Namespace) -> None:
+    """Answer the file or standard input that the options name. Raises KDError for what is wrong with them or it."""
+    if (options.input is None) != (options.output is None):
+        raise ParamsError("--input and --output belong together; without them texts come from standard input")
+    predictor = Predictor.load(options.model, log=options.log)
+    if options.input is None:
+        _answer_lines(predictor, sys.stdin, options)
+    else:
+        _answer_file(predictor, options)
+    if predictor.log:
+        predictor.log.close()
 
 
 def _answer_file(predictor: Predictor, options: argparse.Namespace) -> None:
@@ -114,7 +103,3 @@ def _record(line: str, number: int) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
     raise InvalidDataError(f"standard input: line {number} must hold a string or an object with texts")
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

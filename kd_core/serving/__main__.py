@@ -1,0 +1,60 @@
+"""The door to a model's folder: `python -m kd_core.serving predict|calibrate|describe --model DIR …`.
+
+Later releases ask a registered version through this door, with the code that the version brought. So its words stay:
+commands and options may be added, but none may go or change its meaning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from kd_core.runtime.errors import report_error
+from kd_core.serving import answering
+
+_ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit status is that of the error, if there is one."""
+    os.environ.update(_ENVIRONMENT)
+    options = _parser().parse_args(argv)
+    try:
+        options.run(options)
+    except Exception as error:
+        return report_error(error)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m kd_core.serving", description="Ask a model in a folder.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--model", type=Path, required=True, help="folder that the export stage wrote")
+    predict = commands.add_parser("predict", parents=[shared], help="answer texts")
+    answering.add_options(predict)
+    predict.set_defaults(run=answering.answer)
+    calibrate = commands.add_parser("calibrate", parents=[shared], help="time the model on this machine")
+    calibrate.set_defaults(run=_calibrate)
+    describe = commands.add_parser("describe", parents=[shared], help="print what others need to know, as JSON")
+    describe.set_defaults(run=_describe)
+    return parser
+
+
+def _calibrate(options: argparse.Namespace) -> None:
+    from kd_core.serving.speed.timing import calibrate_folder
+
+    print(calibrate_folder(options.model))
+
+
+def _describe(options: argparse.Namespace) -> None:
+    from kd_core.serving.folder.record import describe
+
+    print(json.dumps(describe(options.model), ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
