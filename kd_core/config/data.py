@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, ModelWrapValidatorHandler, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from kd_core.config.base import Count, Fraction, Section
 
@@ -13,23 +13,49 @@ Role = Literal["pretraining", "reference"]
 
 SPLITS = ("train", "valid", "calibration", "test", "unlabelled")
 
-Kind = Literal["classification", "multi_label_classification"]
-"""One label a row (softmax), or any number of labels, none included (a sigmoid for each)."""
+Kind = str
+"""Of a task; those that there are: `TASKS`."""
 
+CLASSIFICATION: Kind = "classification"
+"""One label a row (softmax)."""
 MULTI_LABEL: Kind = "multi_label_classification"
+"""Any number of labels a row, none included (a sigmoid for each)."""
 
 
 class TaskParams(Section):
-    """What is predicted."""
+    """What is predicted; `kind` decides which class of TASKS the values are read as."""
 
     kind: Kind
     """classification: one label a row; multi_label_classification: any number of labels, none included."""
-    labels: tuple[str, ...] = Field(min_length=2)
+    labels: tuple[str, ...] = ()
     """The label set, frozen and in the order of the model's outputs."""
     pair: bool = False
     """Whether a row has a second text (`text_pair`)."""
     max_length: Count = 64
     """Tokens a text (or pair) is cut to."""
+
+    def __new__(cls, **values: Any) -> Self:
+        """`TaskParams(kind=…)` makes an object of that kind's class; an unknown kind is left to validation."""
+        return super().__new__(TASKS.get(str(values.get("kind")), cls) if cls is TaskParams else cls)  # type: ignore[return-value, arg-type]
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _of_its_kind(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if cls is not TaskParams or isinstance(values, TaskParams) or not isinstance(values, dict):
+            return handler(values)
+        kind = values.get("kind")
+        if kind not in TASKS:
+            problem: dict[str, Any] = {"type": "missing", "loc": ("kind",), "input": values}
+            if kind is not None:
+                problem |= {"type": "literal_error", "input": kind, "ctx": {"expected": " or ".join(map(repr, TASKS))}}
+            raise ValidationError.from_exception_data(cls.__name__, [problem])  # type: ignore[list-item]
+        return TASKS[kind].model_validate(values)  # type: ignore[return-value]
+
+
+class LabelledTask(TaskParams):
+    """A task whose answers are labels of a fixed set."""
+
+    labels: tuple[str, ...] = Field(min_length=2)
 
     @field_validator("labels")
     @classmethod
@@ -37,6 +63,22 @@ class TaskParams(Section):
         if len(set(labels)) != len(labels):
             raise ValueError("labels must be distinct")
         return labels
+
+
+class ClassificationTask(LabelledTask):
+    """One label a row."""
+
+    kind: Literal["classification"]
+
+
+class MultiLabelTask(LabelledTask):
+    """Any number of labels a row."""
+
+    kind: Literal["multi_label_classification"]
+
+
+TASKS: dict[Kind, type[TaskParams]] = {CLASSIFICATION: ClassificationTask, MULTI_LABEL: MultiLabelTask}
+"""The union of the kinds of tasks, by `kind`; `kd_core.tasks.kinds.register` adds to it."""
 
 
 class BotocoreSource(Section):
@@ -124,7 +166,7 @@ class DataParams(Section):
 
     source: Source
     """Where the rows come from: one of the three kinds below."""
-    task: TaskParams | None = None
+    task: SerializeAsAny[TaskParams] | None = None
     """null: texts only, everything unlabelled. Stage one's may differ from stage two's."""
     split: SplitParams = SplitParams()
     validation: ValidationParams = ValidationParams()
