@@ -6,6 +6,8 @@ import os
 import shutil
 import time
 import uuid
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,8 +16,12 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from kd_core.runtime.files import TEMPORARY, sync, temporary, whole, write_whole
+
 _CONFLICTS = 6
 """Tries of a conditional put that meets another one under way."""
+
+_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -31,14 +37,6 @@ class FileStatus:
 def _status(entry: dict[str, Any]) -> FileStatus:
     changed = entry.get("LastModified") or datetime.fromtimestamp(entry["mtime"], UTC)
     return FileStatus(int(entry["size"]), changed)
-
-
-def _write_through(path: Path, data: bytes) -> None:
-    """Write so that after a crash a name given to the file never stands for less than `data`."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 class Storage:
@@ -65,33 +63,26 @@ class Storage:
 
     def write(self, name: str, data: bytes) -> None:
         """Replace `name` by `data`; a reader sees the old content or the new, never a part."""
-        path = self._path(name)
-        if not self._local:
-            self._fs.pipe_file(path, data)
-            return
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-        try:
-            _write_through(temporary, data)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        if self._local:
+            write_whole(Path(self._path(name)), data)
+        else:
+            self._fs.pipe_file(self._path(name), data)
 
     def upload(self, source: Path, name: str) -> None:
         """Copy a local file here without holding it in memory; whole or not at all."""
-        path = self._path(name)
         if not self._local:
-            self._fs.put_file(str(source), path)
+            self._fs.put_file(str(source), self._path(name))
             return
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-        try:
-            shutil.copyfile(source, temporary)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole(Path(self._path(name))) as partial:
+            shutil.copyfile(source, partial)
+
+    def sync(self, names: Iterable[str]) -> None:
+        """Bring files that others wrote here to the disk; an object store has done so before it answered."""
+        if not self._local:
+            return
+        paths = [Path(self._path(name)) for name in names]
+        for path in [*paths, *{path.parent for path in paths}]:
+            sync(path)
 
     def download(self, name: str, target: Path) -> None:
         """Copy a file from here to a local path. Raises FileNotFoundError."""
@@ -104,15 +95,14 @@ class Storage:
         if not self._local:
             return self._create_remote(path, data)
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-        try:
-            _write_through(temporary, data)
-            os.link(temporary, target)
-        except FileExistsError:
-            return False
-        finally:
-            temporary.unlink(missing_ok=True)
+        with temporary(target) as partial:
+            partial.write_bytes(data)
+            sync(partial)
+            try:
+                os.link(partial, target)
+            except FileExistsError:
+                return False
+        sync(target.parent)
         return True
 
     def _create_remote(self, path: str, data: bytes) -> bool:
@@ -144,7 +134,7 @@ class Storage:
             return []
         found = (str(path) for path in self._fs.find(root))
         names = (path[len(root) :].lstrip("/") for path in found)
-        return sorted(n for n in names if n and not n.endswith(".tmp"))
+        return sorted(n for n in names if n and not n.endswith(TEMPORARY))
 
     def statuses(self, name: str = "") -> dict[str, FileStatus]:
         """Size and age of each file that `list` names."""
@@ -153,8 +143,22 @@ class Storage:
         found = self._fs.find(root, detail=True) if self._fs.exists(root) else {}
         return {str(path)[len(root) :].lstrip("/"): _status(entry) for path, entry in found.items() if path != root}
 
+    def now(self) -> datetime:
+        """The time by the clock that stamps the files here, whatever this machine's own says."""
+        name = f"clock/{uuid.uuid4().hex}"
+        self.write(name, b"")
+        try:
+            return _status(self._fs.info(self._path(name))).modified
+        finally:
+            self.delete(name)
+
     def delete(self, name: str = "") -> None:
         """Remove `name`, a file or a whole folder; nothing happens if it is not there."""
         path = self._path(name)
-        if self._fs.exists(path):
-            self._fs.rm(path, recursive=True)
+        if self._local:
+            if self._fs.exists(path):
+                self._fs.rm(path, recursive=True)
+            return
+        self._fs.invalidate_cache()
+        with ThreadPoolExecutor(_THREADS) as pool:  # `rm` would take `*`, `?` and `[` in a name for a pattern
+            list(pool.map(self._fs.rm_file, self._fs.find(path)))

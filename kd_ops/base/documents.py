@@ -1,4 +1,4 @@
-"""YAML and JSON documents, written so that every reader sees the same values.
+"""YAML documents, written so that every reader sees the same values.
 
 PyYAML reads YAML 1.1, DVC reads 1.2: a plain `0o17` or `1:30` means different things to them. Strings that do not begin
 with a letter are therefore always quoted.
@@ -6,7 +6,6 @@ with a letter are therefore always quoted.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import yaml
@@ -36,8 +35,3 @@ def to_yaml(value: Any) -> bytes:
 def from_yaml(data: bytes) -> Any:
     """The value of a YAML document."""
     return yaml.safe_load(data.decode("utf-8"))
-
-
-def to_json(value: Any) -> bytes:
-    """`value` as indented JSON."""
-    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")

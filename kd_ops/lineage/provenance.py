@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from kd_core.runtime.errors import TryAgainError
+from kd_core.runtime.files import to_json
 from kd_core.runtime.fingerprint import of_value
 from kd_core.runtime.storage import Storage
-from kd_ops.base.documents import to_json
 from kd_ops.base.settings import Settings
 from kd_ops.runs.runs import Run
 from kd_ops.stages.code_snapshot import code_files

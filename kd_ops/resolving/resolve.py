@@ -21,7 +21,8 @@ from typing import Any
 from kd_core.config.data import BotocoreSource, FilesSource, HuggingFaceSource
 from kd_core.config.params import Params
 from kd_core.runtime.errors import ParamsError
-from kd_ops.base.documents import to_json, to_yaml
+from kd_core.runtime.files import to_json
+from kd_ops.base.documents import to_yaml
 from kd_ops.base.entry import ended, stop_on_signals
 from kd_ops.base.settings import Settings
 from kd_ops.lineage.provenance import git_state

@@ -17,9 +17,9 @@ from kd_core.config.data import MULTI_LABEL, Role
 from kd_core.data.splits.assignment import TRAINING_FIRST
 from kd_core.data.splits.ledger import FOLDER, Ledger, ledger_name
 from kd_core.runtime.errors import TryAgainError
+from kd_core.runtime.files import to_json
 from kd_core.runtime.fingerprint import of_value
 from kd_core.runtime.storage import Storage
-from kd_ops.base.documents import to_json
 from kd_ops.base.settings import Settings
 from kd_ops.runs.objects import Objects
 from kd_ops.runs.runs import Run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kd_ops.base.documents import to_json
+from kd_core.runtime.files import to_json
 from kd_ops.runs.outs import Outs
 from kd_ops.runs.runs import Run
 

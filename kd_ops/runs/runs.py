@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kd_core.runtime.errors import ParamsError
+from kd_core.runtime.files import to_json
 from kd_core.runtime.storage import Storage
-from kd_ops.base.documents import from_yaml, to_json
+from kd_ops.base.documents import from_yaml
 from kd_ops.base.settings import Settings, absolute, is_local
 
 Status = Literal["running", "done", "failed"]

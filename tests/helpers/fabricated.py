@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from kd_core.config.data import SPLITS
+from kd_core.runtime.files import to_json
 from kd_core.serving.exits.dial import Dial
-from kd_ops.base.documents import to_json, to_yaml
+from kd_ops.base.documents import to_yaml
 from kd_ops.base.settings import PROJECT, Settings
 from kd_ops.resolving.merge import merged_params, recipe_path
 from kd_ops.runs.objects import object_name

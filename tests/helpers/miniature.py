@@ -7,7 +7,6 @@ make@a, make@b ──► join ──► slow        (join reads the folder `part
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -145,7 +144,10 @@ class Miniature:
         for name in ("components", "kd_core"):
             (self.project / name / "__init__.py").touch()
         (self.project / ".dvcignore").write_text("__pycache__\n", encoding="utf-8")
-        shutil.copyfile(PROJECT / "kd_core/runtime/storage.py", self.project / "kd_core_runtime_storage.py")
+        for name in ("files", "storage"):  # under names of their own: the stages' kd_core is the miniature's
+            module = (PROJECT / f"kd_core/runtime/{name}.py").read_text(encoding="utf-8")
+            renamed = module.replace("from kd_core.runtime.", "from kd_core_runtime_")
+            (self.project / f"kd_core_runtime_{name}.py").write_text(renamed, encoding="utf-8")
 
     def restore(self, *names: str) -> None:
         """Write files of the project as they were."""

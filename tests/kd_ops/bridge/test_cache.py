@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from kd_core.config.params import Params
-from kd_core.runtime.storage import Storage
 from kd_ops.bridge.stage_run import run_stage
 from kd_ops.runs.objects import object_name
 from kd_ops.stages import machine
@@ -50,13 +49,6 @@ def test_an_unreadable_entry_is_computed_again_and_replaced(mini: Miniature, con
     entry.write_bytes(content)
     assert compute(mini, mini.run("second"), "make@a") == [False]
     assert compute(mini, mini.run("third"), "make@a") == [True]
-
-
-def test_an_entry_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[bool] = []
-    monkeypatch.setattr(os, "fsync", lambda _: synced.append((tmp_path / "entry").exists()))
-    assert Storage(tmp_path).create("entry", b"content")
-    assert synced == [False]
 
 
 def gpu(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:

@@ -1,0 +1,49 @@
+"""Storage takes names as they are, and knows the time of the place that keeps the files."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from kd_core.runtime.storage import Storage
+
+ODD = ["a[1].txt", "b*.txt", "c?.txt", "d/x[1]", "e#f", "g,h", "i j"]
+"""Names that a file system or a library might take for patterns or lists."""
+
+
+@pytest.fixture(params=["local", "remote"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    if request.param == "local":
+        return Storage(tmp_path)
+    fsspec.filesystem("memory").store.clear()
+    return Storage("memory://place")
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_name_is_deleted_as_it_is_and_no_other(storage: Storage, name: str) -> None:
+    near = name.replace("[1]", "1").replace("*", "x").replace("?", "x").replace("#", "x").replace(",", "x")
+    for each in {name, near, f"{name}x"}:
+        storage.write(each, each.encode())
+    assert storage.read(name) == name.encode()
+    storage.delete(name)
+    assert set(storage.list()) == {near, f"{name}x"} - {name}
+    storage.delete(name)
+
+
+def test_a_folder_is_deleted_with_all_in_it(storage: Storage) -> None:
+    for name in ("x/a", "x/b/c", "xy/a"):
+        storage.write(name, b"")
+    storage.delete("x")
+    assert storage.list() == ["xy/a"]
+
+
+def test_the_time_is_that_of_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage, machine = Storage(tmp_path), time.time
+    monkeypatch.setattr(time, "time", lambda: machine() + 1000)
+    assert abs(storage.now().timestamp() - machine()) < 60
+    os.utime(tmp_path, (0, 0))
+    assert storage.list() == []
