@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import PurePosixPath
 
-from kd_ops.base.documents import from_yaml, to_json
+from kd_core.runtime.files import to_json
+from kd_ops.base.documents import from_yaml
 from kd_ops.stages.syntax import Source, read
 
 FOLDER = "code"
