@@ -4,7 +4,10 @@ Each run writes only its own folder, `RUN_URI/state/KEY/`, so two runs racing on
 that a second `kd run` after a kill resumes too, each owner registers under the stage's key in
 `STORE_URI/state/KEY/RUN.json`. Whoever starts on the key with an empty folder copies that of an owner who gave up or
 is dead: on the same machine and PID namespace its process is asked for, elsewhere it is dead after BEAT_LIMIT_S
-without a sign of life. An owner taken for dead by mistake loses nothing: its folder was only read.
+without a sign of life, by the store's clock. An owner taken for dead by mistake loses nothing: its folder
+was only read.
+
+The folder follows from the owner's name: it lies beside this run's, whatever the owner's file says.
 
 A second try of the same run's stage would write into the same folder. It is refused while the first one lives, which
 a scheduler may have lost sight of.
@@ -14,13 +17,15 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from kd_core.runtime.errors import TryAgainError
+from kd_core.runtime.files import to_json
 from kd_core.runtime.storage import Storage
 from kd_ops.runs.runs import Run
 
@@ -28,14 +33,25 @@ BEAT_LIMIT_S = 90.0
 """Shorter than a scheduler's retries take together: after a kill elsewhere one of them finds the owner dead."""
 
 
+@dataclass(frozen=True)
+class _Owner:
+    """A run that is or was at work on the key."""
+
+    run: str
+    process: dict[str, Any]
+    """As `_process` tells it; empty if the owner gave its work up."""
+    seen: datetime
+    """Its last sign of life, by the store's clock."""
+
+
 class State:
     """The state folder of one run's stage."""
 
     def __init__(self, run: Run, store_uri: str, key: str) -> None:
         self.url = f"{run.uri}/state/{key}"
+        self._run, self._key = run, key
         self._folder = Storage(self.url)
         self._owners = Storage(f"{store_uri}/state/{key}")
-        self._name = f"{run.id}.json"
 
     @contextmanager
     def held(self) -> Iterator[str | None]:
@@ -61,55 +77,70 @@ class State:
 
     def beat(self) -> None:
         """Give a sign of life."""
-        self._owners.write(self._name, json.dumps({"url": self.url, "time": time.time(), **_process()}).encode())
+        self._owners.write(f"{self._run.id}.json", to_json(_process()))
 
     def release(self) -> None:
         """Say that the work may be taken over."""
-        self._owners.write(self._name, json.dumps({"url": self.url, "time": 0.0}).encode())
+        self._owners.write(f"{self._run.id}.json", to_json({}))
 
     def remove(self) -> None:
         """The stage is done: delete this run's work and that of dead owners."""
-        for name, owner in self._all_owners():
-            if name != self._name and _is_dead(owner):
-                Storage(owner["url"]).delete()
-                self._owners.delete(name)
+        for owner in self._others():
+            if self._is_dead(owner):
+                self._folder_of(owner).delete()
+                self._owners.delete(f"{owner.run}.json")
         self._folder.delete()
-        self._owners.delete(self._name)
+        self._owners.delete(f"{self._run.id}.json")
 
     def _check_alone(self) -> None:
-        owner = dict(self._all_owners()).get(self._name)
-        if owner is None or _is_dead(owner) or _is_this_process(owner):
+        own = next((owner for owner in self._all_owners() if owner.run == self._run.id), None)
+        if own is None or self._is_dead(own) or _is_this_process(own.process):
             return
-        here = owner.get("place") == _place()
-        who = f"process {owner['pid']}" if here else f"another machine ({time.time() - owner['time']:.0f} s ago)"
+        here = own.process["place"] == _place()
+        who = f"process {own.process['pid']}" if here else f"another machine ({self._silence(own):.0f} s ago)"
         raise TryAgainError(
             f"another try of this run's stage is still at work: {who}; wait for its end or stop it, then run again"
         )
 
-    def _all_owners(self) -> list[tuple[str, dict[str, Any]]]:
+    def _all_owners(self) -> list[_Owner]:
         owners = []
-        for name in self._owners.list():
-            try:
-                owners.append((name, json.loads(self._owners.read(name))))
-            except FileNotFoundError:
+        for name, status in self._owners.statuses().items():
+            if "/" in name or name.startswith(".") or not name.endswith(".json"):
                 continue
+            try:
+                process = json.loads(self._owners.read(name))
+            except (FileNotFoundError, ValueError):
+                continue
+            known = isinstance(process, dict) and process.keys() == _process().keys()
+            owners.append(_Owner(name.removesuffix(".json"), process if known else {}, status.modified))
         return owners
 
+    def _others(self) -> list[_Owner]:
+        return [owner for owner in self._all_owners() if owner.run != self._run.id]
+
     def _abandoned(self) -> Storage | None:
-        dead = [owner for name, owner in self._all_owners() if name != self._name and _is_dead(owner)]
-        folders = [Storage(owner["url"]) for owner in sorted(dead, key=lambda o: float(o["time"]), reverse=True)]
+        dead = [owner for owner in self._others() if self._is_dead(owner)]
+        folders = [self._folder_of(owner) for owner in sorted(dead, key=lambda owner: owner.seen, reverse=True)]
         return next((folder for folder in folders if folder.list()), None)
 
+    def _folder_of(self, owner: _Owner) -> Storage:
+        return Storage(f"{self._run.uri.rpartition('/')[0]}/{owner.run}/state/{self._key}")
 
-def _is_dead(owner: dict[str, Any]) -> bool:
-    here = _process()
-    if here["place"] is not None and owner.get("place") == here["place"]:
-        return bool(_started(int(owner["pid"])) != owner["started"])
-    return time.time() - float(owner["time"]) > BEAT_LIMIT_S
+    def _is_dead(self, owner: _Owner) -> bool:
+        if not owner.process:
+            return True
+        here = _process()
+        if here["place"] is not None and owner.process["place"] == here["place"]:
+            return bool(_started(int(owner.process["pid"])) != owner.process["started"])
+        return self._silence(owner) > BEAT_LIMIT_S
+
+    def _silence(self, owner: _Owner) -> float:
+        """Seconds since the last sign of life; no machine's own clock is asked, which may be wrong."""
+        return (self._owners.now() - owner.seen).total_seconds()
 
 
-def _is_this_process(owner: dict[str, Any]) -> bool:
-    return owner.get("place") is not None and _process().items() <= owner.items()
+def _is_this_process(process: dict[str, Any]) -> bool:
+    return process["place"] is not None and process == _process()
 
 
 def _process() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kd_core.runtime.errors import TryAgainError
+from kd_core.runtime.storage import Storage
 from kd_ops.bridge import state
 from kd_ops.bridge.pulse import Pulse
 from kd_ops.bridge.stage_run import run_stage
@@ -57,7 +59,7 @@ def test_a_first_try_elsewhere_is_waited_for_until_it_gives_no_more_signs(
     second = State(mini.run(), mini.store_uri, "key")
     with pytest.raises(TryAgainError, match="another machine"):
         second.open()
-    monkeypatch.setattr(state, "BEAT_LIMIT_S", 0.0)
+    monkeypatch.setattr(state, "BEAT_LIMIT_S", -1.0)
     second.open()
     second.open()
 
@@ -92,3 +94,44 @@ def test_a_living_owners_work_is_left_alone(mini: Miniature) -> None:
     assert (Path(owner.url) / "done").read_text() == "0 1"
     owner.release()
     assert State(second, mini.store_uri, "key").open() == owner.url
+
+
+def elsewhere(mini: Miniature, name: str, monkeypatch: pytest.MonkeyPatch) -> State:
+    """An owner on another machine with one file of unfinished work."""
+    owner = State(mini.run(name), mini.store_uri, "key")
+    with monkeypatch.context() as away:
+        away.setattr(state, "_place", lambda: "another machine")
+        owner.open()
+    Storage(owner.url).write("done", b"0 1")
+    return owner
+
+
+def test_a_machine_whose_clock_is_wrong_keeps_its_work(mini: Miniature, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the store's clock counts: what the other machines say of the time is not asked."""
+    right = time.time
+    with monkeypatch.context() as late:
+        late.setattr(time, "time", lambda: right() - 1000)
+        owner = elsewhere(mini, "first", monkeypatch)
+    other = State(mini.run("second"), mini.store_uri, "key")
+    monkeypatch.setattr(time, "time", lambda: right() + 1000)
+    assert other.open() is None
+    other.remove()
+    assert Storage(owner.url).read("done") == b"0 1"
+    file, silent = Path(mini.store_uri, "state/key/first.json"), right() - 2 * state.BEAT_LIMIT_S
+    os.utime(file, (silent, silent))
+    assert State(mini.run("third"), mini.store_uri, "key").open() == owner.url
+
+
+@pytest.mark.parametrize("name", ["first", "..", "a/../../other"])
+def test_no_file_of_the_store_makes_a_run_touch_another_folder(mini: Miniature, tmp_path: Path, name: str) -> None:
+    precious = Storage(tmp_path / "precious")
+    precious.write("thesis", b"years of work")
+    owners = Storage(f"{mini.store_uri}/state/key")
+    owners.write(f"{name}.json", b'{"url": "%s", "time": 0.0, "place": null}' % precious.url.encode())
+    file = Path(mini.store_uri, "state/key", f"{name}.json")
+    os.utime(file, (0, 0))
+    run = State(mini.run("second"), mini.store_uri, "key")
+    assert run.open() is None
+    run.remove()
+    assert precious.read("thesis") == b"years of work"
+    assert mini.run("second").exists()
