@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 Arrows = Mapping[str, Iterable[str]]
 """Node → the nodes that its arrows point at. There are no circles."""
 
 
-def chart(direction: str, labels: Mapping[str, str], arrows: Arrows) -> str:
-    """A fenced Mermaid chart with a box a label. Arrows that follow from others are left out."""
-    lines = [f'    {node}["{label}"]' for node, label in labels.items()]
-    lines += [f"    {start} --> {end}" for start, ends in reduced(arrows).items() for end in ends]
-    return "\n".join(["```mermaid", f"flowchart {direction}", *lines, "```"])
+def chart(direction: str, arrows: Arrows) -> str:
+    """A fenced Mermaid chart of all nodes that have an arrow. Arrows that follow from others are left out."""
+    return "\n".join(["```mermaid", f"flowchart {direction}", *_lines(reduced(arrows)), "```"])
+
+
+def _lines(arrows: dict[str, list[str]]) -> Iterator[str]:
+    """Each arrow once; a line goes on where the only end of an arrow has arrows that are not drawn yet."""
+    left = dict(arrows)
+    for start in arrows:
+        ends = left.pop(start, [])
+        line = f"    {start}"
+        while ends:
+            line += f" --> {' & '.join(ends)}"
+            ends = left.pop(ends[0], []) if len(ends) == 1 else []
+        if "-->" in line:
+            yield line
 
 
 def reduced(arrows: Arrows) -> dict[str, list[str]]:
@@ -23,5 +34,5 @@ def reduced(arrows: Arrows) -> dict[str, list[str]]:
 
     return {
         node: sorted(end for end in ends if not any(end in beyond(other) for other in ends))
-        for node, ends in sorted(arrows.items())
+        for node, ends in arrows.items()
     }

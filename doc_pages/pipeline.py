@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,16 +19,16 @@ BEFORE, AFTER = "resolve", ("track", "register", "promote")
 def picture(project: Path) -> str:
     """A Mermaid chart with one box for each stage, in the order of the work."""
     graph = _graph(project)
-    arrows: defaultdict[str, set[str]] = defaultdict(set)
+    stages = [BEFORE, *dict.fromkeys(map(_stage, graph.stages)), *AFTER]
+    arrows: dict[str, set[str]] = {stage: set() for stage in stages}
     for name in graph.stages:
         for source in graph.upstream(name) or [BEFORE]:
             arrows[_stage(source)].add(_stage(name))
-    stages = list(dict.fromkeys(map(_stage, graph.stages)))
-    for end in [stage for stage in stages if stage not in arrows]:
-        arrows[end].add(AFTER[0])
+    for last in [stage for stage, ends in arrows.items() if not ends and stage not in AFTER]:
+        arrows[last].add(AFTER[0])
     for start, end in pairwise(AFTER):
         arrows[start].add(end)
-    return chart("LR", {name: name for name in (BEFORE, *stages, *AFTER)}, arrows)
+    return chart("LR", arrows)
 
 
 def _graph(project: Path) -> Graph:

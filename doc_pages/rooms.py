@@ -41,7 +41,7 @@ def _imports(package: str) -> str:
     graph = build_graph(package, cache_dir=None)
     rooms = sorted(graph.find_children(package))
     arrows = {_name(room): [_name(other) for other in rooms if _reaches(graph, room, other)] for room in rooms}
-    return chart("TD", {_name(room): _name(room) for room in rooms}, arrows)
+    return chart("TD", arrows)
 
 
 def _reaches(graph: ImportGraph, room: str, other: str) -> bool:
