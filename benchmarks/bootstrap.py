@@ -1,9 +1,9 @@
-"""Accuracies over seeds and rows, with intervals from a bootstrap of both.
+"""The main metric over seeds and rows, with bounds from resamples of both.
 
-Rows and seeds are crossed: every seed's student answers the same rows. Each resample therefore draws near-duplicate
-groups of rows with replacement and, independently, seeds with replacement (the two-way or "pigeonhole" bootstrap, Owen
-2007), the same draws for all contestants, so that differences between them are paired. With few seeds the part of the
-interval that comes from them is rough; with one seed there is none, and the interval speaks of this one seed.
+Rows and seeds are crossed: every seed's student answers the same rows. Each resample therefore weighs near-duplicate
+groups of rows and, independently, draws seeds with replacement (a two-way bootstrap, Owen 2007), the same for all
+contestants, so that differences between them are paired. With few seeds the part of the interval that comes from them
+is rough; with one seed there is none, and the interval speaks of this one seed.
 """
 
 from __future__ import annotations
@@ -14,76 +14,76 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kd_core.evaluation.statistics.intervals import Interval, around, resample_means
-
-Floats = npt.NDArray[np.float64]
+from kd_core.evaluation.statistics.intervals import Interval
+from kd_core.evaluation.statistics.resampling import Floats, Metric, Resampled, resample
 
 
 @dataclass(frozen=True)
-class Resampled:
-    """The accuracy of each contestant, and its resamples."""
+class Contestants:
+    """The main metric of each contestant, its mean over seeds, and its resamples."""
 
-    values: Mapping[str, float]
-    """The mean over seeds and rows."""
+    resampled: Resampled
     deviations: Mapping[str, float]
-    """Standard deviation of the accuracy over seeds; 0 with one."""
-    draws: Mapping[str, Floats]
-    """[R]"""
+    """Standard deviation of the metric over seeds; 0 with one."""
     confidence: float
 
-    def accuracy(self, name: str) -> Interval:
+    @property
+    def values(self) -> Mapping[str, float]:
+        """The mean over seeds."""
+        return self.resampled.values
+
+    def metric(self, name: str) -> Interval:
         """With its interval."""
-        return around(self.values[name], self.draws[name], self.confidence)
+        return self.resampled.metric(name).interval(self.confidence)
 
     def difference(self, first: str, second: str) -> Interval:
         """first − second, paired."""
-        return around(self.values[first] - self.values[second], self._gain(first, second), self.confidence)
+        return self.resampled.difference(first, second).interval(self.confidence)
 
     def p_value(self, first: str, second: str) -> float:
-        """Two-sided: twice the share of resamples on the other side of no difference, each count with one more."""
-        draws = self._gain(first, second)
-        sides = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
-        return min(1.0, 2 * (1 + sides) / (1 + len(draws)))
+        """Two-sided, against no difference."""
+        return self.resampled.difference(first, second).p_equal(0.0)
 
     def share(self, name: str, of: str) -> Interval:
-        """Accuracy of `name` ÷ accuracy of `of`."""
-        return around(self.values[name] / self.values[of], self.draws[name] / self.draws[of], self.confidence)
+        """Metric of `name` ÷ metric of `of`."""
+        return self.resampled.ratio(name, of).interval(self.confidence)
 
     def gap_closed(self, name: str, low: str, high: str) -> Interval | None:
         """(name − low) ÷ (high − low); None unless the interval of high − low lies above zero."""
         if self.difference(high, low).low <= 0:
             return None
-        gain, gap = self._gain(name, low), self._gain(high, low)
-        value = (self.values[name] - self.values[low]) / (self.values[high] - self.values[low])
-        return around(value, gain[gap > 0] / gap[gap > 0], self.confidence)
-
-    def _gain(self, first: str, second: str) -> Floats:
-        return self.draws[first] - self.draws[second]
+        return self.resampled.gap_closed(name, low, high).interval(self.confidence)
 
 
-def resample(
-    scores: Mapping[str, npt.ArrayLike], groups: npt.ArrayLike, confidence: float, resamples: int, seed: int
-) -> Resampled:
+def compare(
+    counts: Mapping[str, npt.ArrayLike],
+    groups: npt.ArrayLike,
+    metric: Metric,
+    confidence: float,
+    resamples: int,
+    seed: int,
+) -> Contestants:
     """Resample rows and seeds.
 
-    :param scores: contestant → [S, N] how right it answers each row with each seed, 0 to 1; [1, N] without seeds
+    :param counts: contestant → [S, N, K] counts of each row with each seed; [1, N, K] without seeds
     :param groups: [N], near-duplicate group of each row
     :raises ValueError: contestants with different numbers of seeds above 1
     """
-    matrices = {name: np.asarray(values, dtype=np.float64) for name, values in scores.items()}
-    seeds = {len(matrix) for matrix in matrices.values()} - {1}
+    arrays = {name: np.asarray(values, dtype=np.float64) for name, values in counts.items()}
+    seeds = {len(array) for array in arrays.values()} - {1}
     if len(seeds) > 1:
         raise ValueError(f"contestants with {sorted(seeds)} seeds cannot be paired")
     drawn = _draw_seeds(seeds.pop() if seeds else 1, resamples, seed)
-    stacked = np.concatenate(list(matrices.values())).T
-    means = resample_means(stacked, groups, resamples, seed)
-    draws, start = {}, 0
-    for name, matrix in matrices.items():
-        part = means[:, start : start + len(matrix)]
-        draws[name] = (part * drawn).sum(1) if len(matrix) > 1 else part[:, 0]
-        start += len(matrix)
-    values = {name: float(matrix.mean()) for name, matrix in matrices.items()}
-    return Resampled(values, {name: _deviation(matrix) for name, matrix in matrices.items()}, draws, confidence)
+    each = {f"{name}/{index}": rows for name, array in arrays.items() for index, rows in enumerate(array)}
+    found = resample(each, groups, metric, resamples, seed)
+    draws, values, deviations = {}, {}, {}
+    for name, array in arrays.items():
+        keys = [f"{name}/{index}" for index in range(len(array))]
+        columns = np.stack([found.draws[key] for key in keys], axis=1)
+        draws[name] = (columns * drawn).sum(1) if len(keys) > 1 else columns[:, 0]
+        single = np.array([found.values[key] for key in keys])
+        values[name], deviations[name] = float(single.mean()), _deviation(single)
+    return Contestants(Resampled(values, draws, found.unseen), deviations, confidence)
 
 
 def _draw_seeds(seeds: int, resamples: int, seed: int) -> Floats:
@@ -93,5 +93,5 @@ def _draw_seeds(seeds: int, resamples: int, seed: int) -> Floats:
     return drawn
 
 
-def _deviation(matrix: Floats) -> float:
-    return float(matrix.mean(1).std(ddof=1)) if len(matrix) > 1 else 0.0
+def _deviation(values: Floats) -> float:
+    return float(values.std(ddof=1)) if len(values) > 1 else 0.0

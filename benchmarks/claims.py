@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from benchmarks.bootstrap import Resampled
+from benchmarks.bootstrap import Contestants
 from kd_core.evaluation.statistics.comparison import holm
 from kd_core.evaluation.statistics.intervals import Interval
 
@@ -69,7 +69,7 @@ class Finding:
         return asdict(self)
 
 
-def judge(found: Resampled, claims: Sequence[Claim]) -> list[Finding]:
+def judge(found: Contestants, claims: Sequence[Claim]) -> list[Finding]:
     """The findings for those claims whose both sides were run, in the order of `claims`.
 
     "better" is shown where the corrected p-value is below 1 − confidence, "not worse" where the interval lies above
@@ -88,7 +88,7 @@ def compared(texts: Sequence[str]) -> Iterator[Claim]:
         yield Claim(left, right, "better", "asked for")
 
 
-def _finding(claim: Claim, found: Resampled, p_value: float | None) -> Finding:
+def _finding(claim: Claim, found: Contestants, p_value: float | None) -> Finding:
     if claim.kind == "share":
         seen, bound = found.share(claim.left, claim.right), SHARE
     else:

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks import arms as contestants
+from benchmarks import bootstrap
 from benchmarks.arms import Arm, Setting
-from benchmarks.bootstrap import Resampled, resample
+from benchmarks.bootstrap import Contestants
 from benchmarks.claims import EXPECTED, TEACHER, Claim, Finding, judge
-from benchmarks.exits import LABEL, ExitTable, exits
+from benchmarks.exits import LABEL, ExitTable, exits, mean_metric
 from benchmarks.workbench import Run
 from kd_core.config.data import Kind
 from kd_core.evaluation.names import metric_name
-from kd_core.tasks.decisions import MAIN_METRIC, Integers, row_scores
+from kd_core.tasks.decisions import MAIN_METRIC, Integers, mean_score, row_counts
 
 ALONE = "alone"
 
@@ -96,24 +97,24 @@ def compare(setting: Setting, request: Request) -> Comparison:
     rows, task, data = contestants.rows_of(setting)
     targets, kind = targets_of(rows, task).numpy(), task.kind
     asked = contestants.teachers(setting)
-    scores = {f"teacher {name}": scores_of([found], targets, kind) for name, found in asked.items()}
-    best = max(scores, key=lambda name: float(scores[name].mean()))
+    counts = {f"teacher {name}": counts_of([found], targets, kind) for name, found in asked.items()}
+    best = max(counts, key=lambda name: mean_metric(counts[name]))
     costs = {}
     for arm in request.arms:
         answers = []
         for seed in request.seeds if arm.seeded else request.seeds[:1]:
             board.job(f"{arm.name} seed {seed}")
             answers.append(contestants.answer(setting, arm, seed))
-        scores[arm.name], costs[arm.name] = scores_of(answers, targets, kind), answers
+        counts[arm.name], costs[arm.name] = counts_of(answers, targets, kind), answers
     tables = {}
     for arm in request.exit_arms:
         board.job(f"{arm.name} exits")
         tables[arm.name] = exits(setting, arm, request.seeds, targets, kind)
-        scores[arm.name + LABEL] = tables[arm.name].scores
-    scores[TEACHER] = scores[best]
+        counts[arm.name + LABEL] = tables[arm.name].counts
+    counts[TEACHER] = counts[best]
     groups = rows["group"].to_numpy(str)
-    found = resample(scores, groups, request.confidence, request.resamples, seed=0)
-    lines = [_line(name, found, request, costs.get(name)) for name in scores if name != TEACHER]
+    found = bootstrap.compare(counts, groups, mean_score, request.confidence, request.resamples, seed=0)
+    lines = [_line(name, found, request, costs.get(name)) for name in counts if name != TEACHER]
     claims = [*EXPECTED, *request.claims, *_of_exits(request.exit_arms)]
     findings, metric = judge(found, claims), metric_name(MAIN_METRIC[kind])
     return Comparison(lines, findings, tables, best, _data(data), _shared(setting), metric)
@@ -123,9 +124,9 @@ def _jobs(request: Request) -> int:
     return 1 + sum(len(request.seeds) if arm.seeded else 1 for arm in request.arms) + len(request.exit_arms)
 
 
-def scores_of(answers: Sequence[Any], targets: Integers, kind: Kind) -> np.ndarray:
-    """[S, N], how right each answer is: 1 or 0, multi-label anything between."""
-    return np.stack([row_scores(each.probabilities, targets, kind) for each in answers])
+def counts_of(answers: Sequence[Any], targets: Integers, kind: Kind) -> np.ndarray:
+    """[S, N, K], what the main metric is made of."""
+    return np.stack([row_counts(each.probabilities, targets, kind) for each in answers])
 
 
 def _of_exits(arms: Sequence[Arm]) -> list[Claim]:
@@ -139,8 +140,8 @@ def _of_exits(arms: Sequence[Arm]) -> list[Claim]:
     ]
 
 
-def _line(name: str, found: Resampled, request: Request, answers: Sequence[contestants.Answer] | None) -> Line:
-    accuracy, share = found.accuracy(name), found.share(name, TEACHER)
+def _line(name: str, found: Contestants, request: Request, answers: Sequence[contestants.Answer] | None) -> Line:
+    accuracy, share = found.metric(name), found.share(name, TEACHER)
     trained = name in {arm.name for arm in request.arms} and name != ALONE
     gap = found.gap_closed(name, ALONE, TEACHER) if trained and ALONE in found.values else None
     reference = request.reference

@@ -12,7 +12,7 @@ from benchmarks.arms import TEST, Arm, Setting
 from benchmarks.predictions import predict
 from kd_core.config.data import Kind
 from kd_core.serving.exits.outcomes import Exits, shares
-from kd_core.tasks.decisions import Integers, row_scores
+from kd_core.tasks.decisions import Integers, mean_score, row_counts
 
 LABEL = " with exits"
 """Follows an arm's name where its student answers with early exits."""
@@ -29,12 +29,17 @@ class ExitTable:
     """Layer → share of the texts that leave there at the thresholds that the calibration split supports."""
     mean_layers: float
     """Layers that a text passes."""
-    scores: np.ndarray
-    """[S, N], how right the student with early exits answers."""
+    counts: np.ndarray
+    """[S, N, K], of the student with early exits: what its main metric is made of."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, without the rows."""
         return {"accuracy": self.accuracy, "shares": self.shares, "mean_layers": self.mean_layers}
+
+
+def mean_metric(counts: np.ndarray) -> float:
+    """The main metric, mean over seeds, of counts [S, N, K]."""
+    return float(mean_score(counts.sum(axis=1)).mean())
 
 
 def exits(setting: Setting, arm: Arm, seeds: Sequence[int], targets: Integers, kind: Kind) -> ExitTable:
@@ -50,7 +55,7 @@ def exits(setting: Setting, arm: Arm, seeds: Sequence[int], targets: Integers, k
     layers = found[0][0].layers
     adaptive = [answers.simulate(thresholds) for answers, thresholds in found]
     accuracy = {
-        str(layer): float(np.mean([row_scores(answers.only(layer), targets, kind).mean() for answers, _ in found]))
+        str(layer): mean_metric(np.stack([row_counts(answers.only(layer), targets, kind) for answers, _ in found]))
         for layer in layers
     }
     left = [shares(outcome.exit_layer, layers) for outcome in adaptive]
@@ -59,5 +64,5 @@ def exits(setting: Setting, arm: Arm, seeds: Sequence[int], targets: Integers, k
         accuracy,
         {layer: float(np.mean([each[layer] for each in left])) for layer in left[0]},
         float(np.mean([outcome.exit_layer.mean() for outcome in adaptive])),
-        np.stack([row_scores(outcome.probabilities, targets, kind) for outcome in adaptive]),
+        np.stack([row_counts(outcome.probabilities, targets, kind) for outcome in adaptive]),
     )

@@ -36,8 +36,8 @@ class EvaluateParams(Section):
     """Exit thresholds on the report's curve, beside the chosen one."""
     confidence: Fraction = 0.95
     """Of the intervals."""
-    resamples: Count = 2000
-    """Bootstrap resamples, by near-duplicate group."""
+    resamples: Count = 10000
+    """Bootstrap resamples, by near-duplicate group; fewer make intervals wider, to allow for the luck of the draws."""
     seed: int = 0
     """Of the resamples."""
 
@@ -67,16 +67,20 @@ class GateParams(Section):
     """Absolute floor, for the first version too."""
     min_share_of_best_teacher: Annotated[float, Field(ge=0.5, le=1)]
     """Accuracy of the student ÷ accuracy of the best teacher, at least."""
+    min_macro_f1: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Floor of macro-F1, which a student that knows only the frequent labels breaks; a constant one has less than 0.5
+    (one label a row). Only for kinds of tasks that have it."""
     min_speedup: Positive = 1.0
     """Throughput of the student ÷ that of the slowest teacher at the largest measured batch, at least."""
     max_latency_ms: Positive | None = None
     """Median latency at batch 1, at most."""
     margin: Annotated[float, Field(gt=0, le=0.1)] = 0.01
-    """Accuracy that a challenger may be worse than the champion (non-inferiority)."""
+    """Accuracy that a challenger may be worse than the champion (non-inferiority), and than the last version that was
+    shown to be better: small losses do not add up."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Of the one-sided bounds of the difference; at 0.5 and below the lower bound would lie above the upper one."""
     resamples: Annotated[int, Field(ge=1000)] = 5000
-    """Bootstrap resamples; fewer make the bounds a matter of luck."""
+    """Bootstrap resamples; fewer make the bounds wider, to allow for the luck of the draws."""
     max_slowdown: Annotated[float, Field(gt=0, le=5)] = 1.25
     """Challenger's latency ÷ champion's at most, each relative to the reference workload that was timed beside it."""
     seed: int = 0

@@ -53,3 +53,15 @@ def row_scores(probabilities: Floats, targets: Integers, kind: Kind) -> NDArray[
     both = (answers * targets).sum(1)
     scores: NDArray[np.float64] = np.where(sizes > 0, 2 * both / np.maximum(sizes, 1), 1.0)
     return scores
+
+
+def row_counts(probabilities: Floats, targets: Integers, kind: Kind) -> NDArray[np.float64]:
+    """[N, 2] what the main metric is made of: the score of each row, and one row."""
+    scores = row_scores(probabilities, targets, kind)
+    return np.stack([scores, np.ones_like(scores)], axis=1)
+
+
+def mean_score(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The main metric: sums of `row_counts` [..., 2] → [...]."""
+    found: NDArray[np.float64] = sums[..., 0] / sums[..., 1]
+    return found

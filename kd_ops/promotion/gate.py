@@ -1,232 +1,162 @@
 """The promotion gate: pure decisions over numbers, with the limits in the `gate` section of params.yaml.
 
 A model becomes champion only if it holds absolute floors (the first version too) and, on the same test rows, is not
-worse than the champion by more than a margin (paired non-inferiority, resampling near-duplicate groups).
+worse than the champion by more than a margin (paired non-inferiority, by near-duplicate group). Nor may it be worse by
+more than the margin than the version that losses are counted from: many small losses do not add up to a large one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+import math
 
 import numpy as np
-import numpy.typing as npt
 
 from kd_core.config.evaluation import GateParams
-from kd_core.evaluation.statistics.comparison import compare_slices, disagreement, paired_difference
+from kd_core.evaluation.statistics.comparison import Pair, compare_slices, groups_needed, smallest_detectable
+from kd_ops.promotion.evidence import Booleans, Champion, Decision, JudgedRows, Measured, Origin, Speed, Verdict
+from kd_ops.promotion.floors import MEASURE_AGAIN, check_quality, check_speed, check_test
+from kd_ops.promotion.wording import bounds, points
 
-Booleans = npt.NDArray[np.bool_]
-Scores = Booleans | npt.NDArray[np.float64]
-"""[N], how right each row is answered: whether it is, or where answers can be partly right, a value from 0 to 1."""
-Groups = npt.NDArray[np.str_]
-
-
-MINIMUM_GROUPS = 100
-"""Groups of test rows that must be left where some were left out: fewer say too little to judge a model by."""
-
-MEASURE_AGAIN = "run it with another `-S measure.round=N`; for the champion's timing, run its recipe so"
 _OTHER_NAME = "register under another name (registry.name)"
 
 
-class Verdict(StrEnum):
-    """What happens to a challenger."""
-
-    PROMOTE = "PROMOTE"
-    HOLD = "HOLD"
-    REJECT = "REJECT"
-
-
-@dataclass(frozen=True)
-class Speed:
-    """A model's latency and what it can be compared by; None for what was not measured."""
-
-    latency_ms: float | None
-    """Median at batch 1."""
-    relative: float | None
-    """Latency ÷ that of the reference workload that was timed in turns with the model."""
-    machine: str | None
-    """Fingerprint of the machine."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What is known of a model apart from its single answers."""
-
-    weights: str
-    """Hash of the model's folder."""
-    labels: tuple[str, ...]
-    accuracy: float
-    """Or what stands in for it: `metric`."""
-    best_teacher_accuracy: float
-    speedup: float | None
-    """Throughput ÷ that of the slowest teacher at the largest measured batch."""
-    speed: Speed
-    kind: str = "classification"
-    """Of the task."""
-    metric: str = "accuracy"
-    """The task's main metric, in a person's words."""
-
-
-@dataclass(frozen=True)
-class Champion:
-    """The champion, and its answers on the challenger's test rows."""
-
-    version: str
-    weights: str
-    labels: tuple[str, ...]
-    scores: Scores
-    speed: Speed
-    kind: str = "classification"
-
-
-@dataclass(frozen=True)
-class Decision:
-    """A verdict with its reasons in plain words and the numbers behind them."""
-
-    verdict: Verdict
-    reasons: tuple[str, ...]
-    numbers: dict[str, float] = field(default_factory=dict)
-
-
-def left_out(seen: Booleans, groups: Groups) -> Decision | None:
-    """HOLD where so many test rows cannot be used that those left say too little; None where there are enough.
-
-    :param seen: [N], rows that the challenger or the champion was trained on, whole groups
-    :param groups: [N], near-duplicate group of each row
-    """
-    left = len(np.unique(groups[~seen]))
-    if not seen.any() or left >= MINIMUM_GROUPS:
-        return None
-    few = f"only {left} groups of test rows are left to judge by, fewer than {MINIMUM_GROUPS}"
-    return Decision(Verdict.HOLD, (f"{few}; bring test rows that no version was trained on", _seen_rows(seen)))
-
-
-def with_left_out(decision: Decision, seen: Booleans) -> Decision:
-    """The decision, saying on how many rows it rests and how many could not be used."""
-    numbers = {**decision.numbers, "test_rows": float((~seen).sum()), "left_out": float(seen.sum())}
-    reasons = (*decision.reasons, _seen_rows(seen)) if seen.any() else decision.reasons
-    return Decision(decision.verdict, reasons, numbers)
-
-
-def _seen_rows(seen: Booleans) -> str:
-    return (
-        f"{int(seen.sum()):,} of {len(seen):,} test rows were left out: this version or the champion was trained on "
-        "them or on near-duplicates"
-    )
-
-
-def check_quality(gate: GateParams, model: Measured) -> list[str]:
-    """The absolute floors of quality that `model` breaks, in plain words; empty if it holds them all."""
-    broken = []
-    if model.accuracy < gate.min_accuracy:
-        broken.append(f"{model.metric} {model.accuracy:.1%} is below the floor of {gate.min_accuracy:.1%}")
-    share = model.accuracy / model.best_teacher_accuracy if model.best_teacher_accuracy else 0.0
-    if share < gate.min_share_of_best_teacher:
-        floor = gate.min_share_of_best_teacher
-        broken.append(f"it reaches {share:.1%} of the best teacher's {model.metric}; the floor is {floor:.1%}")
-    return broken
-
-
-def check_speed(gate: GateParams, model: Measured) -> list[str]:
-    """The absolute floors of speed that `model` breaks, in plain words; empty if it holds them all."""
-    broken = []
-    if model.speedup is None:
-        broken.append("its speed-up over the slowest teacher was not measured")
-    elif model.speedup < gate.min_speedup:
-        broken.append(f"{model.speedup:.2f}× the slowest teacher's speed is below the floor of {gate.min_speedup:.2f}×")
-    if gate.max_latency_ms is not None:
-        if model.speed.latency_ms is None:
-            broken.append("its latency was not measured")
-        elif model.speed.latency_ms > gate.max_latency_ms:
-            broken.append(f"median latency {model.speed.latency_ms:.2f} ms is above {gate.max_latency_ms:.2f} ms")
-    return broken
-
-
 def decide(
-    gate: GateParams,
-    model: Measured,
-    scores: Scores,
-    groups: Groups,
-    champion: Champion | None,
-    slices: Mapping[str, Booleans] | None = None,
+    gate: GateParams, model: Measured, rows: JudgedRows, champion: Champion | None, origin: Origin | None = None
 ) -> Decision:
     """The verdict on `model`.
 
-    :param scores: [N], how right the model answers each test row
-    :param groups: [N], near-duplicate group of each test row
-    :param champion: with `scores` [N] on the same rows in the same order; None for the first version
-    :param slices: name → [N], which test rows belong to it
+    :param champion: with its counts on the same rows in the same order; None for the first version
+    :param origin: the version that accepted losses are counted from; None where that is the champion
     """
-    if champion is not None and champion.kind != model.kind:
-        return Decision(Verdict.REJECT, (_kind_change(champion.kind, model.kind),))
-    if champion is not None and set(champion.labels) != set(model.labels):
-        return Decision(Verdict.REJECT, (_label_change(champion.labels, model.labels),))
+    if champion is not None and (changed := _other_task(model, champion)):
+        return Decision(Verdict.REJECT, (changed,))
     if broken := check_quality(gate, model):
         return Decision(Verdict.REJECT, tuple(broken))
-    slow = check_speed(gate, model)
-    if champion is None:
-        first = Decision(Verdict.PROMOTE, ("first version, and it holds every absolute floor",))
-        return _held_for_speed(slow, []) if slow else first
-    if champion.weights == model.weights:
+    if champion is not None and champion.weights == model.weights:
         same = f"identical: these are the weights of version {champion.version}, the champion"
         return Decision(Verdict.HOLD, (same,))
-    quality = _compare(gate, scores, groups, champion)
-    verdict, reasons = quality.verdict, [*quality.reasons]
-    if verdict is Verdict.PROMOTE and (worse := _worse_slices(gate, scores, groups, champion, slices or {})):
-        verdict, reasons = Verdict.HOLD, [*worse, *reasons]
+    doubts, slow = check_test(gate, model, rows), check_speed(gate, model)
+    if champion is None:
+        first = Decision(Verdict.PROMOTE, ("first version, and it holds every absolute floor",), proven=True)
+        return _held([*doubts, *_speed_not_proven(slow)], first)
+    quality = _compare(gate, rows, champion, origin)
+    if quality.verdict is Verdict.PROMOTE:
+        doubts += _worse_slices(gate, rows, champion)
     speed, slower = _compare_speed(gate, model.speed, champion.speed)
-    if verdict is not Verdict.REJECT and (slow or slower):
-        return _held_for_speed([*slow, *([speed] if slower else [])], reasons, quality.numbers)
-    return Decision(verdict, (*reasons, speed), quality.numbers)
+    if not slower:
+        quality = _with_reasons(quality, [*quality.reasons, speed])
+    return _held([*doubts, *_speed_not_proven([*slow, *([speed] if slower else [])])], quality)
 
 
-def _held_for_speed(slow: list[str], reasons: list[str], numbers: dict[str, float] | None = None) -> Decision:
+def _held(doubts: list[str], found: Decision) -> Decision:
+    """The decision, or HOLD where something speaks against it; a REJECT stays one."""
+    if not doubts or found.verdict is Verdict.REJECT:
+        return found
+    reasons = found.reasons if found.verdict is Verdict.HOLD or found.numbers else ()
+    return Decision(Verdict.HOLD, (*doubts, *reasons), found.numbers)
+
+
+def _with_reasons(found: Decision, reasons: list[str]) -> Decision:
+    return Decision(found.verdict, tuple(reasons), found.numbers, found.proven)
+
+
+def _speed_not_proven(slow: list[str]) -> list[str]:
     """HOLD: a timing says something of the moment too, and can be taken again; answers cannot."""
-    again = f"speed not proven: {'; '.join(slow)}. If the machine was busy, measure again: {MEASURE_AGAIN}"
-    return Decision(Verdict.HOLD, (again, *reasons), numbers or {})
+    if not slow:
+        return []
+    return [f"speed not proven: {'; '.join(slow)}. If the machine was busy, measure again: {MEASURE_AGAIN}"]
 
 
-def _worse_slices(
-    gate: GateParams, scores: Scores, groups: Groups, champion: Champion, slices: Mapping[str, Booleans]
-) -> list[str]:
+def with_left_out(decision: Decision, seen: Booleans) -> Decision:
+    """The decision, saying on how many rows it rests and how many could not be used.
+
+    :param seen: [N], rows that the challenger, the champion or the version that losses are counted from was trained on
+    """
+    numbers = {**decision.numbers, "test_rows": float((~seen).sum()), "left_out": float(seen.sum())}
+    reasons = decision.reasons
+    if seen.any():
+        reasons += (
+            f"{int(seen.sum()):,} of {len(seen):,} test rows were left out: this version or one that it is compared "
+            "with was trained on them or on near-duplicates",
+        )
+    return Decision(decision.verdict, reasons, numbers, decision.proven)
+
+
+def _worse_slices(gate: GateParams, rows: JudgedRows, champion: Champion) -> list[str]:
     """Slices of at least 100 rows on which the challenger is worse than the margin, Holm-corrected."""
-    compared = compare_slices(
-        scores, champion.scores, groups, slices, margin=gate.margin, resamples=gate.resamples, seed=gate.seed
-    )
+    pair = Pair(rows.counts, champion.counts, rows.groups, rows.metric)
     return [
-        f"worse on slice {part.name}: {part.difference * 100:+.2f} points on {part.rows:,} rows"
-        for part in compared
+        f"worse on slice {part.name}: {points(part.difference)} points on {part.rows:,} rows, beyond the margin of "
+        f"{gate.margin * 100:.2f} points (p = {part.p_value:.3f})"
+        for part in compare_slices(pair, rows.slices, gate.margin, gate.resamples, gate.seed)
         if part.p_value < 1 - gate.confidence
     ]
 
 
-def _compare(gate: GateParams, scores: Scores, groups: Groups, champion: Champion) -> Decision:
+def _compare(gate: GateParams, rows: JudgedRows, champion: Champion, origin: Origin | None) -> Decision:
     """Paired comparison; `low` and `high` are one-sided bounds at the gate's confidence."""
-    difference, low, high = paired_difference(
-        scores, champion.scores, groups, confidence=2 * gate.confidence - 1, resamples=gate.resamples, seed=gate.seed
-    )
-    counts = disagreement(scores, champion.scores)
-    detectable = counts.smallest_detectable(gate.confidence)
-    numbers = {"difference": difference, "low": low, "high": high, "discordance": counts.discordance}
-    numbers["detectable"] = detectable
+    pair = Pair(rows.counts, champion.counts, rows.groups, rows.metric)
+    difference = pair.difference(gate.resamples, gate.seed)
+    found, groups = difference.interval(2 * gate.confidence - 1), len(np.unique(rows.groups))
+    detectable = smallest_detectable(difference, gate.confidence)
+    numbers = {"difference": found.value, "low": found.low, "high": found.high}
+    numbers |= {"detectable": detectable, "groups": float(groups)}
     seen = (
-        f"{difference * 100:+.2f} points against version {champion.version} on the same {len(scores):,} test rows "
-        f"(one-sided {gate.confidence:.0%} bounds {low * 100:+.2f} and {high * 100:+.2f})"
+        f"{points(found.value)} points against version {champion.version} on the same {len(rows.groups):,} test rows "
+        f"in {groups:,} groups ({bounds(found, gate.confidence)})"
     )
     margin = f"the margin of {gate.margin * 100:.2f} points"
-    if low > 0:
-        return Decision(Verdict.PROMOTE, (f"better: {seen}",), numbers)
-    if high < -gate.margin:
+    needed = groups_needed(difference, groups, gate.confidence, gate.margin)
+    enough = (
+        f"about {needed:,} groups would show it in 4 of 5 tests of an equally good model (data.reference.split.test)"
+    )
+    if found.high < -gate.margin:
         return Decision(Verdict.REJECT, (f"clearly worse, beyond {margin}: {seen}",), numbers)
+    if found.low > 0:
+        return _against_origin(gate, rows, origin, Decision(Verdict.PROMOTE, (f"better: {seen}",), numbers, True))
     if detectable > gate.margin:
         smallest = f"the smallest difference this test could detect is {detectable * 100:.2f} points, above {margin}"
-        return Decision(Verdict.HOLD, (f"underpowered: {smallest}", seen), numbers)
-    if low > -gate.margin:
-        return Decision(Verdict.PROMOTE, (f"not worse by more than {margin}: {seen}",), numbers)
-    if high < 0:
+        return Decision(Verdict.HOLD, (f"underpowered: {smallest}; {enough}", seen), numbers)
+    if found.low > -gate.margin:
+        not_worse = Decision(Verdict.PROMOTE, (f"not worse by more than {margin}: {seen}",), numbers)
+        return _against_origin(gate, rows, origin, not_worse)
+    if found.high < 0:
         return Decision(Verdict.REJECT, (f"worse, and not shown to be within {margin}: {seen}",), numbers)
-    return Decision(Verdict.HOLD, (f"not shown to be within {margin}: {seen}",), numbers)
+    return Decision(Verdict.HOLD, (f"not shown to be within {margin}: {seen}; {enough}",), numbers)
+
+
+def _against_origin(gate: GateParams, rows: JudgedRows, origin: Origin | None, found: Decision) -> Decision:
+    """A PROMOTE against the champion, looked at once more against the version that losses are counted from.
+
+    A better model is promoted whatever was lost before; losses are counted from it only if it has made them good.
+    """
+    if origin is None:
+        return found
+    pair = Pair(rows.counts, origin.counts, rows.groups, rows.metric)
+    total = pair.difference(gate.resamples, gate.seed).interval(2 * gate.confidence - 1)
+    numbers = {**found.numbers, "total_difference": total.value, "total_low": total.low}
+    left = max(0.0, gate.margin - origin.spent)
+    seen = f"{points(total.value)} points against version {origin.version} ({bounds(total, gate.confidence)})"
+    if found.proven:
+        made_good = math.isinf(origin.spent) or total.value >= origin.spent
+        return Decision(found.verdict, (*found.reasons, f"accepted losses: {seen}"), numbers, made_good)
+    if total.low > -left:
+        return Decision(
+            found.verdict, (*found.reasons, f"accepted losses stay within {_left(gate, left)}: {seen}"), numbers
+        )
+    why = (
+        f"the losses accepted since version {origin.deleted or origin.version} would exceed {_left(gate, left)}: {seen}"
+    )
+    gone = (
+        f"; version {origin.deleted} was deleted, so what was accepted since counts in full" if origin.deleted else ""
+    )
+    what = "; only a version that is shown to be better than the champion is promoted now"
+    return Decision(Verdict.HOLD, (f"{why}{gone}{what}", *found.reasons), numbers)
+
+
+def _left(gate: GateParams, left: float) -> str:
+    margin = f"the margin of {gate.margin * 100:.2f} points"
+    return margin if left == gate.margin else f"the {left * 100:.2f} points that are left of {margin}"
 
 
 def _compare_speed(gate: GateParams, model: Speed, champion: Speed) -> tuple[str, bool]:
@@ -248,13 +178,17 @@ def _compare_speed(gate: GateParams, model: Speed, champion: Speed) -> tuple[str
     return text, slowdown > gate.max_slowdown
 
 
-def _kind_change(old: str, new: str) -> str:
-    return f"the kind of task changed from {old} to {new}, so the champion cannot be compared: {_OTHER_NAME}"
+def _other_task(model: Measured, champion: Champion) -> str:
+    """Why the champion cannot be compared with; empty if it can."""
+    if champion.kind != model.kind:
+        changed = f"the kind of task changed from {champion.kind} to {model.kind}"
+    elif set(champion.labels) != set(model.labels):
+        gone, come = (", ".join(sorted(a - b)) or "none" for a, b in _both_ways(champion.labels, model.labels))
+        changed = f"the label set changed (gone: {gone}; new: {come})"
+    else:
+        return ""
+    return f"{changed}, so the champion cannot be compared: {_OTHER_NAME}"
 
 
-def _label_change(old: tuple[str, ...], new: tuple[str, ...]) -> str:
-    gone, come = sorted(set(old) - set(new)), sorted(set(new) - set(old))
-    return (
-        f"the label set changed (gone: {', '.join(gone) or 'none'}; new: {', '.join(come) or 'none'}), so the champion "
-        f"cannot be compared: {_OTHER_NAME}"
-    )
+def _both_ways(old: tuple[str, ...], new: tuple[str, ...]) -> list[tuple[set[str], set[str]]]:
+    return [(set(old), set(new)), (set(new), set(old))]

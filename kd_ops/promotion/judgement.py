@@ -1,119 +1,149 @@
-"""Gathers what the gate needs: the run's numbers, and the champion's answers on the run's own test rows."""
+"""Gathers what the gate needs: the run's numbers, and the answers of registered versions on the run's test rows."""
 
 from __future__ import annotations
 
 import io
 import json
-import tempfile
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from kd_core.config.base import parse
-from kd_core.config.data import MULTI_LABEL, Kind
+from kd_core.config.data import Kind
 from kd_core.config.evaluation import GateParams
 from kd_core.evaluation.names import metric_name
 from kd_core.evaluation.quality.contamination import contaminated
+from kd_core.evaluation.quality.quality import TEACHER, TFIDF
 from kd_core.rows import labels_of
 from kd_core.runtime.errors import InvalidDataError, TryAgainError
-from kd_core.tasks.decisions import MAIN_METRIC, row_scores
+from kd_core.tasks.decisions import MAIN_METRIC, mean_score
 from kd_ops.base.settings import Settings
-from kd_ops.promotion.gate import (
+from kd_ops.promotion.evidence import (
     Booleans,
-    Champion,
     Decision,
+    JudgedRows,
     Measured,
-    Scores,
+    MostFrequent,
+    Origin,
     Speed,
     Verdict,
-    decide,
-    left_out,
-    with_left_out,
 )
+from kd_ops.promotion.gate import decide, with_left_out
+from kd_ops.promotion.history import Lineage
+from kd_ops.promotion.rivals import EXAMPLES, SERVED, Asked, counts_of
 from kd_ops.registering.packing import STUDENT
 from kd_ops.registering.register import student_speed
 from kd_ops.registering.training_record import TAG, read_record
+from kd_ops.registry.registry import version as registered
 from kd_ops.runs.outs import Outs, read_document
 from kd_ops.runs.results import read_result
 from kd_ops.runs.runs import Run
-from kd_ops.serving.served import serve_version
 
-EXAMPLES = "evaluation/details/examples.parquet"
 TEST = "data/checked/reference/test.parquet"
-SERVED = "adaptive"
-"""The answers that serve: early exits at the chosen threshold."""
-_SCORED = ("/correct", "/score")
-"""What follows a model's name in the columns of `EXAMPLES` that say how right its answers are."""
-
+_COUNTS = "/counts"
+"""Follows a model's name in the columns of `EXAMPLES`."""
 _NEEDED_TAGS = ("kd.labels", "kd.weights", TAG)
 
 
-def judge(run: Run, outs: Outs, client: Any, champion: Any | None, settings: Settings) -> Decision:
+def judge(
+    run: Run, outs: Outs, client: Any, champion: Any | None, settings: Settings, lineage: Lineage | None = None
+) -> Decision:
     """The gate's decision on the run's student against the registered version `champion` (None: there is none).
 
-    Both are judged on the same rows: those of the run's test that neither was trained on. Raises TryAgainError if the
-    run is not registered yet.
+    All are judged on the same rows: those of the run's test that none of them was trained on. Raises TryAgainError if
+    the run is not registered yet.
+
+    :param lineage: where the champion's losses are counted from; None: from the champion
     """
     gate = parse(GateParams, run.params()["gate"], "gate")
     if champion is not None and (lacking := [tag for tag in _NEEDED_TAGS if tag not in champion.tags]):
         return Decision(Verdict.HOLD, (_unknown_champion(champion, lacking),))
+    older = _older(client, champion, lineage)
     examples = pd.read_parquet(io.BytesIO(outs.read(EXAMPLES)))
     rows = pd.read_parquet(io.BytesIO(outs.read(TEST))).set_index("id").loc[examples["id"]]
     try:
-        seen = _seen(run, rows, champion, settings)
+        seen = _seen(run, rows, [version for version in (champion, older) if version is not None], settings)
     except FileNotFoundError as error:
         return Decision(Verdict.HOLD, (f"the store has lost a record of training texts; restore it: {error}",))
-    if held := left_out(seen, examples["group"].to_numpy(dtype=str)):
-        return held
+    if seen.all():
+        return with_left_out(Decision(Verdict.HOLD, ("no test row is left to judge by",)), seen)
     examples, rows = examples[~seen], rows[~seen]
-    model, scores = measured(outs, examples), _scores(examples, SERVED)
-    against = None if champion is None else _champion(champion, model, examples, rows, outs, client, settings)
-    decision = decide(gate, model, scores, examples["group"].to_numpy(dtype=str), against, _slices(examples))
-    return with_left_out(decision, seen)
+    model = measured(outs, examples)
+    asked = Asked(model, examples, rows, outs, client, settings)
+    against = None if champion is None else asked.champion(champion)
+    origin = None
+    if older is not None and lineage is not None and asked.comparable(older):
+        origin = Origin(lineage.version, asked.counts(older), lineage.spent, lineage.deleted)
+    return with_left_out(decide(gate, model, _judged(examples), against, origin), seen)
 
 
-def _seen(run: Run, rows: pd.DataFrame, champion: Any | None, settings: Settings) -> Booleans:
-    """[N], test rows that the run's student or the champion was trained on."""
+def _older(client: Any, champion: Any | None, lineage: Lineage | None) -> Any | None:
+    """The registered version that losses are counted from; None where nothing was lost since the champion."""
+    if champion is None or lineage is None or (lineage.version == str(champion.version) and not lineage.spent):
+        return None
+    found = registered(client, str(champion.name), lineage.version)
+    return found if all(tag in found.tags for tag in _NEEDED_TAGS) else None
+
+
+def _seen(run: Run, rows: pd.DataFrame, versions: Sequence[Any], settings: Settings) -> Booleans:
+    """[N], test rows that the run's student or one of the registered versions was trained on."""
     own = read_result(run).get("trained_on")
     if own is None:
         raise TryAgainError(
             f"run {run.id}: what it was trained on is not on record; run `python -m kd_ops.registering.register`"
         )
     trained = read_record(str(own), settings)
-    if champion is not None:
-        trained |= read_record(champion.tags[TAG], settings)
+    for version in versions:
+        trained |= read_record(version.tags[TAG], settings)
     similarity = run.params()["data"]["reference"]["validation"]["duplicate_similarity"]
     return contaminated(rows, trained, similarity)
 
 
 def measured(outs: Outs, examples: pd.DataFrame) -> Measured:
     """What evaluate, on these test rows, and measure say of the student. Raises InvalidDataError if they lack it."""
-    models = {name.rpartition("/")[0] for name in examples.columns if name.endswith(_SCORED)}
-    teachers = [float(_scores(examples, name).mean()) for name in models if name.startswith("teacher:")]
-    if SERVED not in models or not teachers:
-        raise InvalidDataError(f"{EXAMPLES}: no answers of {SERVED!r} or of any teacher")
+    found = {name.removesuffix(_COUNTS) for name in examples.columns if name.endswith(_COUNTS)}
+    metrics = {name: float(mean_score(counts_of(examples, name).sum(0))) for name in found}
+    teachers = [value for name, value in metrics.items() if name.startswith(TEACHER)]
+    if SERVED not in metrics or not teachers:
+        raise InvalidDataError(f"{EXAMPLES}: no answers of {SERVED!r} or of any teacher; evaluate the run again")
     inference = json.loads(outs.read(f"{STUDENT}/inference.json"))
     kind: Kind = inference.get("kind", "classification")
     speed = student_speed(read_document(outs, "measure/metrics.json"))
     return Measured(
         weights=outs.md5(STUDENT),
         labels=tuple(inference["labels"]),
-        accuracy=float(_scores(examples, SERVED).mean()),
+        accuracy=metrics[SERVED],
         best_teacher_accuracy=max(teachers),
         speedup=speed["speedup"],
         speed=Speed(speed["latency_ms"], speed["relative_latency"], speed["machine"]),
         kind=kind,
         metric=metric_name(MAIN_METRIC[kind]),
+        macro_f1=read_document(outs, "evaluation/metrics.json")["models"][SERVED].get("macro_f1"),
+        most_frequent=most_frequent(examples),
     )
 
 
-def test_hash(outs: Outs) -> str:
-    """Hash of the test rows that the run was evaluated on."""
-    return str(read_document(outs, "evaluation/metrics.json")["test"]["hash"])
+def most_frequent(examples: pd.DataFrame) -> MostFrequent:
+    """The answer that the student gives most often, and how many rows with another label get it."""
+    given, true = ([labels_of(row) for row in examples[column]] for column in (SERVED, "label"))
+    answer, rows = min(Counter(given).items(), key=lambda each: (-each[1], each[0]))
+    others = [found == answer for found, label in zip(given, true, strict=True) if label != answer]
+    blind = float(np.mean(others)) if others else None
+    return MostFrequent(", ".join(answer), rows / len(given), blind)
+
+
+def _judged(examples: pd.DataFrame) -> JudgedRows:
+    slices = [name for name in examples.columns if examples[name].dtype == bool]
+    return JudgedRows(
+        counts=counts_of(examples, SERVED),
+        groups=examples["group"].to_numpy(dtype=str),
+        metric=mean_score,
+        tfidf=counts_of(examples, TFIDF) if f"{TFIDF}{_COUNTS}" in examples.columns else None,
+        slices={name: examples[name].to_numpy(dtype=bool) for name in slices},
+    )
 
 
 def _unknown_champion(champion: Any, lacking: Sequence[str]) -> str:
@@ -122,85 +152,3 @@ def _unknown_champion(champion: Any, lacking: Sequence[str]) -> str:
         "and cannot be compared with; run the recipe that made it again, or give its alias to a version that a run "
         "registered: `kd rollback --to VERSION`"
     )
-
-
-def _champion(
-    version: Any,
-    model: Measured,
-    examples: pd.DataFrame,
-    rows: pd.DataFrame,
-    outs: Outs,
-    client: Any,
-    settings: Settings,
-) -> Champion:
-    tags = version.tags
-    labels, kind = tuple(json.loads(tags["kd.labels"])), tags.get("kd.task", "classification")
-    scores: Scores
-    if (set(labels), kind) != (set(model.labels), model.kind):
-        scores = np.zeros(len(examples), dtype=bool)  # refused by its labels or kind before anything is compared
-    elif tags["kd.weights"] == model.weights:
-        scores = _scores(examples, SERVED)
-    else:
-        known = _stored_scores(version, examples, outs, client)
-        scores = _computed_scores(version, model, examples, rows, settings) if known is None else known
-    latency, relative = (float(tags[key]) if key in tags else None for key in ("kd.latency_ms", "kd.relative_latency"))
-    return Champion(
-        version=str(version.version),
-        weights=tags["kd.weights"],
-        labels=labels,
-        scores=scores,
-        speed=Speed(latency, relative, tags.get("kd.machine")),
-        kind=kind,
-    )
-
-
-def _stored_scores(version: Any, examples: pd.DataFrame, outs: Outs, client: Any) -> Scores | None:
-    """The champion's scores on these rows from its own run, if that was evaluated on the same test set."""
-    from mlflow.exceptions import MlflowException
-
-    if version.tags.get("kd.test_hash") != test_hash(outs):
-        return None
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            stored = pd.read_parquet(client.download_artifacts(version.run_id, EXAMPLES, scratch))
-        except (MlflowException, OSError):  # its run was deleted: the model itself still answers
-            return None
-    stored = stored.set_index("id")
-    if not examples["id"].isin(stored.index).all():
-        return None
-    return _scores(stored.loc[examples["id"]], SERVED)
-
-
-def _computed_scores(
-    version: Any, model: Measured, examples: pd.DataFrame, rows: pd.DataFrame, settings: Settings
-) -> Scores:
-    """The champion, whose labels and kind are the model's, answers the rows now."""
-    texts = [column for column in ("text", "text_pair") if column in rows.columns]
-    with tempfile.TemporaryDirectory() as scratch:
-        source, target = Path(scratch) / "test.parquet", Path(scratch) / "answers.parquet"
-        rows[texts].to_parquet(source, index=False)
-        served = serve_version(version, settings)
-        served.predict(["--input", str(source), "--output", str(target), *served.as_named(texts)])
-        answers = pd.read_parquet(target)["label"]
-    if model.kind == MULTI_LABEL:
-        given, true = (_indicators(column, model.labels) for column in (answers, examples["label"]))
-        return row_scores(given.astype(np.float64), true, MULTI_LABEL)
-    return np.asarray(answers.to_numpy(dtype=str) == examples["label"].to_numpy(dtype=str), dtype=bool)
-
-
-def _indicators(column: pd.Series, labels: Sequence[str]) -> npt.NDArray[np.int64]:
-    """[N, C], 1 for each label of each row."""
-    return np.array([[label in labels_of(row) for label in labels] for row in column], dtype=np.int64)
-
-
-def _scores(examples: pd.DataFrame, model: str) -> Scores:
-    """[N], whether `model` answers each row rightly, or how rightly where answers can be in between."""
-    if f"{model}/score" in examples.columns:
-        return np.asarray(examples[f"{model}/score"].to_numpy(dtype=np.float64), dtype=np.float64)
-    return np.asarray(examples[f"{model}/correct"].to_numpy(dtype=bool), dtype=bool)
-
-
-def _slices(examples: pd.DataFrame) -> dict[str, Booleans]:
-    """Boolean columns that are not a model's right or wrong."""
-    names = [name for name in examples.columns if examples[name].dtype == bool and not name.endswith("/correct")]
-    return {name: examples[name].to_numpy(dtype=bool) for name in names}

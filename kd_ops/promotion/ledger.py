@@ -36,6 +36,10 @@ class AliasEvent:
     run: str | None
     who: str
     when: str
+    proven: bool = False
+    """Whether accepted losses are counted from this version: it was shown to be better, and made lost points good."""
+    low: float | None = None
+    """Lower bound of its difference to the champion before; None where nothing was compared, or that was long ago."""
     number: int = 0
     """Its place in the model's history, from 1; 0 while it has none."""
 

@@ -1,7 +1,7 @@
 """Carries out the gate's decision on a run's registered version: `python -m kd_ops.promotion.promote --run URI`.
 
 Ledger first, then the aliases, then the run's result and tags: run again after a kill, it carries out what the ledger
-says was decided. Of two machines that decide at once, the second one judges again, against the new champion.
+says was decided. If two machines decide at once, the slower one judges again, against the new champion.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from kd_ops.base.locks import exclusive
 from kd_ops.base.settings import Settings
 from kd_ops.promotion import ledger
 from kd_ops.promotion.aliases import settled
-from kd_ops.promotion.gate import Decision, Verdict
-from kd_ops.promotion.judgement import judge, test_hash
-from kd_ops.promotion.ledger import AliasEvent
-from kd_ops.registry.registry import CHALLENGER, CHAMPION, by_alias, connect, version
+from kd_ops.promotion.evidence import Decision, Verdict
+from kd_ops.promotion.history import lineage, lost_champion
+from kd_ops.promotion.judgement import judge
+from kd_ops.promotion.ledger import AliasEvent, last_change
+from kd_ops.promotion.rivals import test_hash
+from kd_ops.registry.registry import CHALLENGER, CHAMPION, by_alias, connect, version, versions
 from kd_ops.runs.outs import Outs
 from kd_ops.runs.results import copy_report, read_result, update_result
 from kd_ops.runs.runs import Run
@@ -85,12 +87,15 @@ def _case(run: Run, outs: Outs, client: Any, store: Storage, name: str, number: 
     while True:
         events, champion = settled(client, store, name)
         before = str(champion.version) if champion else None
-        own = _own(events, number, run.id)
+        own, existing = _own(events, number, run.id), {str(each.version) for each in versions(client, name)}
+        if champion is None and (lost := lost_champion(events, existing)):
+            return _Case(Decision(Verdict.HOLD, (lost,)), events, own, held=True)
         if held := _held(events, own, before, number):
             return _Case(held, events, own, held=True)
         if own is not None:
             return _Case(Decision(Verdict(own.verdict), own.reasons), events, own, held=False)
-        decision = judge(run, outs, client, champion, settings)
+        origin = None if before is None else lineage(events, before, existing)
+        decision = judge(run, outs, client, champion, settings, origin)
         if ledger.newest(store, name) != (events[-1].number if events else 0):
             continue
         _check_champion(client, name, before)
@@ -103,18 +108,20 @@ def _case(run: Run, outs: Outs, client: Any, store: Storage, name: str, number: 
 def rollback(name: str, settings: Settings, to: str | None = None) -> tuple[str, str]:
     """Give the champion alias back to an earlier version; the versions before and after.
 
+    A champion that was deleted from the registry is followed by whatever version is named.
+
     :param to: version to go to; None: the champion before the present one, as the ledger tells
-    :raises ParamsError: there is no champion, no such version, or nothing to go back to
+    :raises ParamsError: there never was a champion, there is no such version, or nothing to go back to
     :raises TryAgainError: something else was decided at the same moment
     """
     client, store = connect(settings), Storage(settings.store_uri)
     with exclusive(settings, "model", name):
         events, champion = settled(client, store, name)
-        if champion is None:
+        before = str(champion.version) if champion else _last_champion(events)
+        if before is None:
             raise ParamsError(f"{name} has no champion to roll back")
-        before = str(champion.version)
         after = str(version(client, name, to or _predecessor(events, name, before)).version)
-        if after == before:
+        if champion is not None and after == before:
             raise ParamsError(f"{name} version {after} is the champion already")
         reason = f"rolled back from version {before} to {after}"
         event = AliasEvent(name, before, before, after, ROLLBACK, (reason,), None, ledger.user(), ledger.now())
@@ -122,6 +129,12 @@ def rollback(name: str, settings: Settings, to: str | None = None) -> tuple[str,
             raise TryAgainError(f"{name}: another decision was taken at this moment; look at it, then roll back again")
         settled(client, store, name)
     return before, after
+
+
+def _last_champion(events: Sequence[AliasEvent]) -> str | None:
+    """The champion that the ledger names."""
+    change = last_change(events)
+    return change.champion_after if change else None
 
 
 def _own(events: Sequence[AliasEvent], number: str, run_id: str) -> AliasEvent | None:
@@ -161,9 +174,18 @@ def _check_champion(client: Any, name: str, judged: str | None) -> None:
 
 
 def _event(name: str, number: str, before: str | None, decision: Decision, run: Run) -> AliasEvent:
-    after = number if decision.verdict is Verdict.PROMOTE else before
     return AliasEvent(
-        name, number, before, after, str(decision.verdict), decision.reasons, run.id, ledger.user(), ledger.now()
+        model=name,
+        version=number,
+        champion_before=before,
+        champion_after=number if decision.verdict is Verdict.PROMOTE else before,
+        verdict=str(decision.verdict),
+        reasons=decision.reasons,
+        run=run.id,
+        who=ledger.user(),
+        when=ledger.now(),
+        proven=decision.proven,
+        low=decision.numbers.get("low"),
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.bootstrap import Resampled, resample
+from benchmarks.bootstrap import Contestants, compare
 from benchmarks.claims import TEACHER, Claim, compared, judge
+from tests.helpers.counting import row_counts, share
 
 ROWS = 600
 GROUPS = np.arange(ROWS).astype(str)
@@ -20,8 +21,13 @@ def right(share: float, seeds: int = 3, seed: int = 0, noise: float = 0.0) -> np
     return hardness[None, :] < shares
 
 
-def found(**correct: np.ndarray) -> Resampled:
-    return resample(correct, GROUPS, 0.95, 2000, seed=0)
+def found(**correct: np.ndarray) -> Contestants:
+    return of(correct, GROUPS)
+
+
+def of(correct: dict[str, np.ndarray], groups: np.ndarray) -> Contestants:
+    counts = {name: row_counts(matrix) for name, matrix in correct.items()}
+    return compare(counts, groups, share, 0.95, 2000, seed=0)
 
 
 def test_values_are_means_over_seeds_and_rows() -> None:
@@ -29,7 +35,7 @@ def test_values_are_means_over_seeds_and_rows() -> None:
     result = found(a=matrix)
     assert result.values["a"] == pytest.approx(float(matrix.mean()))
     assert result.deviations["a"] == pytest.approx(float(matrix.mean(1).std(ddof=1)))
-    interval = result.accuracy("a")
+    interval = result.metric("a")
     assert interval.low < interval.value < interval.high
 
 
@@ -39,22 +45,22 @@ def test_differences_are_paired_row_by_row() -> None:
     difference = result.difference("b", "a")
     assert difference.low > 0
     assert difference.high - difference.low < 0.04
-    assert result.accuracy("a").high > result.accuracy("b").low
+    assert result.metric("a").high > result.metric("b").low
     assert result.difference("a", "b").value == pytest.approx(-difference.value)
 
 
 def test_seeds_widen_the_interval_and_one_seed_does_not() -> None:
-    steady = found(a=right(0.7, seeds=5)).accuracy("a")
-    shaky = found(a=right(0.7, seeds=5, noise=0.15)).accuracy("a")
-    single = found(a=right(0.7, seeds=1)).accuracy("a")
+    steady = found(a=right(0.7, seeds=5)).metric("a")
+    shaky = found(a=right(0.7, seeds=5, noise=0.15)).metric("a")
+    single = found(a=right(0.7, seeds=1)).metric("a")
     assert shaky.high - shaky.low > 1.5 * (steady.high - steady.low)
     assert single.high - single.low == pytest.approx(steady.high - steady.low, rel=0.2)
 
 
 def test_rows_of_one_group_are_drawn_together() -> None:
     matrix = np.repeat(np.random.default_rng(0).random((1, 60)) < 0.7, 10, axis=1)
-    alone = resample({"a": matrix}, GROUPS, 0.95, 2000, seed=0).accuracy("a")
-    grouped = resample({"a": matrix}, np.repeat(np.arange(60), 10), 0.95, 2000, seed=0).accuracy("a")
+    alone = of({"a": matrix}, GROUPS).metric("a")
+    grouped = of({"a": matrix}, np.repeat(np.arange(60), 10)).metric("a")
     assert grouped.high - grouped.low > 2 * (alone.high - alone.low)
 
 
@@ -115,7 +121,7 @@ def test_many_claims_at_once_need_more_proof_each() -> None:
     random = np.random.default_rng(4)
     base = random.random((1, ROWS)) < 0.7
     better = base.copy()
-    better[0, np.flatnonzero(~base[0])[:7]] = True
+    better[0, np.flatnonzero(~base[0])[:10]] = True
     better[0, np.flatnonzero(base[0])[:1]] = False
     single = judge(found(a=base, b=better), [Claim("b", "a", "better", "")])
     others = {f"n{index}": random.random((1, ROWS)) < 0.7 for index in range(10)}
@@ -124,6 +130,13 @@ def test_many_claims_at_once_need_more_proof_each() -> None:
     assert single[0].verdict == "shown"
     assert many[0].verdict == "not shown"
     assert (many[0].p_value or 0) > (single[0].p_value or 0)
+
+
+def test_agreement_on_few_rows_shows_nothing() -> None:
+    few = np.ones((1, 60), dtype=bool)
+    claim = [Claim("b", "a", "not worse", ""), Claim("b", "a", "share", "")]
+    verdicts = [each.verdict for each in judge(of({"a": few, "b": few}, np.arange(60)), claim)]
+    assert verdicts == ["not shown", "not shown"]
 
 
 def test_a_user_s_claims() -> None:

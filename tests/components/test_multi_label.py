@@ -25,8 +25,9 @@ from kd_core.serving.files import predict_file, read_table
 from kd_core.serving.predictor import Predictor
 from kd_ops.base.settings import Settings
 from kd_ops.display.summary import model_table
-from kd_ops.promotion import judgement, promote
-from kd_ops.promotion.gate import Champion, Measured, Speed, Verdict, decide
+from kd_ops.promotion import judgement, promote, rivals
+from kd_ops.promotion.evidence import Champion, JudgedRows, Measured, Speed, Verdict
+from kd_ops.promotion.gate import decide
 from kd_ops.registering import packing, register
 from kd_ops.registering.register import version_tags
 from kd_ops.registering.training_record import TAG
@@ -35,6 +36,7 @@ from kd_ops.runs.outs import Outs
 from kd_ops.runs.results import read_result
 from kd_ops.serving import predict
 from kd_ops.serving.served import serve
+from tests.helpers.counting import row_counts, share
 from tests.helpers.fabricated import make_settings
 from tests.helpers.tiny_multi_label import LABELS
 from tests.helpers.tiny_multi_label_run import NAME, build, document, finished
@@ -75,7 +77,7 @@ def test_examples_are_the_rows_behind_the_numbers(root: Path) -> None:
     examples, rows = pd.read_parquet(root / "evaluation/details/examples.parquet"), read_rows(root / TEST)
     assert [tuple(cell) for cell in examples["label"]] == rows["label"].tolist()
     for model, found in metrics.items():
-        assert examples[f"{model}/score"].mean() == pytest.approx(found["example_f1"], abs=1e-6)
+        assert np.mean(examples[f"{model}/counts"].str[0]) == pytest.approx(found["example_f1"], abs=1e-6)
         exact = [tuple(a) == tuple(b) for a, b in zip(examples[model], examples["label"], strict=True)]
         assert np.mean(exact) == pytest.approx(found["subset_accuracy"], abs=1e-6)
 
@@ -183,6 +185,10 @@ def run(root: Path, settings: Settings) -> Any:
     return SimpleNamespace(run=found, settings=settings, outs=Outs.of(found, settings), examples=examples)
 
 
+def judged(scores: np.ndarray) -> JudgedRows:
+    return JudgedRows(row_counts(scores), np.arange(len(scores)).astype(str), share)
+
+
 def champion_of(run: Any, **tags: str) -> Any:
     known = version_tags(run.run, run.outs) | {TAG: read_result(run.run)["trained_on"]}
     return SimpleNamespace(
@@ -203,7 +209,7 @@ def test_from_the_registry_to_the_champion(
     texts = read_rows(root / TEST)["text"].tolist()
     assert served.predict(texts)["label"].tolist() == [tuple(given) for given in run.examples["adaptive"]]
     monkeypatch.setattr(register, "prove", lambda packed, folder: None)
-    monkeypatch.setattr(judgement, "serve_version", None)  # the answers of the champion's own run are there
+    monkeypatch.setattr(rivals, "serve_version", None)  # the answers of the champion's own run are there
     shutil.copytree(root / "models/student", tmp_path / "student")
     (tmp_path / "student" / "more.txt").write_text("other weights")
     second = finished(root, run.settings, "multi-2", tmp_path / "student")
@@ -222,7 +228,7 @@ def test_the_gate_judges_by_the_main_metric(run: Any, root: Path) -> None:
     assert model.best_teacher_accuracy == pytest.approx(max(teachers), abs=1e-6)
     assert judgement.judge(run.run, run.outs, None, None, run.settings).verdict is Verdict.PROMOTE
     strict = GateParams(min_accuracy=0.999, min_share_of_best_teacher=0.5, min_speedup=0.01)
-    assert decide(strict, model, np.ones(3), np.array(["a", "b", "c"]), None).reasons[0].startswith("example-based F1")
+    assert decide(strict, model, judged(np.ones(3)), None).reasons[0].startswith("example-based F1")
 
 
 def test_rows_that_were_trained_on_do_not_count(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,7 +239,7 @@ def test_rows_that_were_trained_on_do_not_count(run: Any, monkeypatch: pytest.Mo
     decision = judgement.judge(run.run, run.outs, None, None, run.settings)
     assert decision.numbers["left_out"] == known.sum() > 0
     assert judgement.measured(run.outs, run.examples[~known]).accuracy == pytest.approx(
-        run.examples["adaptive/score"][~known].mean()
+        np.mean(run.examples["adaptive/counts"][~known].str[0])
     )
 
 
@@ -250,17 +256,17 @@ def test_a_champion_answers_anew_and_is_scored_by_its_label_sets(
             source, target = Path(words[1]), Path(words[3])
             predict_file(Predictor.load(root / "models/student"), source, target, threshold=0.0)
 
-    monkeypatch.setattr(judgement, "serve_version", lambda version, settings: Served())
+    monkeypatch.setattr(rivals, "serve_version", lambda version, settings: Served())
     seen: list[Champion] = []
 
     def watch(*words: Any) -> Any:
-        seen.append(words[4])
+        seen.append(words[3])
         return decide(*words)
 
     monkeypatch.setattr(judgement, "decide", watch)
     judgement.judge(run.run, run.outs, None, champion_of(run), run.settings)
     examples = pd.read_parquet(root / "evaluation/details/examples.parquet")
-    np.testing.assert_allclose(seen[0].scores, examples["trunk/score"])
+    np.testing.assert_allclose(seen[0].counts, np.stack(examples["trunk/counts"]))
 
 
 def test_a_champion_of_another_kind_is_refused(run: Any) -> None:
@@ -271,17 +277,16 @@ def test_a_champion_of_another_kind_is_refused(run: Any) -> None:
 
 def test_scores_in_between_are_compared_in_full() -> None:
     """No row is quite right with either model; one is better on every row by a little."""
-    worse, groups = np.full(500, 0.5), np.arange(500).astype(str)
+    worse = np.full(500, 0.5)
     gate = GateParams(min_accuracy=0.4, min_share_of_best_teacher=0.5, margin=0.01)
     speed = Speed(2.0, 0.5, "here")
     model = Measured("new", LABELS, 0.55, 0.6, 5.0, speed, MULTI_LABEL)
-    old = Champion("1", "old", LABELS, worse, speed, MULTI_LABEL)
-    decision = decide(gate, model, worse + 0.05, groups, old)
+    old = Champion("1", "old", LABELS, row_counts(worse), speed, MULTI_LABEL)
+    decision = decide(gate, model, judged(worse + 0.05), old)
     assert decision.verdict is Verdict.PROMOTE
     assert decision.numbers["difference"] == pytest.approx(0.05)
-    assert decision.numbers["discordance"] == pytest.approx(0.05**2)
-    assert decision.numbers["detectable"] == pytest.approx(1.645 * 0.05 / np.sqrt(500), rel=1e-3)
-    assert decide(gate, model, worse - 0.05, groups, old).verdict is Verdict.REJECT
+    assert 0.04 < decision.numbers["low"] < 0.05, "all rows tell the same: hardly any width"
+    assert decide(gate, model, judged(worse - 0.05), old).verdict is Verdict.REJECT
 
 
 def test_scores_of_another_kind_are_refused_before_training(root: Path, tmp_path: Path) -> None:

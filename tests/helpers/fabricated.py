@@ -21,6 +21,7 @@ from kd_ops.resolving.merge import merged_params, recipe_path
 from kd_ops.runs.objects import object_name
 from kd_ops.runs.runs import Run, StageRecord
 from kd_ops.stages.code_snapshot import digest, keep, project_code
+from tests.helpers.counting import row_counts
 
 LABELS = ("red", "green", "blue")
 GATE = {"min_accuracy": 0.6, "min_share_of_best_teacher": 0.6}
@@ -131,12 +132,16 @@ def evaluation(
     wrong = rows["label"].map(dict(zip(LABELS, LABELS[1:] + LABELS[:1], strict=True)))
     examples = rows[["id", "group", "label"]].copy()
     examples["adaptive"] = np.where(correct, rows["label"], wrong)
-    examples["adaptive/correct"] = correct
-    examples["teacher:minilm_l6/correct"] = np.arange(len(rows)) * 3 % 10 < teacher * 10
+    examples["adaptive/counts"] = row_counts(correct).tolist()
+    examples["teacher:minilm_l6/counts"] = row_counts(np.arange(len(rows)) * 3 % 10 < teacher * 10).tolist()
     examples["exit_layer"] = 1
     models = {
         "teacher:minilm_l6": {"accuracy": teacher, "macro_f1": teacher},
-        "adaptive": {"accuracy": float(correct.mean()), "accuracy_interval": [0.8, 0.9]},
+        "adaptive": {
+            "accuracy": float(correct.mean()),
+            "accuracy_interval": [0.8, 0.9],
+            "macro_f1": float(correct.mean()),
+        },
         "adaptive@0.1": {"accuracy": 0.8},
     }
     metrics = {"test": {"rows": len(rows), "hash": test_hash}, "models": models, "gap_closed": None}

@@ -6,7 +6,7 @@ import numpy as np
 
 from kd_ops.base.settings import Settings
 from kd_ops.promotion import promote
-from kd_ops.promotion.gate import Verdict
+from kd_ops.promotion.evidence import Verdict
 from kd_ops.registering import register
 from kd_ops.registry.registry import by_alias, connect
 from kd_ops.runs.runs import Run

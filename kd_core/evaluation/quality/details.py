@@ -29,17 +29,14 @@ def examples(
     labels: Sequence[str],
     slices: Mapping[str, npt.NDArray[np.bool_]],
 ) -> pd.DataFrame:
-    """One line a test row: id, group, label, slices (bool), `<model>` and `<model>/correct`, exit_layer, entropy.
+    """One line a test row: id, group, label, slices (bool), `<model>` and `<model>/counts`, exit_layer, entropy.
 
-    Multi-label: lists of labels, and `<model>/score` (the row's F1) in place of right or wrong.
+    Multi-label: lists of labels. Counts are a list of K numbers: what the main metric is made of.
     """
     columns: dict[str, Any] = {key: rows[key].tolist() for key in ("id", "group", "label")} | dict(slices)
     for model, probabilities in answers.probabilities.items():
         columns[model] = named(decisions(probabilities, answers.kind), labels, answers.kind)
-        if answers.kind == MULTI_LABEL:
-            columns[f"{model}/score"] = answers.scores(model)
-        else:
-            columns[f"{model}/correct"] = answers.scores(model) == 1
+        columns[f"{model}/counts"] = answers.counts(model).tolist()
     columns |= {"exit_layer": adaptive.exit_layer, "entropy": adaptive.entropy}
     return pd.DataFrame(columns)
 

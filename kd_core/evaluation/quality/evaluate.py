@@ -133,12 +133,14 @@ def _answers(
 
 
 def _metrics(answers: Answers, student: _Student, params: EvaluateParams) -> dict[str, Any]:
-    gap, conclusion = quality.gap_closed(answers, params)
+    found, confidence, best = quality.resampled(answers, params), params.confidence, answers.best_teacher
+    gap, conclusion = quality.gap_closed(best, found, confidence)
+    differences = quality.differences(best, found, confidence)
     return {
-        "confidence": params.confidence,
-        "models": quality.of_models(answers, params),
-        "best_teacher": answers.best_teacher,
-        "differences": {name: found.as_dict() for name, found in quality.differences(answers, params).items()},
+        "confidence": confidence,
+        "models": quality.of_models(answers, found, confidence),
+        "best_teacher": best,
+        "differences": {name: interval.as_dict() for name, interval in differences.items()},
         "gap_closed": gap,
         "gap_conclusion": conclusion,
         "thresholds": list(student.thresholds),

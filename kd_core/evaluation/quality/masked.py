@@ -16,8 +16,9 @@ import pandas as pd
 
 from kd_core.config.evaluation import EvaluateParams
 from kd_core.evaluation.quality.quality import Answers, Probabilities
-from kd_core.evaluation.statistics.intervals import mean_interval
+from kd_core.evaluation.statistics.resampling import Floats, resample
 from kd_core.rows import labels_of
+from kd_core.tasks.decisions import mean_score
 
 STAND_IN = "it"
 """Takes the place of a name: a word that says nothing, whatever the texts are about."""
@@ -67,16 +68,22 @@ def compare(
         masked; changed and changed_masked, the metric on these alone, before and after
     """
     after = Answers(answers.targets[changed], answers.groups[changed], masked, answers.kind)
+    before = {name: answers.counts(name) for name in masked}
+    copies = {name: _with(counts, changed, after.counts(name)) for name, counts in before.items()}
+    found = resample(copies, answers.groups, mean_score, params.resamples, params.seed)
     models, metric = {}, answers.main_metric
     for name in masked:
-        scores = answers.scores(name)
-        before = float(scores[changed].mean())
-        scores[changed] = after.scores(name)
-        found = mean_interval(scores, answers.groups, params.confidence, params.resamples, params.seed)
+        interval = found.metric(name).interval(params.confidence)
         models[name] = {
-            metric: found.value,
-            f"{metric}_interval": [found.low, found.high],
-            "changed": before,
-            "changed_masked": float(scores[changed].mean()),
+            metric: interval.value,
+            f"{metric}_interval": [interval.low, interval.high],
+            "changed": float(mean_score(before[name][changed].sum(0))),
+            "changed_masked": float(mean_score(copies[name][changed].sum(0))),
         }
     return {"rows": len(changed), "changed": int(changed.sum()), "models": models}
+
+
+def _with(counts: Floats, changed: npt.NDArray[np.bool_], after: Floats) -> Floats:
+    copy = counts.copy()
+    copy[changed] = after
+    return copy

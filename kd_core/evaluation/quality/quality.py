@@ -12,8 +12,9 @@ import numpy.typing as npt
 from kd_core.config.data import Kind
 from kd_core.config.evaluation import EvaluateParams
 from kd_core.evaluation.names import ADAPTIVE, TRUNK
-from kd_core.evaluation.statistics.intervals import Floats, Interval, around, mean_interval, resample_means
-from kd_core.tasks.decisions import MAIN_METRIC, Integers, row_scores
+from kd_core.evaluation.statistics.intervals import Interval
+from kd_core.evaluation.statistics.resampling import Floats, Resampled, resample
+from kd_core.tasks.decisions import MAIN_METRIC, Integers, mean_score, row_counts, row_scores
 from kd_core.tasks.metrics import quality
 
 Probabilities = npt.NDArray[np.floating]
@@ -44,6 +45,10 @@ class Answers:
         """[N], how right `model` answers each row: 1 or 0; multi-label anything between."""
         return row_scores(self.probabilities[model], self.targets, self.kind)
 
+    def counts(self, model: str) -> Floats:
+        """[N, K], what `mean_score` makes the main metric of."""
+        return row_counts(self.probabilities[model], self.targets, self.kind)
+
     @property
     def best_teacher(self) -> str:
         """The teacher with the best main metric; of equal ones the first by name."""
@@ -51,39 +56,35 @@ class Answers:
         return max(teachers, key=lambda name: float(self.scores(name).mean()))
 
 
-def of_models(answers: Answers, params: EvaluateParams) -> dict[str, dict[str, Any]]:
+def resampled(answers: Answers, params: EvaluateParams) -> Resampled:
+    """The main metric of every model under the same resamples of groups."""
+    counts = {name: answers.counts(name) for name in answers.probabilities}
+    return resample(counts, answers.groups, mean_score, params.resamples, params.seed)
+
+
+def of_models(answers: Answers, found: Resampled, confidence: float) -> dict[str, dict[str, Any]]:
     """Model → its metrics by name, and that of the main one with `_interval`: [low, high] by near-duplicate group."""
-    found: dict[str, dict[str, Any]] = {}
+    models: dict[str, dict[str, Any]] = {}
     for name, probabilities in answers.probabilities.items():
-        interval = mean_interval(answers.scores(name), answers.groups, params.confidence, params.resamples, params.seed)
+        interval = found.metric(name).interval(confidence)
         numbers = quality(probabilities, answers.targets, answers.kind)
-        found[name] = {**numbers, f"{answers.main_metric}_interval": [interval.low, interval.high]}
-    return found
+        models[name] = {**numbers, f"{answers.main_metric}_interval": [interval.low, interval.high]}
+    return models
 
 
-def differences(answers: Answers, params: EvaluateParams) -> dict[str, Interval]:
-    """Paired differences in the main metric that the conclusions rest on, resampling whole groups."""
-    best = answers.best_teacher
+def differences(best_teacher: str, found: Resampled, confidence: float) -> dict[str, Interval]:
+    """Paired differences in the main metric that the conclusions rest on."""
     pairs = {
-        "best_teacher_minus_alone": (best, ALONE),
+        "best_teacher_minus_alone": (best_teacher, ALONE),
         "trunk_minus_alone": (TRUNK, ALONE),
         "adaptive_minus_alone": (ADAPTIVE, ALONE),
-        "trunk_minus_best_teacher": (TRUNK, best),
+        "trunk_minus_best_teacher": (TRUNK, best_teacher),
         "adaptive_minus_trunk": (ADAPTIVE, TRUNK),
     }
-    return {name: _difference(answers, first, second, params) for name, (first, second) in pairs.items()}
+    return {name: found.difference(first, second).interval(confidence) for name, (first, second) in pairs.items()}
 
 
-def _gain(answers: Answers, first: str, second: str) -> Floats:
-    return answers.scores(first) - answers.scores(second)
-
-
-def _difference(answers: Answers, first: str, second: str, params: EvaluateParams) -> Interval:
-    gain = _gain(answers, first, second)
-    return mean_interval(gain, answers.groups, params.confidence, params.resamples, params.seed)
-
-
-def gap_closed(answers: Answers, params: EvaluateParams) -> tuple[dict[str, Any] | None, str]:
+def gap_closed(best_teacher: str, found: Resampled, confidence: float) -> tuple[dict[str, Any] | None, str]:
     """(student − alone) ÷ (best teacher − alone) in the main metric, and in words what was found.
 
     Only where the teacher is better than the student alone by more than chance, that is where the interval of their
@@ -92,27 +93,19 @@ def gap_closed(answers: Answers, params: EvaluateParams) -> tuple[dict[str, Any]
     :returns: {value, interval, adaptive, adaptive_interval}, `value` being the full student's, `adaptive` that with
         early exits; and a sentence
     """
-    best = answers.best_teacher
-    gap = _difference(answers, best, ALONE, params)
-    named = f"the best teacher, {best.removeprefix(TEACHER)},"
-    shown = f"{_points(gap.value)} points, {params.confidence:.0%} interval {_points(gap.low)} to {_points(gap.high)}"
+    gap = found.difference(best_teacher, ALONE).interval(confidence)
+    named = f"the best teacher, {best_teacher.removeprefix(TEACHER)},"
+    shown = f"{_points(gap.value)} points, {confidence:.0%} interval {_points(gap.low)} to {_points(gap.high)}"
     if gap.low <= 0:
         return None, f"{named} is not clearly better than the student alone ({shown}), so there is no gap to close"
-    value, adaptive = (_ratio(answers, name, best, params) for name in (TRUNK, ADAPTIVE))
-    found = {
+    value, adaptive = (found.gap_closed(name, ALONE, best_teacher).interval(confidence) for name in (TRUNK, ADAPTIVE))
+    closed = {
         "value": value.value,
         "interval": [value.low, value.high],
         "adaptive": adaptive.value,
         "adaptive_interval": [adaptive.low, adaptive.high],
     }
-    return found, f"{named} is better than the student alone ({shown}); the student closes {value.value:.0%} of it"
-
-
-def _ratio(answers: Answers, model: str, best: str, params: EvaluateParams) -> Interval:
-    both = np.stack([_gain(answers, model, ALONE), _gain(answers, best, ALONE)], axis=1)
-    means = resample_means(both, answers.groups, params.resamples, params.seed)
-    means = means[means[:, 1] > 0]  # nearly all: the gap's interval lies above zero
-    return around(float(both[:, 0].mean() / both[:, 1].mean()), means[:, 0] / means[:, 1], params.confidence)
+    return closed, f"{named} is better than the student alone ({shown}); the student closes {value.value:.0%} of it"
 
 
 def of_slices(answers: Answers, slices: Mapping[str, Booleans]) -> dict[str, dict[str, Any]]:

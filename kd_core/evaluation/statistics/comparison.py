@@ -13,58 +13,63 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from kd_core.evaluation.statistics.intervals import mean_interval, resample_means
+from kd_core.evaluation.statistics.intervals import Estimate
+from kd_core.evaluation.statistics.resampling import Metric, resample
 
 Booleans = npt.NDArray[np.bool_]
 
 MINIMUM_SLICE_ROWS = 100
 """Slices with fewer rows say too little to judge a model by."""
-
-
-def paired_difference(
-    challenger: npt.ArrayLike,
-    champion: npt.ArrayLike,
-    groups: npt.ArrayLike,
-    confidence: float,
-    resamples: int,
-    seed: int,
-) -> tuple[float, float, float]:
-    """Main metric of the challenger − main metric of the champion, with its two-sided percentile interval.
-
-    :param challenger: [N], how right it answers each row: 1 or 0, for other tasks than classification anything between
-    :param champion: [N], the same rows in the same order
-    :param groups: [N], near-duplicate group of each row; whole groups are resampled
-    :returns: difference, low, high
-    :raises ValueError: lengths differ or are zero
-    """
-    result = mean_interval(_gain(challenger, champion), groups, confidence, resamples, seed)
-    return result.value, result.low, result.high
+POWER = 0.8
+"""Chance to prove "not worse" that `groups_needed` asks for."""
 
 
 @dataclass(frozen=True)
-class Disagreement:
-    """Rows on which one of two models is right and the other not, or less (McNemar's counts)."""
+class Pair:
+    """Counts of two models on the same N rows."""
 
-    rows: int
-    only_challenger: int
-    only_champion: int
-    discordance: float
-    """Mean squared difference of the rows' scores: the share of such rows, where answers are right or wrong."""
+    first: npt.ArrayLike
+    """[N, K]"""
+    second: npt.ArrayLike
+    """[N, K]"""
+    groups: npt.ArrayLike
+    """[N], near-duplicate group of each row."""
+    metric: Metric
+    """Sums of counts [..., K] → [...]."""
 
-    def smallest_detectable(self, confidence: float) -> float:
-        """Difference in the main metric that so many rows can tell from none: z · √(discordance / n).
+    def difference(self, resamples: int, seed: int) -> Estimate:
+        """Metric of the first − metric of the second.
 
-        :param confidence: one-sided, in (0.5, 1); z is the normal distribution's quantile there, 1.645 for 0.95
+        :raises ValueError: shapes differ, or there are no rows
         """
-        return NormalDist().inv_cdf(confidence) * math.sqrt(self.discordance / self.rows)
+        return resample(
+            {"first": self.first, "second": self.second}, self.groups, self.metric, resamples, seed
+        ).difference("first", "second")
+
+    def of(self, rows: Booleans) -> Pair:
+        """The same on some of the rows."""
+        return Pair(
+            np.asarray(self.first)[rows], np.asarray(self.second)[rows], np.asarray(self.groups)[rows], self.metric
+        )
 
 
-def disagreement(challenger: npt.ArrayLike, champion: npt.ArrayLike) -> Disagreement:
-    """McNemar's counts of two models' scores, [N] each."""
-    gain = _gain(challenger, champion)
-    if len(gain) == 0:
-        raise ValueError("no rows to compare on")
-    return Disagreement(len(gain), int((gain > 0).sum()), int((gain < 0).sum()), float((gain**2).sum()) / len(gain))
+def smallest_detectable(difference: Estimate, confidence: float) -> float:
+    """The difference that so many groups can tell from none: z · standard error.
+
+    :param confidence: one-sided, in (0.5, 1); z is the normal distribution's quantile there, 1.645 for 0.95
+    """
+    return NormalDist().inv_cdf(confidence) * difference.standard_error
+
+
+def groups_needed(difference: Estimate, groups: int, confidence: float, margin: float) -> int:
+    """About how many groups it takes to prove, in 4 of 5 tests, that two equal models differ by less than `margin`.
+
+    Models that disagree as often as these do: n with (z + z') · s / √n + 1 / n = margin, s being the standard deviation
+    of a group's difference, z' the quantile of 0.8, and 1 / n the weight of the group that nobody saw.
+    """
+    quantiles = NormalDist().inv_cdf(confidence) + NormalDist().inv_cdf(POWER)
+    width = quantiles * difference.standard_error * math.sqrt(groups)
+    return math.ceil(((width + math.sqrt(width**2 + 4 * margin)) / (2 * margin)) ** 2)
 
 
 @dataclass(frozen=True)
@@ -79,30 +84,18 @@ class SliceComparison:
 
 
 def compare_slices(
-    challenger: npt.ArrayLike,
-    champion: npt.ArrayLike,
-    groups: npt.ArrayLike,
-    slices: Mapping[str, Booleans],
-    margin: float,
-    resamples: int,
-    seed: int,
+    pair: Pair, slices: Mapping[str, Booleans], margin: float, resamples: int, seed: int
 ) -> list[SliceComparison]:
-    """Compare on each slice of at least 100 rows: is the challenger worse there by more than `margin`?
-
-    The p-value of a slice is the share of resamples whose difference is not below −margin, each side counted with
-    one more (so it is never zero); then Holm's correction over the slices.
+    """Compare on each slice of at least 100 rows: is the first model worse there by more than `margin`?
 
     :param slices: name → [N] bool, which rows belong to it
     """
-    gain, names = _gain(challenger, champion), np.asarray(groups)
     large = {name: mask for name, mask in slices.items() if int(mask.sum()) >= MINIMUM_SLICE_ROWS}
-    raw = []
-    for mask in large.values():
-        means = resample_means(gain[mask], names[mask], resamples, seed)
-        raw.append((1 + int((means >= -margin).sum())) / (1 + resamples))
+    found = {name: pair.of(mask).difference(resamples, seed) for name, mask in large.items()}
+    adjusted = holm([difference.p_not_below(-margin) for difference in found.values()])
     return [
-        SliceComparison(name, int(mask.sum()), float(gain[mask].mean()), p_value)
-        for (name, mask), p_value in zip(large.items(), holm(raw), strict=True)
+        SliceComparison(name, int(large[name].sum()), difference.value, p_value)
+        for (name, difference), p_value in zip(found.items(), adjusted, strict=True)
     ]
 
 
@@ -117,11 +110,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = largest
     return adjusted
-
-
-def _gain(challenger: npt.ArrayLike, champion: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """[N]: 1 where only the challenger is right, −1 where only the champion is; in between where answers can be."""
-    first, second = np.asarray(challenger, dtype=np.float64), np.asarray(champion, dtype=np.float64)
-    if first.ndim != 1 or first.shape != second.shape:
-        raise ValueError(f"answers of shapes {first.shape} and {second.shape}: both must be [N], on the same rows")
-    return first - second

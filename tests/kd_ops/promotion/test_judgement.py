@@ -12,8 +12,9 @@ from kd_core.evaluation.quality.contamination import TrainedTexts
 from kd_core.runtime.storage import Storage
 from kd_ops.base.documents import to_yaml
 from kd_ops.base.settings import Settings
-from kd_ops.promotion import judgement, ledger, promote
-from kd_ops.promotion.gate import MINIMUM_GROUPS, Measured, Speed, Verdict
+from kd_ops.promotion import ledger, promote, rivals
+from kd_ops.promotion.evidence import Measured, Speed, Verdict
+from kd_ops.promotion.floors import MINIMUM_GROUPS
 from kd_ops.registering import register, training_record
 from kd_ops.registry.registry import connect
 from kd_ops.runs.results import read_result
@@ -117,9 +118,11 @@ def test_a_champion_reads_the_test_rows_under_their_own_names(
         labelled_rows(3)[["label"]].to_parquet(arguments[arguments.index("--output") + 1])
 
     monkeypatch.setattr(ServedModel, "predict", answered)
-    monkeypatch.setattr(judgement, "serve_version", lambda version, settings: ServedModel(tmp_path, tmp_path))
+    monkeypatch.setattr(rivals, "serve_version", lambda version, settings: ServedModel(tmp_path, tmp_path))
     model = Measured("new", LABELS, 0.8, 0.9, 2.0, Speed(None, None, None))
-    assert judgement._computed_scores(None, model, labelled_rows(3), labelled_rows(3), settings).all()
+    rows = labelled_rows(3)
+    counts = rivals.Asked(model, rows, rows, None, None, settings)._computed(None)  # type: ignore[arg-type]
+    assert counts.tolist() == [[1, 1]] * 3
     assert asked[-2:] == ["--column", "text=text"]
 
 

@@ -11,7 +11,7 @@ from kd_core.runtime.errors import TryAgainError
 from kd_core.runtime.storage import Storage
 from kd_ops.base.settings import Settings
 from kd_ops.promotion import aliases, judgement, ledger, promote
-from kd_ops.promotion.gate import Verdict
+from kd_ops.promotion.evidence import Verdict
 from kd_ops.registering import register
 from kd_ops.registry.registry import connect
 from kd_ops.runs.results import read_result

@@ -17,7 +17,7 @@ from kd_core.serving.predictor import Predictor
 from kd_ops.base.documents import to_yaml
 from kd_ops.base.settings import Settings
 from kd_ops.promotion import promote
-from kd_ops.promotion.gate import Verdict
+from kd_ops.promotion.evidence import Verdict
 from kd_ops.registering import register
 from kd_ops.registering.packing import requirements
 from kd_ops.registry.registry import connect, versions

@@ -1,0 +1,116 @@
+"""How registered versions answer a run's test rows: the champion, and the version that losses are counted from."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from kd_core.config.data import MULTI_LABEL
+from kd_core.rows import labels_of
+from kd_core.tasks.decisions import row_counts
+from kd_ops.base.settings import Settings
+from kd_ops.promotion.evidence import Champion, Floats, Measured, Speed
+from kd_ops.runs.outs import Outs, read_document
+from kd_ops.serving.served import serve_version
+
+EXAMPLES = "evaluation/details/examples.parquet"
+SERVED = "adaptive"
+"""The answers that serve: early exits at the chosen threshold."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The test rows that registered versions are asked about."""
+
+    model: Measured
+    """The challenger."""
+    examples: pd.DataFrame
+    """The challenger's evaluation, row by row."""
+    rows: pd.DataFrame
+    """The same rows with their texts."""
+    outs: Outs
+    client: Any
+    settings: Settings
+
+    def champion(self, version: Any) -> Champion:
+        """What is known of the registered version, with its counts on the rows."""
+        tags = version.tags
+        latency, relative = (
+            float(tags[key]) if key in tags else None for key in ("kd.latency_ms", "kd.relative_latency")
+        )
+        return Champion(
+            version=str(version.version),
+            weights=tags["kd.weights"],
+            labels=tuple(json.loads(tags["kd.labels"])),
+            counts=self.counts(version),
+            speed=Speed(latency, relative, tags.get("kd.machine")),
+            kind=tags.get("kd.task", "classification"),
+        )
+
+    def counts(self, version: Any) -> Floats:
+        """[N, K] of the version's answers; zeros where its labels or kind differ: the gate refuses these by name."""
+        own = counts_of(self.examples, SERVED)
+        if not self.comparable(version):
+            return np.zeros_like(own)
+        if version.tags["kd.weights"] == self.model.weights:
+            return own
+        known = self._stored(version)
+        return self._computed(version) if known is None else known
+
+    def comparable(self, version: Any) -> bool:
+        """Whether the version has the model's labels and kind of task."""
+        labels, kind = json.loads(version.tags["kd.labels"]), version.tags.get("kd.task", "classification")
+        return (set(labels), kind) == (set(self.model.labels), self.model.kind)
+
+    def _stored(self, version: Any) -> Floats | None:
+        """Counts from the version's own run, if that was evaluated on the same test set."""
+        from mlflow.exceptions import MlflowException
+
+        if version.tags.get("kd.test_hash") != test_hash(self.outs):
+            return None
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                stored = pd.read_parquet(self.client.download_artifacts(version.run_id, EXAMPLES, scratch))
+            except (MlflowException, OSError):  # its run was deleted: the model itself still answers
+                return None
+        stored = stored.set_index("id")
+        if f"{SERVED}/counts" not in stored.columns or not self.examples["id"].isin(stored.index).all():
+            return None
+        return counts_of(stored.loc[self.examples["id"]], SERVED)
+
+    def _computed(self, version: Any) -> Floats:
+        """The version answers the rows now."""
+        texts = [column for column in ("text", "text_pair") if column in self.rows.columns]
+        with tempfile.TemporaryDirectory() as scratch:
+            source, target = Path(scratch) / "test.parquet", Path(scratch) / "answers.parquet"
+            self.rows[texts].to_parquet(source, index=False)
+            served = serve_version(version, self.settings)
+            served.predict(["--input", str(source), "--output", str(target), *served.as_named(texts)])
+            answers = pd.read_parquet(target)["label"]
+        given, true = (_indicators(column, self.model.labels) for column in (answers, self.examples["label"]))
+        if self.model.kind == MULTI_LABEL:
+            return row_counts(given.astype(np.float64), true, MULTI_LABEL)
+        return row_counts(given.astype(np.float64), true.argmax(1), "classification")
+
+
+def counts_of(examples: pd.DataFrame, model: str) -> Floats:
+    """[N, K], what the main metric of `model`'s answers is made of."""
+    return np.array(examples[f"{model}/counts"].tolist(), dtype=np.float64)
+
+
+def test_hash(outs: Outs) -> str:
+    """Hash of the test rows that the run was evaluated on."""
+    return str(read_document(outs, "evaluation/metrics.json")["test"]["hash"])
+
+
+def _indicators(column: pd.Series, labels: Sequence[str]) -> npt.NDArray[np.int64]:
+    """[N, C], 1 for each label of each row."""
+    return np.array([[label in labels_of(row) for label in labels] for row in column], dtype=np.int64)
