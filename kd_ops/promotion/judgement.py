@@ -14,12 +14,12 @@ import pandas as pd
 from kd_core.config.base import parse
 from kd_core.config.data import Kind
 from kd_core.config.evaluation import GateParams
-from kd_core.evaluation.names import metric_name
 from kd_core.evaluation.quality.contamination import contaminated
 from kd_core.evaluation.quality.quality import TEACHER, TFIDF
 from kd_core.rows import labels_of
 from kd_core.runtime.errors import InvalidDataError, TryAgainError
-from kd_core.tasks.decisions import MAIN_METRIC, mean_score
+from kd_core.tasks import decide as deciding
+from kd_core.tasks.kinds import kind_in
 from kd_ops.base.settings import Settings
 from kd_ops.promotion.evidence import (
     Booleans,
@@ -77,7 +77,7 @@ def judge(
     origin = None
     if older is not None and lineage is not None and asked.comparable(older):
         origin = Origin(lineage.version, asked.counts(older), lineage.spent, lineage.deleted)
-    return with_left_out(decide(gate, model, _judged(examples), against, origin), seen)
+    return with_left_out(decide(gate, model, _judged(examples, model.kind), against, origin), seen)
 
 
 def _older(client: Any, champion: Any | None, lineage: Lineage | None) -> Any | None:
@@ -105,12 +105,12 @@ def _seen(run: Run, rows: pd.DataFrame, versions: Sequence[Any], settings: Setti
 def measured(outs: Outs, examples: pd.DataFrame) -> Measured:
     """What evaluate, on these test rows, and measure say of the student. Raises InvalidDataError if they lack it."""
     found = {name.removesuffix(_COUNTS) for name in examples.columns if name.endswith(_COUNTS)}
-    metrics = {name: float(mean_score(counts_of(examples, name).sum(0))) for name in found}
+    inference = json.loads(outs.read(f"{STUDENT}/inference.json"))
+    task = deciding.of(kind := kind_in(inference))
+    metrics = {name: float(task.metric(counts_of(examples, name).sum(0))) for name in found}
     teachers = [value for name, value in metrics.items() if name.startswith(TEACHER)]
     if SERVED not in metrics or not teachers:
         raise InvalidDataError(f"{EXAMPLES}: no answers of {SERVED!r} or of any teacher; evaluate the run again")
-    inference = json.loads(outs.read(f"{STUDENT}/inference.json"))
-    kind: Kind = inference.get("kind", "classification")
     speed = student_speed(read_document(outs, "measure/metrics.json"))
     return Measured(
         weights=outs.md5(STUDENT),
@@ -120,7 +120,7 @@ def measured(outs: Outs, examples: pd.DataFrame) -> Measured:
         speedup=speed["speedup"],
         speed=Speed(speed["latency_ms"], speed["relative_latency"], speed["machine"]),
         kind=kind,
-        metric=metric_name(MAIN_METRIC[kind]),
+        metric=task.METRIC_NAME,
         macro_f1=read_document(outs, "evaluation/metrics.json")["models"][SERVED].get("macro_f1"),
         most_frequent=most_frequent(examples),
     )
@@ -135,12 +135,12 @@ def most_frequent(examples: pd.DataFrame) -> MostFrequent:
     return MostFrequent(", ".join(answer), rows / len(given), blind)
 
 
-def _judged(examples: pd.DataFrame) -> JudgedRows:
+def _judged(examples: pd.DataFrame, kind: Kind) -> JudgedRows:
     slices = [name for name in examples.columns if examples[name].dtype == bool]
     return JudgedRows(
         counts=counts_of(examples, SERVED),
         groups=examples["group"].to_numpy(dtype=str),
-        metric=mean_score,
+        metric=deciding.of(kind).metric,
         tfidf=counts_of(examples, TFIDF) if f"{TFIDF}{_COUNTS}" in examples.columns else None,
         slices={name: examples[name].to_numpy(dtype=bool) for name in slices},
     )
