@@ -17,6 +17,7 @@ from kd_core.export.tracing import inputs_of, trace
 from kd_core.inference.all_exits import all_exits
 from kd_core.models.student import StudentModel
 from kd_core.runtime.errors import InvalidDataError
+from kd_core.sampling import stratified_sample
 from kd_core.serving.exits.outcomes import Exits
 from kd_core.serving.folder.manifest import Manifest
 from kd_core.serving.graphs.executor import Executor
@@ -25,7 +26,7 @@ from kd_core.serving.graphs.tokens import TextEncoder, Tokens
 from kd_core.tasks.encode import encode
 
 COMPARED_ROWS = 64
-"""Texts on which the graphs are compared with PyTorch."""
+"""Texts on which the graphs are compared with PyTorch, of all labels."""
 TOLERANCE = 1e-4
 """Largest difference of a probability: fp32 sums in another order stay far below, a wrong graph far above."""
 
@@ -66,7 +67,7 @@ def serve_graphs(
     takes = inputs_of(model, tokenizer)
     graph = trace(model, takes)
     plain = _written(write_graphs(graph, model, tokenizer, task, "fp32", folder), folder)
-    _compare(model, tokenizer, task, plain, rows.head(COMPARED_ROWS))
+    _compare(model, tokenizer, task, plain, stratified_sample(rows, COMPARED_ROWS))
     if params.quantise == "none":
         return plain
     if ranges.empty:

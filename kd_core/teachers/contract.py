@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from kd_core.config.data import MULTI_LABEL, Kind, TaskParams
 from kd_core.runtime.errors import InvalidDataError
-from kd_core.tasks.decisions import MAIN_METRIC, Integers, decisions, row_scores
+from kd_core.sampling import stratified_sample
+from kd_core.tasks.decisions import MAIN_METRIC, Integers, row_scores
 from kd_core.tasks.decode import probabilities, uncertainty
 from kd_core.tasks.encode import Encoded, collate, encode, token_batches
 from kd_core.tasks.metrics import log_loss
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _ROWS = 2000
-"""Gold rows that are looked at, at most."""
+"""Gold rows that are looked at, at most; drawn at random, the same ones each time."""
 _BATCH_TOKENS = 1024
 _SAME = 1e-4
 """Probabilities that vary less than this over all texts tell no text from another."""
@@ -39,7 +40,7 @@ def check_teacher(teacher: Teacher, rows: pd.DataFrame, task: TaskParams) -> dic
     probabilities that do not sum to one.
     """
     _check_label_count(teacher, task)
-    gold = rows[rows["label"].notna()].iloc[:_ROWS]
+    gold = stratified_sample(rows[rows["label"].notna()], _ROWS)
     if gold.empty:
         raise InvalidDataError(f"teacher {teacher.name}: no labelled row to check its labels against")
     encoded = encode(gold, teacher.tokenizer, task, teacher.max_length)
@@ -47,9 +48,9 @@ def check_teacher(teacher: Teacher, rows: pd.DataFrame, task: TaskParams) -> dic
     answers, targets = _probabilities(teacher, encoded), encoded.targets.numpy()
     if task.kind == MULTI_LABEL:
         weights = targets / np.maximum(targets.sum(0), 1)  # a frequent label says no more than a rare one
-        _check_meaning(teacher.name, _centred_ranks(answers), weights, task.labels, each=True)
+        _check_meaning(teacher.name, _centred_ranks(answers, np.ones(len(gold))), weights, task.labels)
     else:
-        _check_order(teacher.name, decisions(answers, task.kind), targets, task.labels)
+        _check_order(teacher.name, answers, targets, task.labels)
     return {
         f"gold_{MAIN_METRIC[task.kind]}": round(float(row_scores(answers, targets, task.kind).mean()), 6),
         **_scales(teacher.name, answers, targets, task.kind),
@@ -111,24 +112,32 @@ def _probabilities(teacher: Teacher, encoded: Encoded) -> NDArray[np.float32]:
     return found
 
 
-def _check_order(name: str, predicted: Integers, targets: Integers, labels: tuple[str, ...]) -> None:
-    """Refuse a teacher whose predicted classes [N] another assignment of its outputs to labels explains better."""
-    classes = np.eye(len(labels))
-    _check_meaning(name, classes[predicted], classes[targets], labels)
+def _check_order(name: str, answers: NDArray[np.float32], targets: Integers, labels: tuple[str, ...]) -> None:
+    """Refuse a teacher whose answers [N, C] another assignment of its outputs to labels explains better.
+
+    Each class counts the same, in the ranks too. Otherwise a teacher that favours a rare class would be told that this
+    output means the frequent one.
+    """
+    classes = np.eye(len(labels))[targets]
+    weights = classes / np.maximum(classes.sum(0), 1)
+    _check_meaning(name, _centred_ranks(answers, weights.sum(1)), weights, labels)
 
 
-def _centred_ranks(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Each label's probabilities [N, C] as ranks over the rows, from −0.5 to 0.5.
+def _centred_ranks(probabilities: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each label's probabilities [N, C] as ranks over the rows, from −0.5 to 0.5, where row n counts `weights[n]`.
 
     A label that is given too often, or hardly ever, is not mistaken for another for that.
     """
-    from scipy.stats import rankdata
-
-    return np.asarray((rankdata(probabilities, axis=0) - 0.5) / len(probabilities) - 0.5)
+    ranks = np.empty(probabilities.shape, dtype=np.float64)
+    for column, values in enumerate(probabilities.T):
+        _, equal = np.unique(values, return_inverse=True)
+        together = np.bincount(equal, weights)
+        ranks[:, column] = (np.cumsum(together) - together / 2)[equal]
+    return ranks / weights.sum() - 0.5
 
 
 def _check_meaning(
-    name: str, evidence: NDArray[np.float64], gold: NDArray[np.float64], labels: tuple[str, ...], each: bool = False
+    name: str, evidence: NDArray[np.float64], gold: NDArray[np.float64], labels: tuple[str, ...]
 ) -> None:
     """Refuse a teacher whose answers another assignment of its outputs to labels explains clearly better.
 
@@ -137,8 +146,6 @@ def _check_meaning(
 
     :param evidence: [N, C], how much each output speaks for its label
     :param gold: [N, C], where a label is true how much that row counts, 0 elsewhere
-    :param each: whether each output that is moved must say more of the other label than of its own. Without, outputs
-        that tell the same of all labels, only some of them more clearly, could be sorted by the labels' difficulty
     """
     from scipy.stats import binomtest
 
@@ -146,12 +153,12 @@ def _check_meaning(
     half = np.zeros(len(gold), dtype=bool)
     half[np.lexsort(gold.T)[::2]] = True  # every label in both halves
     for found, judged in ((half, ~half), (~half, half)):
-        meaning = _assignment(evidence[found], gold[found], each)
+        meaning = _assignment(evidence[found], gold[found])
         moved = (evidence[judged] * gold[judged][:, meaning]).sum(1)
         same = (evidence[judged] * gold[judged]).sum(1)
         better, worse = better + int((moved > same).sum()), worse + int((same > moved).sum())
     if better > worse and binomtest(better, better + worse, 0.5, alternative="greater").pvalue < _SIGNIFICANCE:
-        meaning = _assignment(evidence, gold, each)
+        meaning = _assignment(evidence, gold)
         swaps = [f"{labels[i]} means {labels[m]}" for i, m in enumerate(meaning) if i != m]
         raise InvalidDataError(
             f"teacher {name}: its labels are in another order than the gold's: {'; '.join(swaps[:10])}; "
@@ -159,12 +166,15 @@ def _check_meaning(
         )
 
 
-def _assignment(evidence: NDArray[np.float64], gold: NDArray[np.float64], each: bool) -> NDArray[np.int64]:
-    """For each output the label it stands for, one to one, explaining most of the gold [N, C] (Hungarian method)."""
+def _assignment(evidence: NDArray[np.float64], gold: NDArray[np.float64]) -> NDArray[np.int64]:
+    """For each output the label it stands for, one to one, explaining most of the gold [N, C] (Hungarian method).
+
+    An output moves only to a label of which it says more than of its own. Otherwise outputs that tell the same of all
+    labels, only some of them more clearly, would be sorted by the labels' difficulty.
+    """
     from scipy.optimize import linear_sum_assignment
 
     counts = evidence.T @ gold + np.eye(gold.shape[1]) * 1e-6  # where rows decide nothing, an output means itself
-    if each:
-        own = counts.diagonal()[:, None]
-        counts = np.where(counts >= own, counts, -len(gold))  # less than any sum of evidence
+    own = counts.diagonal()[:, None]
+    counts = np.where(counts >= own, counts, -len(gold))  # less than any sum of evidence
     return np.asarray(linear_sum_assignment(counts, maximize=True)[1])

@@ -15,6 +15,7 @@ import pandas as pd
 
 from kd_core.config.data import MULTI_LABEL
 from kd_core.runtime.errors import InvalidDataError, TryAgainError
+from kd_core.sampling import stratified_sample
 from kd_ops.registry.registry import MODEL_FOLDER
 from kd_ops.runs.outs import Outs
 
@@ -69,8 +70,8 @@ def pack(outs: Outs, folder: Path, project: Path) -> Path:
 
 def _example(outs: Outs, columns: list[str]) -> pd.DataFrame:
     """Texts like those to come; never test rows, which whoever opens the registry could read and train on."""
-    rows = pd.read_parquet(io.BytesIO(outs.read(CALIBRATION)), columns=columns)
-    return rows.head(_EXAMPLE_ROWS).astype(str)
+    rows = pd.read_parquet(io.BytesIO(outs.read(CALIBRATION)), columns=["id", "label", *columns])
+    return stratified_sample(rows, _EXAMPLE_ROWS)[columns].astype(str)
 
 
 def _signature(columns: list[str], several: bool) -> Any:

@@ -193,22 +193,61 @@ def test_permuted_labels_are_refused_naming_the_swap(folder: Path) -> None:
     assert "blue" not in str(error.value)
 
 
+def answers_of(targets: np.ndarray, classes: int, signal: float, seed: int = 0) -> np.ndarray:
+    """Made-up probabilities [N, C]: noise, and `signal` more at the true class."""
+    logits = np.random.default_rng(seed).normal(size=(len(targets), classes))
+    logits[np.arange(len(targets)), targets] += signal
+    return np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+
+
+FORTY = tuple(map(str, range(40)))
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_merely_bad_teacher_is_not_called_permuted(seed: int) -> None:
     """Some assignment always fits random answers better than the given one: it must not count on the rows it fits."""
-    generator = np.random.default_rng(seed)
-    predicted, targets = generator.integers(40, size=500), generator.integers(40, size=500)
-    contract._check_order("bad", predicted, targets, tuple(map(str, range(40))))
+    targets = np.random.default_rng(seed).integers(40, size=500)
+    contract._check_order("bad", answers_of(targets, 40, signal=0.0, seed=seed), targets, FORTY)
 
 
 def test_two_swapped_labels_among_forty_are_found() -> None:
-    generator = np.random.default_rng(0)
-    targets = generator.integers(40, size=500)
-    predicted = np.where(generator.uniform(size=500) < 0.2, generator.integers(40, size=500), targets)
-    contract._check_order("good", predicted, targets, tuple(map(str, range(40))))
-    swapped = np.select([predicted == 3, predicted == 8], [8, 3], predicted)
+    targets = np.random.default_rng(0).integers(40, size=500)
+    answers = answers_of(targets, 40, signal=3.0)
+    contract._check_order("good", answers, targets, FORTY)
+    answers[:, [3, 8]] = answers[:, [8, 3]]
     with pytest.raises(InvalidDataError, match=r"order than the gold's: 3 means 8; 8 means 3;"):
-        contract._check_order("swapped", swapped, targets, tuple(map(str, range(40))))
+        contract._check_order("swapped", answers, targets, FORTY)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_right_teacher_that_favours_a_rare_class_is_not_called_permuted(classes: int, seed: int) -> None:
+    """80 % of the rows are of class 0, nearly all of them are given class 1; yet its outputs mean what they say."""
+    targets = np.where(np.arange(600) % 10 < 8, 0, np.arange(600) % (classes - 1) + 1)
+    answers = answers_of(targets, classes, signal=1.0, seed=seed) * ([1, 6, 2][:classes])
+    assert (answers.argmax(1)[targets == 0] == 1).mean() > 0.5
+    labels = FORTY[:classes]
+    contract._check_order("biased", answers / answers.sum(1, keepdims=True), targets, labels)
+    answers[:, [0, 1]] = answers[:, [1, 0]]
+    with pytest.raises(InvalidDataError, match="0 means 1; 1 means 0;"):
+        contract._check_order("swapped", answers / answers.sum(1, keepdims=True), targets, labels)
+
+
+def test_the_contract_looks_at_every_label_whatever_the_ids_begin_with(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows come sorted by id; two swapped labels must not hide behind the one that comes first."""
+    rows = tiny_rows(300, seed=1)
+    rows["id"] = [
+        {"blue": "0", "green": "1", "red": "2"}[label] + key
+        for label, key in zip(rows["label"], rows["id"], strict=True)
+    ]
+    rows = rows.sort_values("id", ignore_index=True)
+    monkeypatch.setattr(contract, "_ROWS", 90)
+    swapped = {LABELS[0]: LABELS[1], LABELS[1]: LABELS[0], LABELS[2]: LABELS[2]}
+    teacher = prepare("liar", as_it_is(folder, labels=swapped), tiny_task(), folder)
+    with pytest.raises(InvalidDataError, match=r"teacher liar.*red means green; green means red"):
+        check_teacher(teacher, rows, tiny_task())
 
 
 def test_another_label_count_is_refused_with_the_counts(folder: Path) -> None:

@@ -48,7 +48,7 @@ def test_a_version_serves_without_the_project_and_holds_no_pickle(
     served = serve("models:/kd-real/1", settings)
     model = served.code.parent
     example = json.loads((model / "input_example.json").read_text())
-    assert "reference calibration text number 0" in json.dumps(example), (
+    assert "reference calibration text number" in json.dumps(example), (
         "test rows are read by evaluate and the gate alone"
     )
     names = {path.name for path in model.rglob("*") if path.is_file()}
