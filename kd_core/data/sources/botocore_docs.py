@@ -18,7 +18,8 @@ import pandas as pd
 from kd_core.config.data import BotocoreSource
 from kd_core.data.sources.prose import first_sentence
 from kd_core.data.sources.service_models import ServiceModel, installed_folder, read_services
-from kd_core.data.splits.near_duplicates import Components, near_duplicate_groups
+from kd_core.data.splits.components import Components
+from kd_core.data.splits.near_duplicates import near_duplicate_groups
 from kd_core.data.splits.words import Words, normalised_words, stable_order, word_set
 from kd_core.runtime.errors import InvalidDataError
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from kd_core.data.splits.components import Components
 from kd_core.data.splits.ledger import Ledger
-from kd_core.data.splits.near_duplicates import Components, near_duplicate_groups
+from kd_core.data.splits.near_duplicates import near_duplicate_groups
 from kd_core.data.splits.words import Words, row_words, signature
 
 

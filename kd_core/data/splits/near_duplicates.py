@@ -1,43 +1,16 @@
-"""Groups of near-duplicate texts: word sets whose Jaccard similarity reaches a bound, and what these link.
-
-The join is exact: two sets of similarity ≥ t share a word among the first |x| − ⌈t·|x|⌉ + 1 of each, once words are
-ordered from rare to frequent (prefix filtering: Chaudhuri et al. 2006; Bayardo et al. 2007).
-"""
+"""Groups of near-duplicate texts: word sets whose Jaccard similarity reaches a bound, and what these link."""
 
 from __future__ import annotations
 
-import math
-from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
+from kd_core.data.splits.components import Components
+from kd_core.data.splits.prefix_index import EPSILON, PrefixIndex
 from kd_core.data.splits.words import Words
+from kd_core.runtime.errors import InvalidDataError
 
-_EPSILON = 1e-9
-"""Keeps 0.8 · 5 = 4 from being rounded up to 5 shared words."""
-
-
-class Components:
-    """Union–find over positions 0 … n−1; a component is named by its smallest position."""
-
-    def __init__(self, size: int) -> None:
-        self._parent = list(range(size))
-
-    def find(self, position: int) -> int:
-        """The component's name."""
-        parent = self._parent
-        while parent[position] != position:
-            parent[position] = parent[parent[position]]
-            position = parent[position]
-        return position
-
-    def join(self, left: int, right: int) -> None:
-        """Make two components one."""
-        first, second = sorted((self.find(left), self.find(right)))
-        self._parent[second] = first
-
-    def names(self) -> list[int]:
-        """Component of each position."""
-        return [self.find(position) for position in range(len(self._parent))]
+MOST_COMPARED = 50_000_000
+"""Pairs of texts that are compared at most: about two minutes."""
 
 
 def is_near_duplicate(left: Words, right: Words, similarity: float) -> bool:
@@ -45,39 +18,91 @@ def is_near_duplicate(left: Words, right: Words, similarity: float) -> bool:
     if not left or not right:
         return False
     shared = len(left & right)
-    return shared >= similarity * (len(left) + len(right) - shared) - _EPSILON
+    return shared >= similarity * (len(left) + len(right) - shared) - EPSILON
 
 
 def near_duplicate_groups(sets: Sequence[Words], similarity: float) -> list[int]:
-    """Component of each word set under "Jaccard ≥ similarity", which must be above 0. Empty sets stay alone."""
+    """Component of each word set under "Jaccard ≥ similarity", which must be above 0. Empty sets stay alone.
+
+    Raises InvalidDataError where so many texts are nearly similar that comparing them would take hours.
+    """
     components = Components(len(sets))
     unique, positions = _distinct(sets)
     for same in positions:
         for position in same[1:]:
             components.join(same[0], position)
-    for left, right in _candidates(unique, similarity):
-        first, second = positions[left][0], positions[right][0]
-        if components.find(first) != components.find(second) and is_near_duplicate(
-            unique[left], unique[right], similarity
-        ):
-            components.join(first, second)
+    links = Components(len(unique))
+    _join_similar(unique, similarity, links)
+    for position, name in enumerate(links.names()):
+        components.join(positions[name][0], positions[position][0])
     return components.names()
 
 
 def near_duplicates_of(queries: Sequence[Words], targets: Sequence[Words], similarity: float) -> list[int | None]:
-    """For each query the position of its first near-duplicate among `targets`; None where there is none."""
+    """For each query the position of a near-duplicate among `targets`, the same each time; None where there is none.
+
+    Raises InvalidDataError as `near_duplicate_groups`.
+    """
     asked, query_positions = _distinct(queries)
     offered, target_positions = _distinct(targets)
+    index = PrefixIndex([*asked, *offered], similarity)
+    for target, words in enumerate(offered):
+        index.add(target, words, tag=0)
     found: list[int | None] = [None] * len(queries)
-    for left, right in _candidates([*asked, *offered], similarity):
-        query, target = min(left, right), max(left, right) - len(asked)
-        if query >= len(asked) or target < 0 or not is_near_duplicate(asked[query], offered[target], similarity):
-            continue
-        first = target_positions[target][0]
-        for position in query_positions[query]:
-            best = found[position]
-            found[position] = first if best is None else min(best, first)
+    compared = _Compared(len(asked) + len(offered), similarity)
+    for words, positions in zip(asked, query_positions, strict=True):
+        members = (member for _, some in index.near(words) for member in some)
+        match = next((t for t in compared.once(members) if is_near_duplicate(words, offered[t], similarity)), None)
+        if match is not None:
+            for position in positions:
+                found[position] = target_positions[match][0]
     return found
+
+
+class _Compared:
+    """Counts the pairs that are compared, and stops where they are too many."""
+
+    def __init__(self, texts: int, similarity: float) -> None:
+        self._texts, self._similarity, self._pairs = texts, similarity, 0
+
+    def once(self, members: Iterator[int]) -> Iterator[int]:
+        """The members of one query, each once."""
+        seen: set[int] = set()
+        for member in members:
+            if member not in seen:
+                seen.add(member)
+                self._count()
+                yield member
+
+    def _count(self) -> None:
+        self._pairs += 1
+        if self._pairs > MOST_COMPARED:
+            raise InvalidDataError(
+                f"near-duplicates: {self._texts} texts are so alike that more than {MOST_COMPARED:,} pairs would have "
+                f"to be compared at a similarity of {self._similarity:g}; raise validation.duplicate_similarity of "
+                "this data set, or give it fewer rows"
+            )
+
+
+def _join_similar(sets: Sequence[Words], similarity: float, components: Components) -> None:
+    """Join what is similar. Nothing is compared with a set of its own component."""
+    index = PrefixIndex(sets, similarity)
+    compared = _Compared(len(sets), similarity)
+    for position in sorted(range(len(sets)), key=lambda position: len(sets[position])):
+        words = sets[position]
+        for member in compared.once(_elsewhere(index.near(words), position, components)):
+            if is_near_duplicate(words, sets[member], similarity):
+                components.join(position, member)
+        index.add(position, words, tag=components.find(position))
+
+
+def _elsewhere(near: Iterator[tuple[int, list[int]]], position: int, components: Components) -> Iterator[int]:
+    """The members of components that `position` is not in, nor comes into meanwhile."""
+    for component, members in near:
+        for member in members:
+            if components.find(component) == components.find(position):
+                break
+            yield member
 
 
 def _distinct(sets: Sequence[Words]) -> tuple[list[Words], list[list[int]]]:
@@ -87,22 +112,3 @@ def _distinct(sets: Sequence[Words]) -> tuple[list[Words], list[list[int]]]:
         if words:
             positions.setdefault(words, []).append(position)
     return list(positions), list(positions.values())
-
-
-def _candidates(sets: Sequence[Words], similarity: float) -> Iterator[tuple[int, int]]:
-    """Pairs of positions that may be similar: every pair that is, and a few more."""
-    if similarity <= 0:
-        raise ValueError("similarity must be above 0")
-    frequency = Counter(word for words in sets for word in words)
-    by_size = sorted((position for position, words in enumerate(sets) if words), key=lambda p: len(sets[p]))
-    index: defaultdict[int, list[int]] = defaultdict(list)
-    for position in by_size:
-        words = sorted(sets[position], key=lambda word: (frequency[word], word))
-        smallest = math.ceil(similarity * len(words) - _EPSILON)
-        seen: set[int] = set()
-        for word in words[: len(words) - smallest + 1]:
-            for other in index[word]:
-                if len(sets[other]) >= smallest and other not in seen:
-                    seen.add(other)
-                    yield position, other
-            index[word].append(position)

@@ -8,13 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kd_core.data.splits import near_duplicates
+from kd_core.data.splits.components import Components
 from kd_core.data.splits.near_duplicates import (
-    Components,
     is_near_duplicate,
     near_duplicate_groups,
     near_duplicates_of,
 )
 from kd_core.data.splits.words import normalised_words, signature, stable_order, word_set
+from kd_core.runtime.errors import InvalidDataError
 
 WORD_SETS = st.lists(st.frozensets(st.integers(0, 12), max_size=9), max_size=25)
 SIMILARITY = st.sampled_from([0.1, 0.3, 0.5, 2 / 3, 0.75, 0.8, 0.9, 1.0])
@@ -57,6 +59,27 @@ def test_links_are_transitive_and_empty_texts_stay_alone() -> None:
 def test_similarity_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="above 0"):
         near_duplicate_groups([word_set("a")], 0.0)
+
+
+TEMPLATE = "transfer of {} euros to account {} failed yesterday evening as the bank said that our card was not valid"
+
+
+@pytest.mark.parametrize(("words", "groups"), [(12, 1500), (19, 1)])
+def test_templates_cost_about_one_comparison_a_text(words: int, groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two numbers in one sentence: too different to be grouped, or all in one group; never all pairs."""
+    template = " ".join(TEMPLATE.split()[:words])
+    sets = [word_set(template.format(10_000 + n, 50_000 + n)) for n in range(1500)]
+    monkeypatch.setattr(near_duplicates, "MOST_COMPARED", 1500)
+    assert len(set(near_duplicate_groups(sets, 0.8))) == groups
+    found = near_duplicates_of(sets[:750], sets[750:], 0.8)
+    assert all((match is None) == (groups > 1) for match in found)
+
+
+def test_too_many_comparisons_are_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near_duplicates, "MOST_COMPARED", 10)
+    sets = [frozenset({a, b, 9}) for a in range(3) for b in range(3, 9)]
+    with pytest.raises(InvalidDataError, match=r"18 texts .* more than 10 pairs .* raise validation\.dup"):
+        near_duplicate_groups(sets, 0.6)
 
 
 def test_words_are_normalised_and_emoji_are_words() -> None:
