@@ -33,7 +33,7 @@ AGAIN = "run the same command again: what is done is not computed twice, and unf
 
 _LOGGER = re.compile(r"\s+\[airflow\..*$")
 """What Airflow's log adds to a line."""
-_STATUS = re.compile(r"-m (kd_ops\.\w+) .*ended with status (\d+)")
+_STATUS = re.compile(r"-m (kd_ops[.\w]+) .*ended with status (\d+)")
 
 
 def launch(
