@@ -13,18 +13,24 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from kd_core.runtime import fingerprint
 from kd_core.runtime.errors import InvalidDataError, KDError, ParamsError, TryAgainError
+from kd_core.tables.formats import READABLE
+from kd_core.tables.listing import Listing, choose
 
 WEIGHT_PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model")
 """What is fetched of a model: no pickles (.bin, .pt), no code."""
 
 _PIP_SECONDS = 600
+
+Chooser = Callable[[Sequence[str]], Sequence[str]]
+"""Names of objects → those to fetch."""
 
 
 def fetch_weights(address: str, revision: str | None = None) -> str:
@@ -39,7 +45,9 @@ def fetch_weights(address: str, revision: str | None = None) -> str:
     if address.startswith("models:/"):
         raise ParamsError(f"{address}: not resolved; start the run with `kd`, which looks registry names up first")
     if address.startswith("s3://"):
-        return str(_downloaded(address, revision, lambda folder: _fetch_s3(address, folder, WEIGHT_PATTERNS, revision)))
+        otherwise = f"matches {', '.join(WEIGHT_PATTERNS)}; correct the address"
+        fetch = partial(_fetch_s3, address, wanted=_weights, revision=revision, otherwise=otherwise)
+        return str(_downloaded(address, revision, fetch))
     if address.startswith((".", "/", "~")) or address.count("/") > 1:
         raise InvalidDataError(f"{address}: no such folder; correct the address of the weights")
     return _fetch_hub(address, revision)
@@ -57,19 +65,38 @@ def fetch_resolved(resolved: Mapping[str, Any]) -> str:
     return folder
 
 
-@contextmanager
-def fetched_data(address: str, revision: str | None = None) -> Iterator[Path]:
-    """A local path of a data file or folder, valid inside the block: `s3://…` is downloaded to a temporary folder.
+class FetchedData(NamedTuple):
+    """Data files on this machine."""
 
-    Raises TryAgainError if the objects are no longer those of `revision` (hash over their etags).
+    path: Path
+    left_out: tuple[str, ...] = ()
+    """Objects below the address that are no tables, or hidden."""
+
+
+@contextmanager
+def fetched_data(address: str, revision: str | None = None) -> Iterator[FetchedData]:
+    """A data file, folder or glob on this machine, valid inside the block; `s3://…` comes to a temporary folder.
+
+    Of a prefix the same objects are read as of a folder. Raises TryAgainError if they are no longer those of `revision`
+    (hash over their etags).
     """
     if not address.startswith("s3://"):
-        yield Path(address).expanduser()
+        yield FetchedData(Path(address).expanduser())
         return
     with tempfile.TemporaryDirectory(prefix="kd-data-") as folder:
-        _fetch_s3(address, Path(folder), ("*.csv", "*.jsonl", "*.parquet"), revision)
+        listings: list[Listing] = []
+
+        def tables(names: Sequence[str]) -> Sequence[str]:
+            if names == [PurePosixPath(address).name]:
+                return names  # the object itself, whatever its name
+            listings.append(choose(names, address))
+            return listings[0].files
+
+        otherwise = f"is read as a table; give {READABLE}"
+        _fetch_s3(address, Path(folder), wanted=tables, revision=revision, otherwise=otherwise)
         files = [path for path in Path(folder).rglob("*") if path.is_file()]
-        yield files[0] if len(files) == 1 else Path(folder)
+        path = files[0] if len(files) == 1 else Path(folder)
+        yield FetchedData(path, listings[0].left_out if listings else ())
 
 
 @contextmanager
@@ -136,10 +163,15 @@ def _move_unless_there(partial: Path, target: Path) -> None:
             raise
 
 
-def _fetch_s3(address: str, folder: Path, patterns: tuple[str, ...], revision: str | None) -> None:
-    """Download an object, or all objects below a prefix, that match `patterns` into `folder`.
+def _weights(names: Sequence[str]) -> Sequence[str]:
+    return [name for name in names if any(PurePosixPath(name).match(pattern) for pattern in WEIGHT_PATTERNS)]
 
-    Their etags are compared with `revision` before, so that nothing big is fetched in vain, and after.
+
+def _fetch_s3(address: str, folder: Path, *, wanted: Chooser, revision: str | None, otherwise: str) -> None:
+    """Download an object, or all objects below a prefix, that are `wanted` into `folder`.
+
+    Their etags are compared with `revision` before, so that nothing big is fetched in vain, and after. `otherwise` ends
+    the message for an address at which nothing is wanted.
     """
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
@@ -150,21 +182,20 @@ def _fetch_s3(address: str, folder: Path, patterns: tuple[str, ...], revision: s
         client = boto3.Session().client("s3")
         etags = _etags(client, bucket, prefix)
         _check_revision(address, etags, prefix, revision)
-        found = 0
-        for key in etags:
-            target = _target(folder, key, prefix, address)
-            if target is not None and any(PurePosixPath(key).match(pattern) for pattern in patterns):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                client.download_file(bucket, key, str(target))
-                found += 1
+        keys = {name: key for key in etags if (name := _name(key, prefix, address)) is not None}
+        chosen = wanted(list(keys))
+        for name in chosen:
+            target = folder.joinpath(*name.split("/"))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            client.download_file(bucket, keys[name], str(target))
         if revision is not None:
             _check_revision(address, _etags(client, bucket, prefix), prefix, revision)
     except ClientError as error:
         raise _explain_s3(address, error) from None
     except BotoCoreError as error:
         raise TryAgainError(f"{address}: {error}; check AWS_ENDPOINT_URL and the network, then run again") from None
-    if not found:
-        raise InvalidDataError(f"{address}: no object here matches {', '.join(patterns)}; correct the address")
+    if not chosen:
+        raise InvalidDataError(f"{address}: no object here {otherwise}")
 
 
 def _etags(client: Any, bucket: str, prefix: str) -> dict[str, str]:
@@ -177,17 +208,16 @@ def _check_revision(address: str, etags: Mapping[str, str], prefix: str, revisio
         raise InvalidDataError(f"{address}: changed since the run was resolved (etags differ); start a new run")
 
 
-def _target(folder: Path, key: str, prefix: str, address: str) -> Path | None:
-    """Where an object goes; None for a key that merely begins like the prefix. Raises if it would leave `folder`."""
+def _name(key: str, prefix: str, address: str) -> str | None:
+    """An object's name below the prefix; None for a key that merely begins like it. Raises if it would lead outside."""
     if prefix and key != prefix and not key.startswith(f"{prefix}/"):
         return None
     name = key.removeprefix(prefix).removeprefix("/") or PurePosixPath(key).name
-    parts = name.split("/")
     if name.endswith("/"):
         return None
-    if any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts):
+    if any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in name.split("/")):
         raise InvalidDataError(f"{address}: the key {key!r} would be written outside its folder; rename the object")
-    return folder.joinpath(*parts)
+    return name
 
 
 def _explain_s3(address: str, error: Any) -> KDError:

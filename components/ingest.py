@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -20,6 +22,7 @@ from kd_core.rows import rows_hash
 from kd_core.runtime import fingerprint
 from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_core.runtime.storage import Storage
+from kd_core.tables.listing import noted
 
 COMPONENT = Component(
     stage="ingest",
@@ -28,8 +31,18 @@ COMPONENT = Component(
     outputs={"raw": "data/raw/{role}"},
 )
 
-Read = tuple[pd.DataFrame, dict[str, Any], Mapping[str, Sequence[str]]]
-"""Rows; what the source turned out to be, at least its `revision`; what texts call each label, where it knows that."""
+
+@dataclass(frozen=True)
+class Read:
+    """What a source gave."""
+
+    rows: pd.DataFrame
+    source: dict[str, Any]
+    """What the source turned out to be, at least its `revision`."""
+    label_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What texts call each label, where the source knows that."""
+    notes: Sequence[str] = ()
+    """For a person: files that were left out, and the like."""
 
 
 def main(context: Context) -> None:
@@ -38,7 +51,8 @@ def main(context: Context) -> None:
     params = context.section(f"data.{role}", DataParams)
     resolved = _resolved(context, role)
     context.progress.update("read", 0, 3, "steps")
-    rows, source, names = _read(params, role, resolved)
+    found = _read(params, role, resolved)
+    rows, source = found.rows, found.source
     context.progress.update("split", 1, 3, "steps", rows=len(rows))
     earlier = _earlier_ledger(context, resolved.get("ledger"))
     dataset = build_dataset(rows, params, earlier, source["revision"], role)
@@ -47,11 +61,11 @@ def main(context: Context) -> None:
         "role": role,
         "source": {**params.source.model_dump(mode="json", exclude=_unused(params)), **source},
         "revision": source["revision"],
-        "label_names": names,
+        "label_names": found.label_names,
         "label_shares": dataset.ledger.label_shares,
         "previous": {"revision": earlier.revision, "label_shares": earlier.label_shares} if earlier.revision else None,
         "unlabelled_from": dataset.unlabelled_from,
-        "notes": list(dataset.notes),
+        "notes": [*found.notes, *dataset.notes],
     }
     folder = context.output("raw")
     write_splits(folder, dataset.splits, record)
@@ -107,31 +121,30 @@ def _read_botocore(source: BotocoreSource, resolved: Mapping[str, Any]) -> Read:
     else:
         with fetched_wheel("botocore", wanted) as wheel:
             models, found = read_models(source, wheel), {"revision": wanted, "wheel_sha256": fingerprint.of_file(wheel)}
-    return rows_of(models, source), found, label_names(models, source)
+    return Read(rows_of(models, source), found, label_names(models, source))
 
 
 def _read_files(
     source: FilesSource, resolved: Mapping[str, Any], role: Role, pair: bool, labelled: bool, separator: str | None
 ) -> Read:
-    addresses: dict[str | None, str] = {}
-    if isinstance(source.path, str):
-        addresses[None] = source.path
-    else:
-        addresses.update({str(split): address for split, address in source.path.items()})
+    etags = resolved.get("etags") or {}
+    notes = [f"files of the source: {noted(resolved['left_out'])}"] if resolved.get("left_out") else []
+    paths: dict[str | None, list[Path]] = {}
     with ExitStack() as stack:
-        etags = resolved.get("etags") or {}
-        paths = {
-            split: stack.enter_context(fetched_data(address, etags.get(split or "")))
-            for split, address in addresses.items()
-        }
-        rows = read_files(paths, source.columns, role, pair, labelled, separator)
-    return rows, {"revision": rows_hash(rows)}, {}
+        for split, addresses in source.paths().items():
+            for address in addresses:
+                found = stack.enter_context(fetched_data(address, etags.get(address)))
+                paths.setdefault(split, []).append(found.path)
+                notes += [f"files of {address}: {noted(found.left_out)}"] if found.left_out else []
+        rows, more = read_files(paths, source.columns, role, pair, labelled, separator)
+    return Read(rows, {"revision": rows_hash(rows)}, notes=[*notes, *more])
 
 
 def _read_hub(
     source: HuggingFaceSource, revision: str, role: Role, pair: bool, labelled: bool, separator: str | None
 ) -> Read:
-    return read_huggingface(source, revision, role, pair, labelled, separator), {"revision": revision}, {}
+    rows, notes = read_huggingface(source, revision, role, pair, labelled, separator)
+    return Read(rows, {"revision": revision}, notes=notes)
 
 
 if __name__ == "__main__":

@@ -106,8 +106,10 @@ def predict(
     text_pair: Annotated[
         list[str] | None, typer.Option(help="Second text of a pair, once for each text; for models of pairs.")
     ] = None,
-    source: Annotated[Path | None, typer.Option("--input", help="csv, jsonl or parquet with the text columns.")] = None,
-    target: Annotated[Path | None, typer.Option("--output", help="csv, jsonl or parquet for the answers.")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--input", help="csv, tsv, jsonl or parquet with the text columns.")
+    ] = None,
+    target: Annotated[Path | None, typer.Option("--output", help="csv, tsv, jsonl or parquet for the answers.")] = None,
     columns: Annotated[
         list[str] | None,
         typer.Option(
@@ -133,6 +135,9 @@ def predict(
     log: Annotated[
         Path | None, typer.Option(help="Folder of a prediction log for `kd drift`; no texts are logged.")
     ] = None,
+    skip_empty: Annotated[
+        bool, typer.Option("--skip-empty", help="Leave the answer empty where a row of --input has no text.")
+    ] = False,
     probabilities: Annotated[bool, typer.Option(help="Add the probability of every label.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a text.")] = False,
 ) -> None:
@@ -152,6 +157,7 @@ def predict(
         max_latency_ms,
         percentile,
         min_throughput,
+        skip_empty,
     )
     answer(model, question, as_json, Console(), Settings())
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from kd_core.config.base import Count, Fraction, Section
+from kd_core.config.names import SPLITS as SPLITS
+from kd_core.config.names import ColumnNames, LabelName, Paths, Split, SplitPaths
 
 Role = Literal["pretraining", "reference"]
 """The two data sets of a run: stage one's (pre-training) and stage two's (reference)."""
-
-SPLITS = ("train", "valid", "calibration", "test", "unlabelled")
 
 Kind = str
 """Of a task; those that there are: `TASKS`."""
@@ -27,7 +28,7 @@ class TaskParams(Section):
 
     kind: Kind
     """classification: one label a row; multi_label_classification: any number of labels, none included."""
-    labels: tuple[str, ...] = ()
+    labels: tuple[LabelName, ...] = ()
     """The label set, frozen and in the order of the model's outputs."""
     pair: bool = False
     """Whether a row has a second text (`text_pair`)."""
@@ -55,7 +56,7 @@ class TaskParams(Section):
 class LabelledTask(TaskParams):
     """A task whose answers are labels of a fixed set."""
 
-    labels: tuple[str, ...] = Field(min_length=2)
+    labels: tuple[LabelName, ...] = Field(min_length=2)
 
     @field_validator("labels")
     @classmethod
@@ -97,16 +98,25 @@ class BotocoreSource(Section):
 
 
 class FilesSource(Section):
-    """Local or `s3://` csv, jsonl or parquet files."""
+    """Local or `s3://` csv, tsv, jsonl, ndjson (each also with .gz) or parquet files."""
 
     kind: Literal["files"]
     """The word that chooses this source."""
-    path: str | dict[Literal["train", "valid", "calibration", "test", "unlabelled"], str]
-    """One file for all rows, or one a split; missing splits are carved from train."""
-    columns: dict[Literal["id", "text", "text_pair", "label"], str] = {}
-    """Our column name → theirs; a name not given is taken as it is."""
+    path: SplitPaths
+    """A file, folder or glob, or a list of them, for all rows; or one of these a split: missing ones come from train.
+
+    Of a folder or glob, hidden files and names with a leading underscore are left out, and so is what is no table;
+    dataset.json notes them.
+    """
+    columns: ColumnNames = {}
+    """Our column name → theirs; a name not given is taken as it is. `id: null`: ids are made from the content."""
     label_separator: Annotated[str, Field(min_length=1)] = "|"
     """Multi-label tasks: between the labels of a text cell; a cell that holds it alone says that none applies."""
+
+    def paths(self) -> dict[Split | None, tuple[str, ...]]:
+        """Split → its files, folders and globs; the key is None where rows come without a split."""
+        given: Mapping[Any, Paths] = {None: self.path} if isinstance(self.path, str | tuple) else self.path
+        return {split: (path,) if isinstance(path, str) else path for split, path in given.items()}
 
 
 class HuggingFaceSource(Section):
@@ -120,9 +130,9 @@ class HuggingFaceSource(Section):
     """The data set's configuration (subset); null: its only one."""
     revision: str = "main"
     """Branch, tag or commit; resolved to a commit at the start of a run."""
-    splits: dict[Literal["train", "valid", "calibration", "test", "unlabelled"], str] = {"train": "train"}
+    splits: dict[Split, str] = {"train": "train"}
     """Our split → theirs."""
-    columns: dict[Literal["id", "text", "text_pair", "label"], str] = {}
+    columns: ColumnNames = {}
     """As that of files."""
     label_separator: Annotated[str, Field(min_length=1)] = "|"
     """As that of files."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kd_core.config.base import Count, Section
 from kd_core.config.data import Role
+from kd_core.config.names import LabelName
 from kd_core.config.training import Optimisation, Precision
 
 
@@ -16,7 +17,7 @@ class TeacherParams(Section):
     """Address of the tokenizer; null: the one beside the weights."""
     data: Role = "reference"
     """The data set (and so the task) that the teacher belongs to."""
-    labels: dict[str, str] | None = None
+    labels: dict[LabelName, LabelName] | None = None
     """The teacher's label → ours; null: the names in its config, which must then be ours. Ignored if fine-tuned."""
     layers: tuple[int, ...] | None = None
     """Keep only these encoder layers (from 0), in this order: another structure from the same weights.

@@ -20,12 +20,13 @@ from kd_core.runtime.progress import Progress
 from kd_core.serving.exits.thresholds import Thresholds
 from kd_core.serving.files import named_texts, predict_file
 from kd_core.serving.predictor import Predictor
+from kd_core.tables.formats import READABLE
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `predict` beside --model."""
-    parser.add_argument("--input", type=Path, help="csv, jsonl or parquet")
-    parser.add_argument("--output", type=Path, help="csv, jsonl or parquet: all input columns with the answers")
+    parser.add_argument("--input", type=Path, help=READABLE)
+    parser.add_argument("--output", type=Path, help="the same kinds: all input columns with the answers")
     parser.add_argument("--column", action="append", metavar="OURS=THEIRS", help="where a text stands: text=body")
     parser.add_argument("--threshold", type=float, help="normalised entropy; none: the chosen one; 0: the full model")
     parser.add_argument("--max-disagreement", type=float, help="share of texts answered otherwise than in full")
@@ -33,6 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--percentile", type=float, help="share of texts that the latency is for; none: 0.99")
     parser.add_argument("--min-throughput", type=float, help="texts a second, by this machine's timings (KD_COSTS)")
     parser.add_argument("--log", type=Path, help="folder of the prediction log; no texts are logged")
+    parser.add_argument("--skip-empty", action="store_true", help="leave the answer of a row without text empty")
     parser.add_argument("--probabilities", action="store_true", help="add the probability of every label")
 
 
@@ -57,7 +59,8 @@ def _answer_file(predictor: Predictor, options: argparse.Namespace) -> None:
 
     columns = _columns(options.column)
     limits = _limits(predictor, options)
-    predict_file(predictor, options.input, options.output, limits, options.probabilities, report, columns)
+    given = (predictor, options.input, options.output, limits, options.probabilities, report, columns)
+    predict_file(*given, skip_empty=options.skip_empty)
 
 
 def _limits(predictor: Predictor, options: argparse.Namespace) -> Thresholds:

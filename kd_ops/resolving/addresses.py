@@ -43,9 +43,12 @@ class Addresses:
         """The file or folder that a plain path names; None if there is none."""
         if "://" in address or address.startswith("models:/"):
             return None
-        path = Path(address).expanduser()
-        places = [path] if path.is_absolute() else [base / path for base in self._bases]
-        return next((place for place in places if place.exists()), None)
+        return next((place for place in self.places(address) if place.exists()), None)
+
+    def places(self, path: str) -> list[Path]:
+        """Where a plain path may lie, in the order in which one looks."""
+        given = Path(path).expanduser()
+        return [given] if given.is_absolute() else [base / given for base in self._bases]
 
     def model(self, address: str, where: str) -> Record:
         """The record of a model's or tokenizer's address; `where` is the params key that errors name.
@@ -113,20 +116,24 @@ class Addresses:
 
 def s3_revision(address: str) -> str:
     """Hash over the keys and etags at an object or prefix. Raises InvalidDataError if nothing is there."""
-    import boto3
-    from botocore.exceptions import BotoCoreError, ClientError
-
     bucket, _, prefix = address.removeprefix("s3://").partition("/")
     prefix = prefix.rstrip("/")
-    try:
-        pages = boto3.Session().client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        found = {entry["Key"]: entry["ETag"] for page in pages for entry in page.get("Contents", [])}
-    except (BotoCoreError, ClientError) as error:
-        raise TryAgainError(f"{address}: {error}; check address, credentials and AWS_ENDPOINT_URL") from None
-    revision = of_objects(found, prefix)
+    revision = of_objects(s3_objects(bucket, prefix, address), prefix)
     if revision is None:
         raise InvalidDataError(f"{address}: no object there; correct the address")
     return revision
+
+
+def s3_objects(bucket: str, prefix: str, address: str) -> dict[str, str]:
+    """Keys that begin with `prefix` → etags. Raises TryAgainError naming `address` if the store does not answer."""
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        pages = boto3.Session().client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        return {entry["Key"]: entry["ETag"] for page in pages for entry in page.get("Contents", [])}
+    except (BotoCoreError, ClientError) as error:
+        raise TryAgainError(f"{address}: {error}; check address, credentials and AWS_ENDPOINT_URL") from None
 
 
 def hub_commit(name: str, revision: str, kind: str) -> str:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kd_core.config.data import BotocoreSource, FilesSource, HuggingFaceSource
+from kd_core.config.data import BotocoreSource, HuggingFaceSource
 from kd_core.config.params import Params
 from kd_core.runtime.errors import ParamsError
 from kd_core.runtime.files import to_json
@@ -26,7 +26,8 @@ from kd_ops.base.documents import to_yaml
 from kd_ops.base.entry import ended, stop_on_signals
 from kd_ops.base.settings import Settings
 from kd_ops.lineage.provenance import git_state
-from kd_ops.resolving.addresses import Addresses, hub_commit, s3_revision
+from kd_ops.resolving.addresses import Addresses, hub_commit
+from kd_ops.resolving.data_files import pinned_files
 from kd_ops.resolving.live_teacher import check_live_teacher
 from kd_ops.resolving.merge import merged_params, recipe_path
 from kd_ops.resolving.split_ledgers import ROLES, data_key, starting_ledger
@@ -112,15 +113,7 @@ def _source(params: Params, role: str, values: dict[str, Any], addresses: Addres
             return {"revision": hub_commit(source.name, source.revision, "dataset")}
         values["data"][role]["source"]["name"] = addresses.data(str(path), f"{where}.name")
         return {"revision": None}
-    return _files_source(source, values["data"][role]["source"], where, addresses)
-
-
-def _files_source(source: FilesSource, values: dict[str, Any], where: str, addresses: Addresses) -> dict[str, Any]:
-    by_split = {"": source.path} if isinstance(source.path, str) else dict(source.path)
-    placed = {split: addresses.data(path, f"{where}.path") for split, path in by_split.items()}
-    values["path"] = placed.get("", placed)
-    etags = {split: s3_revision(path) for split, path in placed.items() if path.startswith("s3://")}
-    return {"revision": None, "etags": etags} if etags else {"revision": None}
+    return pinned_files(source, values["data"][role]["source"], where, addresses)
 
 
 def _teacher(teacher: dict[str, Any], name: str, addresses: Addresses) -> dict[str, Any]:

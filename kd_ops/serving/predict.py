@@ -42,6 +42,8 @@ class Question:
     """Share of texts that the latency is for."""
     min_throughput: float | None = None
     """Texts a second, by the same timings; instead of a threshold."""
+    skip_empty: bool = False
+    """Whether rows of `source` without text get an empty answer, instead of being refused."""
 
     def check(self) -> None:
         """Raises ParamsError unless it is either texts, or an input with an output."""
@@ -51,6 +53,8 @@ class Question:
             raise ParamsError("give either texts, or --input with --output")
         if self.columns and self.source is None:
             raise ParamsError("--column names columns of --input")
+        if self.skip_empty and self.source is None:
+            raise ParamsError("--skip-empty is for rows of --input")
         if len(self.wishes()) + (self.threshold is not None) > 1:
             raise ParamsError("give one of --threshold, --max-disagreement, --max-latency-ms and --min-throughput")
         if self.percentile is not None and self.max_latency_ms is None:
@@ -80,6 +84,7 @@ class Question:
         words = [word for name, value in numbers.items() if value is not None for word in (name, str(value))]
         words += [] if self.log is None else ["--log", str(self.log.absolute())]
         words += ["--probabilities"] if self.probabilities else []
+        words += ["--skip-empty"] if self.skip_empty else []
         words += [word for pair in self.columns for word in ("--column", pair)]
         if self.source is not None and self.target is not None:
             words += ["--input", str(self.source.absolute()), "--output", str(self.target.absolute())]

@@ -135,15 +135,15 @@ def test_data_comes_from_s3(bucket: Any, tmp_path: Path) -> None:
     stage(tmp_path, "ingest")
     assert sum(len(frame) for frame in splits(tmp_path).values()) >= 60
     with fetched_data("s3://models/sets") as found:
-        kept = found
-        assert found.read_bytes() == path.read_bytes()
+        kept = found.path
+        assert kept.read_bytes() == path.read_bytes()
     assert not kept.exists()
 
 
 def test_data_changed_since_the_run_was_resolved_are_refused(bucket: Any, tmp_path: Path) -> None:
     address = "s3://models/sets/rows.csv"
     bucket.upload_file(str(write_csv(tmp_path / "rows.csv", texts(60))), "models", "sets/rows.csv")
-    write_params(tmp_path, files_data(address), etags={"": s3_revision(address)})
+    write_params(tmp_path, files_data(address), etags={address: s3_revision(address)})
     stage(tmp_path, "ingest")
     bucket.upload_file(str(write_csv(tmp_path / "rows.csv", texts(61))), "models", "sets/rows.csv")
     with pytest.raises(InvalidDataError, match=r"rows.csv: changed since the run was resolved"):

@@ -21,8 +21,9 @@ from kd_core.config.evaluation import GateParams
 from kd_core.models.student import StudentModel
 from kd_core.rows import read_rows
 from kd_core.runtime.errors import InvalidDataError
-from kd_core.serving.files import predict_file, read_table
+from kd_core.serving.files import predict_file
 from kd_core.serving.predictor import Predictor
+from kd_core.tables.reading import read_table
 from kd_ops.base.settings import Settings
 from kd_ops.display.summary import model_table
 from kd_ops.promotion import judgement, promote, rivals

@@ -12,35 +12,65 @@ from typing import Any
 import pandas as pd
 
 from kd_core.config.data import HuggingFaceSource, Role
-from kd_core.data.sources.files import to_rows, with_ids
+from kd_core.data.sources.class_names import check_class_names, parquet_files
+from kd_core.data.sources.columns import theirs, to_rows
+from kd_core.data.sources.ids import Part, joined
 from kd_core.runtime.errors import InvalidDataError
 
 
 def read_huggingface(
     source: HuggingFaceSource, revision: str, role: Role, pair: bool, labelled: bool, separator: str | None = None
-) -> pd.DataFrame:
-    """The rows of the splits that `source` names: id, text, text_pair?, label, split.
+) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of the splits that `source` names, and notes: id, text, text_pair?, label, split.
 
     `revision` is the commit to read; `separator`: see `to_rows`. Class numbers become class names. Raises
     InvalidDataError naming the data set.
     """
-    frames = []
-    for ours, theirs in source.splits.items():
-        data = _load(source, theirs, revision)
-        records = {name: list(data[name]) for name in data.column_names}
-        theirs_label = source.columns.get("label", "label")
-        feature = data.features.get(theirs_label)
-        names = getattr(getattr(feature, "feature", feature), "names", None)  # of a list: those of its elements
-        if names is not None:
-            records[theirs_label] = [_named(number, names) for number in records[theirs_label]]
+    _check_splits(source, role)
+    label = theirs(source.columns, "label")
+    parts: list[Part] = []
+    for ours, split in source.splits.items():
+        data, files = _load(source, split, revision)
         with_label = labelled and ours != "unlabelled"
-        where = f"{source.name} ({theirs})"
-        found = to_rows(records, source.columns, where, role, pair, with_label, separator)
-        frames.append(found.assign(split=ours))
-    rows = pd.concat(frames, ignore_index=True)
+        if with_label and (names := _class_names(data, label)) is not None:
+            check_class_names(files, label, names, source.name)
+        table = _table(data, [theirs(source.columns, name) for name in ("id", "text", "text_pair", "label")], label)
+        found = to_rows(table, source.columns, f"{source.name} ({split})", role, pair, with_label, separator)
+        parts.append((split, found.assign(split=ours)))
+    rows, notes = joined(parts, theirs(source.columns, "id"))
     if rows.empty:
         raise InvalidDataError(f"data.{role}.source: {source.name} has no rows")
-    return with_ids(rows)
+    return rows, notes
+
+
+def _check_splits(source: HuggingFaceSource, role: Role) -> None:
+    taken: dict[str, str] = {}
+    for ours, split in source.splits.items():
+        if ours != "unlabelled" and split in taken:
+            raise InvalidDataError(
+                f"data.{role}.source.splits: {taken[split]} and {ours} are the same split ({split!r}) of "
+                f"{source.name}; give each rows of its own, or name train alone and let the others be made of it"
+            )
+        taken[split] = ours
+
+
+def _table(data: Any, wanted: Sequence[str], label: str) -> pd.DataFrame:
+    """The columns that are there of those wanted, class numbers as names; others, such as images, are not decoded."""
+    there = [name for name in dict.fromkeys(wanted) if name in data.column_names]
+    cells = {name: list(data[name]) for name in there}
+    names = _class_names(data, label)
+    if names is not None and label in cells:
+        cells[label] = [_named(number, names) for number in cells[label]]
+    columns = {name: pd.Series(column, dtype=object) for name, column in cells.items()}
+    rest = {name: pd.Series([None] * len(data), dtype=object) for name in data.column_names if name not in there}
+    return pd.DataFrame({**columns, **rest})
+
+
+def _class_names(data: Any, column: str) -> Sequence[str] | None:
+    """The names behind a column's numbers, or those in its lists; None if it holds no classes."""
+    feature = data.features.get(column)
+    names: Sequence[str] | None = getattr(getattr(feature, "feature", feature), "names", None)
+    return names
 
 
 def _named(number: Any, names: Sequence[str]) -> Any:
@@ -50,12 +80,15 @@ def _named(number: Any, names: Sequence[str]) -> Any:
     return names[number] if number is not None and number >= 0 else None
 
 
-def _load(source: HuggingFaceSource, split: str, revision: str) -> Any:
+def _load(source: HuggingFaceSource, split: str, revision: str) -> tuple[Any, list[str]]:
+    """The split, and the Parquet files that it was read from."""
     import datasets
 
-    local = Path(source.name).is_dir()
+    pinned = None if Path(source.name).is_dir() else revision
     try:
-        return datasets.load_dataset(source.name, source.config, split=split, revision=None if local else revision)
+        data = datasets.load_dataset(source.name, source.config, split=split, revision=pinned)
+        builder = datasets.load_dataset_builder(source.name, source.config, revision=pinned)
+        return data, list(parquet_files(builder, split))
     except (ValueError, FileNotFoundError, datasets.exceptions.DatasetsError) as error:
         raise InvalidDataError(
             f"{source.name}: cannot read split {split!r} at revision {revision}: {error}; "

@@ -149,7 +149,7 @@ def write(path: Path, content: str | bytes) -> Path:
 
 
 def read(path: Path, columns: dict[Any, str] | None = None, pair: bool = False, labelled: bool = True) -> pd.DataFrame:
-    return read_files({None: path}, columns or {}, "reference", pair, labelled)
+    return read_files({None: [path]}, columns or {}, "reference", pair, labelled)[0]
 
 
 ROWS = [('hé, "quoted"\nline', "a"), ("👩‍🚀 שלום مرحبا", "b"), ("NA", "null")]
@@ -189,8 +189,8 @@ def test_a_file_a_split_and_a_folder(tmp_path: Path) -> None:
     write(tmp_path / "parts" / "1.csv", "text,label\none,a\n")
     write(tmp_path / "parts" / "2.csv", "text,label\ntwo,b\n")
     write(tmp_path / "more.jsonl", '{"text": "no label here"}\n')
-    paths: dict[str | None, Path] = {"train": tmp_path / "parts", "unlabelled": tmp_path / "more.jsonl"}
-    found = read_files(paths, {}, "reference", False, True)
+    paths: dict[str | None, list[Path]] = {"train": [tmp_path / "parts"], "unlabelled": [tmp_path / "more.jsonl"]}
+    found, _ = read_files(paths, {}, "reference", False, True)
     assert found[["text", "split"]].to_numpy().tolist() == [
         ["one", "train"],
         ["two", "train"],
@@ -209,7 +209,7 @@ def test_a_file_a_split_and_a_folder(tmp_path: Path) -> None:
             "body,label\nx,a\n",
             r"x.csv: no column 'text' \(there: 'body', 'label'\).*data.reference.source.columns.text",
         ),
-        ("x.csv", "text,label\na,b,c\n", r"x.csv: line 2 has 3 cells, the header has 2"),
+        ("x.csv", "text,label\na,b,c\n", r"x.csv: line 2 has 3 cells \('a', 'b', 'c'\), the header has 2"),
         (
             "x.csv",
             b"text,label\ncaf\xe9 au lait, d\xe9j\xe0 vu,a\n",
@@ -223,7 +223,7 @@ def test_a_file_a_split_and_a_folder(tmp_path: Path) -> None:
         ),
         ("x.jsonl", '{"text": "x"\n', r"x.jsonl: line 1: not JSON"),
         ("x.jsonl", "[1]\n", r"x.jsonl: line 1: a JSON object is needed"),
-        ("x.jsonl", "\n", r"x.jsonl: empty file"),
+        ("x.jsonl", "\n", r"x.jsonl: no rows"),
         ("x.parquet", "PAR1", r"x.parquet: not a readable Parquet file"),
         ("x.pkl", "x", r"x.pkl: unknown kind of file"),
     ],
@@ -249,7 +249,7 @@ def test_a_hugging_face_folder_is_read_with_its_splits(tmp_path: Path, monkeypat
             "columns": {"text": "sentence"},
         }
     )
-    found = read_huggingface(wanted, "main", "reference", False, True)
+    found, _ = read_huggingface(wanted, "main", "reference", False, True)
     assert found[["text", "label", "split"]].to_numpy().tolist() == [
         ["first", "a", "train"],
         ["second", "b", "train"],

@@ -14,11 +14,13 @@ from components.base import Context
 from kd_core.export.stage import export
 from kd_core.rows import write_rows
 from kd_core.runtime.errors import InvalidDataError
-from kd_core.serving.files import predict_file, read_table, write_table
+from kd_core.serving.files import predict_file
 from kd_core.serving.folder.manifest import FOLDER, Manifest
 from kd_core.serving.folder.record import InferenceRecord, identity
 from kd_core.serving.folder.uncertainties import read_uncertainties
 from kd_core.serving.predictor import Predictor
+from kd_core.tables.reading import read_table
+from kd_core.tables.writing import write_table
 from tests.helpers.tiny import LABELS, tiny_rows
 from tests.helpers.tiny_exits import LAYERS, LOOSE, TASK, export_student, save_student, tiny_student
 

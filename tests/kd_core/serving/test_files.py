@@ -15,12 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from kd_core.runtime.errors import InvalidDataError
-from kd_core.serving import files
 from kd_core.serving.__main__ import main
-from kd_core.serving.files import named_texts, predict_file, read_table, write_table
+from kd_core.serving.files import named_texts, predict_file
 from kd_core.serving.folder.record import identity
 from kd_core.serving.prediction_log import MODEL
 from kd_core.serving.predictor import Predictor
+from kd_core.tables import writing
+from kd_core.tables.formats import Format
+from kd_core.tables.reading import read_table
+from kd_core.tables.writing import write_table
 from tests.conftest import PROJECT
 from tests.helpers.tiny import LABELS, tiny_rows
 from tests.helpers.tiny_exits import LAYERS
@@ -75,18 +78,19 @@ def test_command_turns_the_dial_and_logs(
 
 
 def write(path: Path, records: list[dict[str, object]]) -> Path:
-    files.write_table(path, pd.DataFrame(records, dtype=object if path.suffix != ".parquet" else None))
+    write_table(path, pd.DataFrame(records, dtype=object if path.suffix != ".parquet" else None))
     return path
 
 
+KINDS = (".csv", ".tsv", ".jsonl", ".ndjson.gz", ".parquet")
 RECORDS: list[dict[str, object]] = [
     {"number": 7, "text": 'tiger, "quoted"\nline two', "label": "mine"},
     {"number": 8, "text": "a stone שלום 🙂", "label": "other"},
 ]
 
 
-@pytest.mark.parametrize("source", files.EXTENSIONS)
-@pytest.mark.parametrize("target", files.EXTENSIONS)
+@pytest.mark.parametrize("source", KINDS)
+@pytest.mark.parametrize("target", KINDS)
 def test_files_of_every_kind(student: Predictor, tmp_path: Path, source: str, target: str) -> None:
     given, out = write(tmp_path / f"in{source}", RECORDS), tmp_path / f"out{target}"
     assert predict_file(student, given, out, threshold=0.6) == 2
@@ -115,14 +119,14 @@ def test_jsonl_values_keep_their_types(student: Predictor, tmp_path: Path) -> No
     ("name", "content", "message"),
     [
         ("in.csv", b"body\nhello\n", "no column 'text'"),
-        ("in.csv", b"", "cannot be read"),
+        ("in.csv", b"", "empty file"),
         ("in.csv", b"text\n", "no rows"),
         ("in.csv", b"text,n\nhello,1\n,2\n", "row 2"),
-        ("in.csv", b"text\n\xff\xfe\xfa\n", "cannot be read"),
+        ("in.csv", b"text\n\xff\xfe\xfa\n", "not UTF-8: byte 5"),
         ("in.jsonl", b'{"text": "a"}\nnot json\n', "line 2"),
         ("in.jsonl", b'["a"]\n', "line 1"),
         ("in.jsonl", b'{"text": "a"}\n{"text": null}\n', "row 2"),
-        ("in.parquet", b"PAR1", "cannot be read"),
+        ("in.parquet", b"PAR1", "not a readable Parquet file"),
         ("in.txt", b"hello", "unknown kind"),
         ("missing.csv", None, "no such file"),
     ],
@@ -137,11 +141,11 @@ def test_bad_files(student: Predictor, tmp_path: Path, name: str, content: bytes
 
 
 def test_output_is_whole_or_absent(student: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(path: Path, rows: pd.DataFrame) -> None:
+    def broken(path: Path, rows: pd.DataFrame, form: Format) -> None:
         path.write_text("half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setitem(files._WRITERS, ".csv", broken)
+    monkeypatch.setitem(writing.WRITERS, "csv", broken)
     write(tmp_path / "in.jsonl", RECORDS)
     (tmp_path / "out.csv").write_text("old")
     with pytest.raises(OSError, match="No space"):
@@ -153,10 +157,10 @@ def test_output_is_whole_or_absent(student: Predictor, tmp_path: Path, monkeypat
 def test_command_says_that_the_disk_is_full(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(path: Path, rows: pd.DataFrame) -> None:
+    def full(path: Path, rows: pd.DataFrame, form: Format) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setitem(files._WRITERS, ".csv", full)
+    monkeypatch.setitem(writing.WRITERS, "csv", full)
     source = write(tmp_path / "in.jsonl", RECORDS)
     words = ["--model", str(exported), "--input", str(source), "--output", str(tmp_path / "out.csv")]
     assert main(["predict", *words]) == 75
@@ -206,3 +210,25 @@ def test_command_says_what_is_wrong_with_a_file(
     assert main(["predict", *words, "--output", str(tmp_path / "out.csv")]) == 65
     assert f"error: {tmp_path / 'in.csv'}: no column 'text'" in capsys.readouterr().err
     assert main(["predict", *words]) == 64
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_row_without_text_may_stay_without_an_answer(student: Predictor, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "in.jsonl").write_text('{"text": "tiger"}\n{"text": " "}\n{"text": null}\n{"text": 7}\n')
+    with pytest.raises(InvalidDataError, match=r"in\.jsonl: column 'text': no text in row 2, 3 .*--skip-empty"):
+        predict_file(student, tmp_path / "in.jsonl", tmp_path / "out.csv")
+    assert predict_file(student, tmp_path / "in.jsonl", tmp_path / f"out{kind}", skip_empty=True) == 4
+    found = read_table(tmp_path / f"out{kind}")
+    expected = student.predict(["tiger", "7"])
+    assert found["label"].isna().tolist() == found["exit_layer"].isna().tolist() == [False, True, True, False]
+    assert found["label"].dropna().tolist() == expected["label"].tolist()
+    assert [int(layer) for layer in found["exit_layer"].dropna()] == expected["exit_layer"].tolist()
+
+
+def test_what_the_output_cannot_hold_is_refused_before_anything_is_computed(
+    student: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in.jsonl").write_text('{"text": "tiger", "n": 1}\n{"text": "stone", "n": "one"}\n')
+    monkeypatch.setattr(Predictor, "predict", lambda *_: pytest.fail("asked"))
+    with pytest.raises(InvalidDataError, match=r"out\.parquet: column 'n' holds values of several types"):
+        predict_file(student, tmp_path / "in.jsonl", tmp_path / "out.parquet")
