@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ModelWrapValidatorHandler, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from kd_core.config.base import Count, Fraction, Section
-from kd_core.config.names import SPLITS as SPLITS
 from kd_core.config.names import ColumnNames, LabelName, Paths, Split, SplitPaths
 
 Role = Literal["pretraining", "reference"]
@@ -37,7 +36,7 @@ class TaskParams(Section):
 
     def __new__(cls, **values: Any) -> Self:
         """`TaskParams(kind=…)` makes an object of that kind's class; an unknown kind is left to validation."""
-        return super().__new__(TASKS.get(str(values.get("kind")), cls) if cls is TaskParams else cls)  # type: ignore[return-value, arg-type]
+        return super().__new__(TASKS.get(str(values.get("kind")), cls) if cls is TaskParams else cls)  # type: ignore[return-value]
 
     @model_validator(mode="wrap")
     @classmethod

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator
 
 Split = Literal["train", "valid", "calibration", "test", "unlabelled"]
-SPLITS: tuple[Split, ...] = ("train", "valid", "calibration", "test", "unlabelled")
+SPLITS: tuple[str, ...] = ("train", "valid", "calibration", "test", "unlabelled")
 
 Column = Literal["id", "text", "text_pair", "label"]
 """Our columns, as the `columns` of a source names them."""

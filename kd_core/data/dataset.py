@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from kd_core.config.data import SPLITS, DataParams, Role, SplitParams
+from kd_core.config.data import DataParams, Role, SplitParams
+from kd_core.config.names import SPLITS
 from kd_core.data.splits.assignment import FILL_ORDER, NONE_APPLIES, TRAINING_FIRST, Group, assign, strata_of
 from kd_core.data.splits.groups import Cluster, find_clusters
 from kd_core.data.splits.ledger import Ledger

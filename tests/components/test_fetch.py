@@ -84,8 +84,8 @@ def test_a_faster_process_keeps_its_copy(bucket: Any, monkeypatch: pytest.Monkey
     inodes: list[int] = []
     download = fetch._fetch_s3
 
-    def overtaken(*words: Any) -> None:
-        download(*words)
+    def overtaken(*words: Any, **more: Any) -> None:
+        download(*words, **more)
         monkeypatch.setattr(fetch, "_fetch_s3", download)
         inodes.append((Path(fetch_weights("s3://models/t", revision)) / "config.json").stat().st_ino)
 

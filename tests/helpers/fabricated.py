@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kd_core.config.data import SPLITS
+from kd_core.config.names import SPLITS
 from kd_core.runtime.files import to_json
 from kd_core.serving.exits.dial import Dial
 from kd_ops.base.documents import to_yaml

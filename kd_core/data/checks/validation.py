@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from kd_core.config.data import SPLITS, DataParams, Role
+from kd_core.config.data import DataParams, Role
+from kd_core.config.names import SPLITS
 from kd_core.data.checks.expectations import (
     KEPT_APART,
     LABEL_SHIFT,

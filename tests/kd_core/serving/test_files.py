@@ -214,7 +214,7 @@ def test_command_says_what_is_wrong_with_a_file(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_row_without_text_may_stay_without_an_answer(student: Predictor, tmp_path: Path, kind: str) -> None:
-    (tmp_path / "in.jsonl").write_text('{"text": "tiger"}\n{"text": " "}\n{"text": null}\n{"text": 7}\n')
+    (tmp_path / "in.jsonl").write_text('{"text": "tiger"}\n{"text": " "}\n{"text": null}\n{"text": "7"}\n')
     with pytest.raises(InvalidDataError, match=r"in\.jsonl: column 'text': no text in row 2, 3 .*--skip-empty"):
         predict_file(student, tmp_path / "in.jsonl", tmp_path / "out.csv")
     assert predict_file(student, tmp_path / "in.jsonl", tmp_path / f"out{kind}", skip_empty=True) == 4
