@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -36,6 +37,8 @@ class Settings(BaseSettings):
     """Run folders; default `<home>/runs`."""
     cache_dir: Path = Path()
     """DVC cache of this machine; default `<home>/cache`."""
+    keep_unregistered_days: Annotated[float, Field(ge=0)] = 14.0
+    """How long `kd gc` keeps a run that is not registered, counted from the last that it did."""
 
     @model_validator(mode="before")
     @classmethod

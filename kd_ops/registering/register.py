@@ -21,6 +21,7 @@ from kd_ops.registering.packing import STUDENT, pack, prove
 from kd_ops.registering.training_record import TAG, keep_record
 from kd_ops.registry.registry import MODEL_FOLDER, connect, versions
 from kd_ops.resolving.split_ledgers import publish_ledgers
+from kd_ops.runs.notes import note_registered
 from kd_ops.runs.outs import Outs, read_document
 from kd_ops.runs.results import read_result, update_result
 from kd_ops.runs.runs import Run
@@ -68,6 +69,7 @@ def register(run: Run, settings: Settings) -> Registered:
     aliases = tuple(client.get_model_version(name, str(found.version)).aliases)
     registered = Registered(name, str(found.version), aliases, created)
     model = {"name": name, "version": registered.version, "aliases": list(aliases)}
+    note_registered(run, name, registered.version, settings.store_uri)
     update_result(run, model=model, trained_on=trained_on)
     return registered
 

@@ -31,6 +31,7 @@ from kd_ops.resolving.data_files import pinned_files
 from kd_ops.resolving.live_teacher import check_live_teacher
 from kd_ops.resolving.merge import merged_params, recipe_path
 from kd_ops.resolving.split_ledgers import ROLES, data_key, starting_ledger
+from kd_ops.runs.notes import note_run
 from kd_ops.runs.runs import Run
 from kd_ops.stages.code_snapshot import Code, digest, keep, project_code
 from kd_ops.stages.graph import Graph
@@ -74,6 +75,7 @@ def resolve(
     _check_graph(document, settings, code)
     keep(code, settings.store_uri)
     run.storage.write("run.json", to_json(_about(run, params, request, settings)))
+    note_run(run, settings.store_uri)
     run.storage.write("params.yaml", document)
     return run
 

@@ -34,6 +34,14 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+def finished(mini: Miniature, name: str = "first", **params: dict[str, object]) -> Run:
+    """A run in which all is done."""
+    run = mini.run(name, **params)
+    for stage in STAGES:
+        assert run_stage(run, stage, mini.settings()) == 0
+    return run
+
+
 def prepared_parts(mini: Miniature) -> Run:
     run = mini.run()
     for stage in ("make@a", "make@b"):

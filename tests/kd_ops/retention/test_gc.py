@@ -1,0 +1,245 @@
+"""`kd gc`: what stays, what goes, and when it must not look."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from kd_core.runtime.errors import ParamsError
+from kd_ops.bridge.stage_run import run_stage
+from kd_ops.bridge.state import State
+from kd_ops.retention import gc
+from kd_ops.retention.safety import check_view
+from kd_ops.runs.notes import note_registered, note_run
+from kd_ops.runs.objects import RunCache
+from kd_ops.runs.results import update_result
+from kd_ops.runs.runs import Run, StageRecord, list_runs
+from tests.helpers.bridge_stages import compute, finished
+from tests.helpers.miniature import Miniature
+
+
+def later() -> datetime:
+    return datetime.now(UTC) + timedelta(days=30)
+
+
+def created(run: Run, time: str) -> None:
+    run.storage.write("run.json", f'{{"recipe": "mini", "created": "{time}"}}'.encode())
+
+
+def test_gc_keeps_what_kept_runs_use_and_takes_the_rest(mini: Miniature) -> None:
+    settings = mini.settings()
+    for day, (name, separator) in enumerate((("old", "+"), ("registered", "*"), ("new", "-")), start=1):
+        run = finished(mini, name, join={"separator": separator})
+        created(run, f"2026-01-0{day}T00:00:00+00:00")
+    assert gc.find(1, ["registered"], settings).files == (), "young files stay"
+    garbage = gc.find(1, ["registered"], settings, later())
+    assert [run.id for run in garbage.runs] == ["old"]
+    assert garbage.files
+    assert {path.name for path in garbage.local} == {name.rsplit("/", 1)[1] for name in cached(garbage)}
+    gc.delete(garbage, 1, ["registered"], settings, later())
+    left = gc.find(1, ["registered"], settings, later())
+    assert (left.files, left.local) == ((), {})
+    assert [run.id for run in list_runs(settings)] == ["new", "registered"]
+    assert sorted(names(settings.cache_dir / "files")) == sorted(names(Path(mini.store_uri, "dvc/files")))
+    shutil.rmtree(settings.cache_dir)
+    assert compute(mini, mini.run("again")) == [True] * 5
+    assert compute(mini, mini.run("kept", join={"separator": "*"})) == [True] * 5
+    assert compute(mini, mini.run("lost", join={"separator": "+"})) == [True, True, True, False, False]
+
+
+def names(folder: Path) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+
+
+def cached(garbage: gc.Garbage) -> list[str]:
+    """The data among what goes from the store; the machine that computed it has it too."""
+    return [name for name in garbage.files if name.startswith("dvc/files")]
+
+
+def test_gc_keeps_the_code_of_kept_runs_only(mini: Miniature) -> None:
+    codes = []
+    for day, name in enumerate(("old", "new"), start=1):
+        (mini.project / "kd_core/extra.py").write_text(name)
+        created(mini.run(name), f"2026-01-0{day}T00:00:00+00:00")
+        codes.append(set(names(Path(mini.store_uri, "code"))))
+    garbage = gc.find(1, [], mini.settings(), later())
+    assert garbage.files == tuple(f"code/{name}" for name in codes[0])
+    assert len(codes[1]) == 2
+
+
+def test_gc_takes_what_was_fetched_long_ago_and_lies_idle(mini: Miniature) -> None:
+    settings = mini.settings()
+    now = datetime.now(UTC)
+    old, recent = (now - timedelta(days=days) for days in (31, 29))
+    idle = fetched(settings.home / "served/kd-route/1-17", old)
+    partial = fetched(settings.home / "downloads/.abc.123.tmp", old)
+    read = fetched(settings.home / "served/kd-route/2-18", old, recent)
+    fetched(settings.home / "downloads/abc", recent)
+    garbage = gc.find(1, [], settings, now)
+    assert garbage.local == {idle: 7, partial: 7}
+    gc.delete(garbage, 1, [], settings)
+    assert [path.name for path in idle.parent.iterdir()] == [read.name]
+    assert [path.name for path in partial.parent.iterdir()] == ["abc"]
+
+
+def test_gc_says_what_would_go_and_deletes_only_when_told(mini: Miniature, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gc, "registered_runs", lambda _: set())
+    folder = fetched(mini.settings().home / "downloads/abc", datetime.now(UTC) - timedelta(days=31))
+    for really, verb in ((False, "would be deleted"), (True, "deleted")):
+        assert folder.exists()
+        out = Console(file=io.StringIO())
+        gc.collect(1, really, out, mini.settings())
+        assert isinstance(out.file, io.StringIO)
+        said = out.file.getvalue()
+        assert f"0 files of the store (0.0 MB) and 1 files and folders of this machine (0.0 MB) {verb}\n" in said
+        assert ("`kd gc --delete` deletes them" in said) is not really
+    assert not folder.exists()
+
+
+def fetched(folder: Path, came: datetime, read: datetime | None = None) -> Path:
+    """A folder of seven bytes that came then and was read last then."""
+    file = folder / "student" / "model.safetensors"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"weights")
+    os.utime(file, ((read or came).timestamp(), came.timestamp()))
+    return folder
+
+
+def test_a_folder_that_is_half_deleted_is_not_taken_for_whole(mini: Miniature, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = fetched(mini.settings().home / "served/kd-route/1-17", datetime.now(UTC) - timedelta(days=31))
+
+    def killed(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kd_ops.retention.gc_machine.shutil.rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        gc.delete(gc.find(1, [], mini.settings()), 1, [], mini.settings())
+    assert not folder.exists()
+
+
+def test_gc_leaves_runs_in_flight_and_their_state_alone(mini: Miniature) -> None:
+    settings = mini.settings()
+    run = mini.run("flying")
+    created(run, datetime.now(UTC).isoformat())
+    assert run_stage(run, "make@a", settings) == 0
+    created(finished(mini, "newest"), "2099-01-01T00:00:00+00:00")
+    record = run.stage("make@a")
+    assert record is not None
+    State(run, settings.store_uri, str(record.key)).open()
+    soon = datetime.now(UTC) + timedelta(days=2)
+    assert gc.find(1, [], settings, soon).runs == ()
+    assert not any(name.startswith("state") for name in gc.find(1, [], settings, soon).files)
+    assert [run.id for run in gc.find(1, [], settings, later()).runs] == ["flying"]
+
+
+def two_runs(mini: Miniature) -> tuple[Run, Run]:
+    """An old run and the newest one, which do not share what `join` wrote."""
+    old, new = finished(mini, "old", join={"separator": "+"}), finished(mini, "new")
+    created(old, "2026-01-01T00:00:00+00:00")
+    created(new, "2026-01-02T00:00:00+00:00")
+    return old, new
+
+
+def test_an_old_run_that_still_gives_signs_of_life_stays(mini: Miniature) -> None:
+    old, _ = two_runs(mini)
+    State(old, mini.store_uri, "key").beat()
+    sign = Path(mini.store_uri, "state/key/old.json")
+    for silent, gone in ((timedelta(hours=1), []), (timedelta(days=2), ["old"])):
+        moment = (later() - silent).timestamp()
+        os.utime(sign, (moment, moment))
+        assert [run.id for run in gc.find(1, [], mini.settings(), later()).runs] == gone
+
+
+def test_a_finished_run_waits_some_days_for_its_registration(mini: Miniature) -> None:
+    old, _ = two_runs(mini)
+    settings = mini.settings().model_copy(update={"keep_unregistered_days": 5.0})
+    for days, gone in ((4, []), (6, ["old"])):
+        now = datetime.now(UTC) + timedelta(days=days)
+        assert [run.id for run in gc.find(1, [], settings, now).runs] == gone
+    update_result(old, model={"name": "kd-route", "version": "1"})
+    now = datetime.now(UTC) + timedelta(days=4)
+    assert [run.id for run in gc.find(1, [], settings, now).runs] == ["old"], "its version was deleted since"
+
+
+def test_what_a_run_takes_over_between_looking_and_deleting_stays(mini: Miniature) -> None:
+    """As a HIT: the key is on record before the run-cache is looked at, the outputs only after."""
+    old, new = two_runs(mini)
+    settings = mini.settings()
+    garbage = gc.find(1, [], settings, later())
+    key = str((old.stage("join") or StageRecord("")).key)
+    assert any(key in name for name in garbage.files)
+    entry = RunCache(settings).entry(key)
+    assert entry is not None
+    new.write_stage(StageRecord("join", key=key))
+    new.storage.delete("locks/join.json")
+    gc.delete(garbage, 1, [], settings, later())
+    assert compute(mini, mini.run("again", join={"separator": "+"}), "make@a", "make@b", "join") == [True] * 3
+
+
+def test_what_was_read_from_the_run_cache_before_it_went_stays(
+    mini: Miniature, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = two_runs(mini)
+    settings = mini.settings()
+    garbage = gc.find(1, [], settings, later())
+    lock = old.lock("join")
+    assert lock is not None
+    key, mark, calls = str((old.stage("join") or StageRecord("")).key), gc.mark, []
+
+    def meanwhile(*words: object) -> gc.Marks:
+        calls.append(words)
+        if len(calls) == 2:
+            new.write_stage(StageRecord("join", key=key))
+            new.storage.delete("locks/join.json")
+        return mark(*words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(gc, "mark", meanwhile)
+    gc.delete(garbage, 1, [], settings, later())
+    assert len(calls) == 2
+    new.write_lock("join", lock)
+    shutil.rmtree(settings.cache_dir)
+    slow = mini.run("again", join={"separator": "+"})
+    assert compute(mini, slow, "make@a", "make@b") == [True, True]
+    slow.write_lock("join", lock)
+    assert run_stage(slow, "slow", settings) == 0, "what join wrote can be pulled"
+
+
+def test_gc_refuses_where_runs_of_the_store_are_not_in_sight(mini: Miniature) -> None:
+    settings, stranger = mini.settings(), Run(str(mini.folder / "elsewhere/theirs"))
+    own = mini.run("own")
+    note_run(own, settings.store_uri)
+    check_view([], settings, datetime.now(UTC))
+    note_run(stranger, settings.store_uri)
+    with pytest.raises(ParamsError, match=r"elsewhere/theirs .*Set KD_RUNS_URI"):
+        check_view([], settings, datetime.now(UTC))
+    with pytest.raises(ParamsError):
+        gc.collect(1, False, Console(file=io.StringIO()), settings)
+    shutil.rmtree(Path(settings.store_uri, "ledgers/runs"))
+    State(stranger, settings.store_uri, "key").beat()
+    with pytest.raises(ParamsError, match="theirs, which is at work"):
+        check_view([], settings, datetime.now(UTC))
+
+
+def test_gc_refuses_an_empty_registry_beside_a_store_that_registered(mini: Miniature) -> None:
+    """As without MLFLOW_TRACKING_URI in the shell: a database below KD_HOME, and nothing in it."""
+    settings, run = mini.settings(), mini.run("own")
+    note_registered(run, "kd-route", "1", settings.store_uri)
+    check_view(["own"], settings, datetime.now(UTC))
+    with pytest.raises(ParamsError, match=r"mlflow\.db shows no registered version.*set MLFLOW_TRACKING_URI"):
+        gc.collect(1, True, Console(file=io.StringIO()), settings)
+
+
+def test_a_run_that_goes_takes_its_notes_along(mini: Miniature) -> None:
+    settings = mini.settings()
+    old, _ = two_runs(mini)
+    note_run(old, settings.store_uri)
+    note_registered(old, "kd-route", "1", settings.store_uri)
+    gc.delete(gc.find(1, [], settings, later()), 1, [], settings, later())
+    assert [run.id for run in list_runs(settings)] == ["new"]
+    check_view([], settings, datetime.now(UTC))
