@@ -8,6 +8,7 @@ from components.weights import base_folder
 from kd_core.config.data import TaskParams
 from kd_core.config.evaluation import BaselineParams
 from kd_core.config.student import StudentParams
+from kd_core.config.training import Distillation, FinetuneParams, Optimisation
 
 COMPONENT = Component(
     stage="baseline",
@@ -22,7 +23,6 @@ COMPONENT = Component(
 
 def main(context: Context) -> None:
     """Write models/alone and models/tfidf."""
-    from kd_core.config.training import FinetuneParams
     from kd_core.distill.finetune import finetune
     from kd_core.models.loading import load_tokenizer
     from kd_core.models.student import new_student
@@ -36,12 +36,25 @@ def main(context: Context) -> None:
     base = base_folder(context, student.base)
     model = new_student(student, {GOLD: task.labels}, task.labels, base, task.kind)
     tokenizer = load_tokenizer(base)
-    params = FinetuneParams(teachers=(), optimisation=context.section("baseline", BaselineParams).optimisation)
+    params = _gold_alone(context.section("baseline", BaselineParams).optimisation)
     curves = finetune(model, tokenizer, train, {}, valid, task, params, context.progress, context.state)
     save_student(context.output("alone"), model, tokenizer, curves, rows=len(train))
     pairs = train["text_pair"].tolist() if task.pair else None
     fitted = tfidf.fit(train["text"].tolist(), train["label"].tolist(), task.labels, pairs, task.kind)
     fitted.save(context.output("tfidf"))
+
+
+def _gold_alone(optimisation: Optimisation) -> FinetuneParams:
+    """Every value stands here: the defaults of `finetune` are no part of this stage's key."""
+    return FinetuneParams(
+        teachers=(),
+        decoders="per_teacher",
+        optimisation=optimisation,
+        distillation=Distillation(divergence="kl", temperature=1.0),
+        alpha=0.0,
+        teacher_weights="uniform",
+        decoder_weights="uniform",
+    )
 
 
 if __name__ == "__main__":

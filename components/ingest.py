@@ -13,6 +13,7 @@ import pandas as pd
 from components.base import Component, Context, run
 from components.fetch import fetched_data, fetched_wheel
 from kd_core.config.data import MULTI_LABEL, BotocoreSource, DataParams, FilesSource, HuggingFaceSource, Role
+from kd_core.config.rules import has_pairs
 from kd_core.data.dataset import build_dataset, write_splits
 from kd_core.data.sources.botocore_docs import label_names, read_models, rows_of
 from kd_core.data.sources.files import read_files
@@ -106,9 +107,9 @@ def _read(params: DataParams, role: Role, resolved: Mapping[str, Any]) -> Read:
     labelled = task is not None
     separator = source.label_separator if task is not None and task.kind == MULTI_LABEL else None
     if isinstance(source, FilesSource):
-        return _read_files(source, resolved, role, params.has_pairs, labelled, separator)
+        return _read_files(source, resolved, role, has_pairs(params), labelled, separator)
     revision = str(resolved.get("revision") or source.revision)
-    return _read_hub(source, revision, role, params.has_pairs, labelled, separator)
+    return _read_hub(source, revision, role, has_pairs(params), labelled, separator)
 
 
 def _read_botocore(source: BotocoreSource, resolved: Mapping[str, Any]) -> Read:

@@ -8,12 +8,11 @@ import pandas as pd
 
 from components.base import Component, Context, run
 from kd_core.config.data import DataParams, Role
+from kd_core.config.names import SPLITS
 from kd_core.data.checks.data_docs import write_data_docs
 from kd_core.data.checks.validation import EVALUATION, Verdict, validate
 from kd_core.data.dataset import read_splits, write_json, write_splits
 from kd_core.runtime.errors import InvalidDataError
-
-_SPLITS = ("train", "valid", "calibration", "test", "unlabelled")
 
 COMPONENT = Component(
     stage="validate",
@@ -21,7 +20,7 @@ COMPONENT = Component(
     params=("data.{role}",),
     inputs={"raw": "data/raw/{role}", "reference": "data/raw/reference"},
     outputs={
-        **{split: f"data/checked/{{role}}/{split}.parquet" for split in _SPLITS},
+        **{split: f"data/checked/{{role}}/{split}.parquet" for split in SPLITS},
         "dataset": "data/checked/{role}/dataset.json",
         "validation": "validation/{role}",
     },

@@ -179,10 +179,3 @@ class DataParams(Section):
     """null: texts only, everything unlabelled. Stage one's may differ from stage two's."""
     split: SplitParams = SplitParams()
     validation: ValidationParams = ValidationParams()
-
-    @property
-    def has_pairs(self) -> bool:
-        """Whether rows come with a second text. Without a task nothing says so but the mapping of the column."""
-        if isinstance(self.source, BotocoreSource):
-            return self.source.dataset == "pairs"
-        return "text_pair" in self.source.columns or (self.task is not None and self.task.pair)

@@ -16,6 +16,7 @@ from kd_core.config.evaluation import (
     MeasureParams,
     RegistryParams,
 )
+from kd_core.config.rules import has_pairs
 from kd_core.config.student import StudentParams
 from kd_core.config.teachers import TeacherParams
 from kd_core.config.training import FinetuneParams, PretrainParams, SelfDistillParams
@@ -91,7 +92,7 @@ class Params(Section):
         data = self.data
         for role, own in (("reference", data.reference), ("pretraining", data.pretraining)):
             task = own.task or data.reference.task
-            if task is not None and task.pair and not own.has_pairs:
+            if task is not None and task.pair and not has_pairs(own):
                 how = (
                     "take dataset: pairs"
                     if own.source.kind == "botocore"

@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 
 from kd_core.config.base import Count, Fraction, Name, Positive, Section
 from kd_core.config.student import Pooling
-from kd_core.runtime.errors import ParamsError
 
 Precision = Literal["fp32", "bf16"]
 
@@ -56,23 +55,6 @@ class AttentionDistillation(Section):
     """Weight of the value relation."""
     relation_heads: Count | None = None
     """Heads that Q, K and V are regrouped into; null: the common head count, which must then agree."""
-
-    def common_heads(self, teacher: tuple[int, int], student: tuple[int, int]) -> int:
-        """R: as asked for, or the head count of both. Shapes are (hidden units, heads). Raises ParamsError."""
-        wanted = self.relation_heads
-        if wanted is None:
-            if teacher[1] != student[1]:
-                raise ParamsError(
-                    f"pretrain.attention.relation_heads: needed, since the live teacher has {teacher[1]} heads "
-                    f"and the student {student[1]}"
-                )
-            return teacher[1]
-        for name, hidden in (("live teacher", teacher[0]), ("student", student[0])):
-            if hidden % wanted:
-                raise ParamsError(
-                    f"pretrain.attention.relation_heads: {wanted} does not divide the {name}'s {hidden} units"
-                )
-        return wanted
 
 
 class PretrainParams(Section):

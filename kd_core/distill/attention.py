@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from kd_core.config.rules import common_heads
 from kd_core.config.training import AttentionDistillation
 from kd_core.models.architectures import architecture_of
 from kd_core.models.layers import encoder_layers, encoder_of
@@ -35,7 +36,7 @@ class AttentionDistiller:
 
     def __init__(self, teacher: nn.Module, student: nn.Module, params: AttentionDistillation) -> None:
         """`teacher` and `student`: encoders, or models with a head over one. Raises ParamsError if heads do not fit."""
-        self._heads = params.common_heads(_shape(teacher), _shape(student))
+        self._heads = common_heads(params, _shape(teacher), _shape(student))
         self._teacher, self._student = _Capture(teacher), _Capture(student)
 
     def __enter__(self) -> AttentionDistiller:

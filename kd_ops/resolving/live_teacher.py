@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kd_core.config.params import Params
+from kd_core.config.rules import common_heads
 from kd_core.runtime.errors import ParamsError
 
 Read = Callable[[Mapping[str, Any], str], bytes | None]
@@ -35,7 +36,7 @@ def check_live_teacher(params: Params, resolved: Mapping[str, Any], read: Read) 
     own, other = (_shape(read(record, "config.json")) for record in (base, teacher))
     student = (params.student.hidden or own[0], params.student.heads or own[1])
     if all((*student, *other)):
-        params.pretrain.attention.common_heads(other, student)
+        common_heads(params.pretrain.attention, other, student)
 
 
 def _vocabulary(tokenizer: bytes | None) -> Any:

@@ -5,6 +5,10 @@ The file says path → digest for every file that the stage's module imports, di
 with the run's code, so that every worker computes the same key. Digests of Python files do not see comments,
 docstrings and formatting (kd_ops/stages/syntax.py); data files count byte by byte.
 
+The classes of params are left out: `resolve` validates and writes out every value, and a stage's key has those that the
+stage lists. This holds while these modules have fields and validators only, a validator leaves alone what it has let
+through before, and no stage relies on a default (tests/kd_ops/stages/test_params_classes.py).
+
 What a module loads by a name that it makes up at run time is not seen; a test compares the lists with grimp's graph.
 """
 
@@ -17,6 +21,11 @@ from pathlib import PurePosixPath
 from kd_core.runtime.files import to_json
 from kd_ops.base.documents import from_yaml
 from kd_ops.stages.syntax import Source, read
+
+PARAMS_CLASSES = frozenset(
+    f"kd_core/config/{name}.py" for name in ("data", "evaluation", "params", "student", "teachers", "training")
+)
+"""Files that are in no key; what else kd_core/config has is code."""
 
 FOLDER = "code"
 """Folder of the lists, in a run's code and in a workspace."""
@@ -53,7 +62,7 @@ class _Library:
         while waiting:
             name = waiting.pop()
             path = self._file(name)
-            if path is None or path in found:
+            if path is None or path in found or path in PARAMS_CLASSES:
                 continue
             source = self._source(path)
             found[path] = source.digest

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 
 from kd_core.runtime.errors import ParamsError
@@ -24,6 +25,7 @@ class Source:
     """Dotted names that it asks for, anywhere in the file: modules, and names in modules."""
 
 
+@lru_cache(maxsize=2048)
 def read(path: str, content: bytes) -> Source:
     """The file `path` (relative to the project, with `/`). Raises ParamsError for what is not Python."""
     try:
