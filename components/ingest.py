@@ -13,7 +13,7 @@ import pandas as pd
 from components.base import Component, Context, run
 from components.fetch import fetched_data, fetched_wheel
 from kd_core.config.data import MULTI_LABEL, BotocoreSource, DataParams, FilesSource, HuggingFaceSource, Role
-from kd_core.config.rules import has_pairs
+from kd_core.config.rules import has_pairs, paths_of
 from kd_core.data.dataset import build_dataset, write_splits
 from kd_core.data.sources.botocore_docs import label_names, read_models, rows_of
 from kd_core.data.sources.files import read_files
@@ -132,7 +132,7 @@ def _read_files(
     notes = [f"files of the source: {noted(resolved['left_out'])}"] if resolved.get("left_out") else []
     paths: dict[str | None, list[Path]] = {}
     with ExitStack() as stack:
-        for split, addresses in source.paths().items():
+        for split, addresses in paths_of(source).items():
             for address in addresses:
                 found = stack.enter_context(fetched_data(address, etags.get(address)))
                 paths.setdefault(split, []).append(found.path)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from kd_core.config.base import Count, Fraction, Section
-from kd_core.config.names import ColumnNames, LabelName, Paths, Split, SplitPaths
+from kd_core.config.names import ColumnNames, LabelName, Split, SplitPaths
 
 Role = Literal["pretraining", "reference"]
 """The two data sets of a run: stage one's (pre-training) and stage two's (reference)."""
@@ -111,11 +110,6 @@ class FilesSource(Section):
     """Our column name → theirs; a name not given is taken as it is. `id: null`: ids are made from the content."""
     label_separator: Annotated[str, Field(min_length=1)] = "|"
     """Multi-label tasks: between the labels of a text cell; a cell that holds it alone says that none applies."""
-
-    def paths(self) -> dict[Split | None, tuple[str, ...]]:
-        """Split → its files, folders and globs; the key is None where rows come without a split."""
-        given: Mapping[Any, Paths] = {None: self.path} if isinstance(self.path, str | tuple) else self.path
-        return {split: (path,) if isinstance(path, str) else path for split, path in given.items()}
 
 
 class HuggingFaceSource(Section):

@@ -6,7 +6,11 @@ key of each stage that imports it (kd_ops/stages/closures.py).
 
 from __future__ import annotations
 
-from kd_core.config.data import BotocoreSource, DataParams
+from collections.abc import Mapping
+from typing import Any
+
+from kd_core.config.data import BotocoreSource, DataParams, FilesSource
+from kd_core.config.names import Paths, Split
 from kd_core.config.training import AttentionDistillation
 from kd_core.runtime.errors import ParamsError
 
@@ -16,6 +20,12 @@ def has_pairs(data: DataParams) -> bool:
     if isinstance(data.source, BotocoreSource):
         return data.source.dataset == "pairs"
     return "text_pair" in data.source.columns or (data.task is not None and data.task.pair)
+
+
+def paths_of(source: FilesSource) -> dict[Split | None, tuple[str, ...]]:
+    """Split → its files, folders and globs; the key is None where rows come without a split."""
+    given: Mapping[Any, Paths] = {None: source.path} if isinstance(source.path, str | tuple) else source.path
+    return {split: (path,) if isinstance(path, str) else path for split, path in given.items()}
 
 
 def common_heads(params: AttentionDistillation, teacher: tuple[int, int], student: tuple[int, int]) -> int:

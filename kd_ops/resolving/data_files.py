@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from kd_core.config.data import FilesSource
+from kd_core.config.rules import paths_of
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.tables.listing import Listing, choose, expand, is_pattern, matching, noted
 from kd_ops.resolving.addresses import Addresses, s3_objects, s3_revision
@@ -19,7 +20,7 @@ def pinned_files(source: FilesSource, values: dict[str, Any], where: str, addres
     """
     placed: dict[str | None, list[str]] = {}
     left_out: list[str] = []
-    for split, paths in source.paths().items():
+    for split, paths in paths_of(source).items():
         key = f"{where}.path" if split is None else f"{where}.path.{split}"
         for path in paths:
             listing = _meant(path, addresses)
