@@ -44,13 +44,15 @@ def lineage(events: Sequence[AliasEvent], champion: str, existing: Collection[st
 def _accepted(events: Sequence[AliasEvent], champion: str) -> list[AliasEvent]:
     """The promotions, newest first, that led from the origin to `champion`, each accepted as "not worse"."""
     steps: list[AliasEvent] = []
-    version, before = champion, math.inf
+    version = champion
     for event in reversed(events):
-        if event.verdict == "PROMOTE" and event.champion_after == version and event.number < before:
-            if event.proven or event.champion_before in (None, version):
-                break
-            steps.append(event)
-            version, before = str(event.champion_before), event.number
+        first = event.champion_before is None  # ever, or since the champion was deleted
+        if event.champion_after != version or not (first or event.verdict == "PROMOTE"):
+            continue
+        if first or event.proven:
+            break
+        steps.append(event)
+        version = str(event.champion_before)
     return steps
 
 

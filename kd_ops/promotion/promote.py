@@ -124,7 +124,8 @@ def rollback(name: str, settings: Settings, to: str | None = None) -> tuple[str,
         if champion is not None and after == before:
             raise ParamsError(f"{name} version {after} is the champion already")
         reason = f"rolled back from version {before} to {after}"
-        event = AliasEvent(name, before, before, after, ROLLBACK, (reason,), None, ledger.user(), ledger.now())
+        present = before if champion else None
+        event = AliasEvent(name, before, present, after, ROLLBACK, (reason,), None, ledger.user(), ledger.now())
         if ledger.append(store, event, events) is None:
             raise TryAgainError(f"{name}: another decision was taken at this moment; look at it, then roll back again")
         settled(client, store, name)

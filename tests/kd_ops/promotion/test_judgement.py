@@ -12,7 +12,7 @@ from kd_core.evaluation.quality.contamination import TrainedTexts
 from kd_core.runtime.storage import Storage
 from kd_ops.base.documents import to_yaml
 from kd_ops.base.settings import Settings
-from kd_ops.promotion import ledger, promote, rivals
+from kd_ops.promotion import judgement, ledger, promote, rivals
 from kd_ops.promotion.evidence import Measured, Speed, Verdict
 from kd_ops.promotion.floors import MINIMUM_GROUPS
 from kd_ops.registering import register, training_record
@@ -130,3 +130,18 @@ def test_each_version_judged_on_a_test_set_counts_once(tmp_path: Path) -> None:
     store = Storage(tmp_path)
     judged = [("a", "m", "1"), ("a", "m", "1"), ("a", "m", "2"), ("a", "other", "2"), ("b", "m", "3")]
     assert [ledger.count_test_use(store, *each) for each in judged] == [1, 1, 2, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("given", "true", "expected"),
+    [
+        (["a", "a", "a", "b"], ["a", "b", "b", "b"], ("a", 0.75, pytest.approx(2 / 3))),
+        (["a", "a"], ["a", "a"], ("a", 1.0, None)),
+        ([("a", "b"), ("a", "b"), ()], [("a",), (), ()], ("a, b", pytest.approx(2 / 3), pytest.approx(2 / 3))),
+        ([(), ()], [("a",), ()], ("", 1.0, 1.0)),
+    ],
+)
+def test_the_most_frequent_answer(given: list[object], true: list[object], expected: tuple[object, ...]) -> None:
+    """An answer is all labels of a row; what counts is who gets it of those with other labels."""
+    found = judgement.most_frequent(pd.DataFrame({"adaptive": given, "label": true}))
+    assert (found.answer, found.share, found.share_of_others) == expected

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from kd_core.runtime.errors import ParamsError, TryAgainError
@@ -16,8 +19,8 @@ from kd_ops.registering import register
 from kd_ops.registry.registry import by_alias, connect
 from kd_ops.runs.results import read_result
 from kd_ops.tracking.track import track
-from tests.helpers.fabricated import fake_student, finished_run
-from tests.helpers.promoting import champion_of, close, named, right
+from tests.helpers.fabricated import done, evaluation, fake_student, finished_run, labelled_rows, parquet
+from tests.helpers.promoting import N, champion_of, close, named, right
 
 
 @pytest.mark.usefixtures("unproven")
@@ -181,3 +184,67 @@ def test_a_promotion_cut_short_is_carried_out_as_decided(settings: Settings, mon
     assert promote.promote(run, settings).verdict is Verdict.PROMOTE
     assert champion_of(settings, "kd-cut") == "2"
     assert len(ledger.history(Storage(settings.store_uri), "kd-cut")) == 2
+
+
+@pytest.mark.usefixtures("unproven")
+def test_a_champion_that_was_deleted_by_hand_holds_and_says_what_to_do(settings: Settings) -> None:
+    """Not "first version": the ledger knows of a champion."""
+    name, client = "kd-deleted", connect(settings)
+    runs = [finished_run(settings, f"deleted-{share}", right(share), overrides=named(name)) for share in (0.7, 0.8)]
+    assert [close(run, settings) for run in runs] == [Verdict.PROMOTE, Verdict.PROMOTE]
+    client.delete_model_version(name, "2")
+    worse = finished_run(settings, "deleted-worse", right(0.65), overrides=named(name))
+    assert close(worse, settings) is Verdict.HOLD
+    reason = read_result(worse)["reasons"][0]
+    assert "version 2 is the champion by the ledger" in reason
+    assert "it was deleted from the registry" in reason
+    assert "`kd rollback --to 1`" in reason
+    assert champion_of(settings, name) is None
+    assert len(ledger.history(Storage(settings.store_uri), name)) == 2, "nothing was decided"
+
+    assert promote.rollback(name, settings, to="1") == ("2", "1")
+    assert champion_of(settings, name) == "1"
+    assert promote.promote(worse, settings).verdict is Verdict.REJECT
+
+
+@pytest.mark.usefixtures("unproven")
+def test_the_whole_model_deleted_by_hand_takes_a_person_to_start_anew(settings: Settings) -> None:
+    name, client = "kd-deleted-whole", connect(settings)
+    assert close(finished_run(settings, "whole-1", right(0.8), overrides=named(name)), settings) is Verdict.PROMOTE
+    client.delete_registered_model(name)
+    run = finished_run(settings, "whole-2", right(0.7), overrides=named(name))
+    assert close(run, settings) is Verdict.HOLD
+    number = read_result(run)["model"]["version"]
+    assert promote.rollback(name, settings, to=number)[1] == number
+    assert champion_of(settings, name) == number
+
+
+@pytest.mark.usefixtures("unproven")
+def test_a_constant_student_is_rejected_though_it_holds_the_floors(settings: Settings) -> None:
+    """Two thirds of the rows are red; a student that says red to everything is right there."""
+    rows = labelled_rows(N)
+    rows["label"] = np.where(np.arange(N) % 3 == 0, "green", "red")
+    run = finished_run(settings, "constant", (rows["label"] == "red").to_numpy(), overrides=named("kd-constant"))
+    outs = evaluation((rows["label"] == "red").to_numpy(), rows)
+    examples = pd.read_parquet(io.BytesIO(outs["evaluation/details"]["examples.parquet"])).assign(adaptive="red")
+    outs["evaluation/details"]["examples.parquet"] = parquet(examples)
+    done(run, settings, "evaluate", outs)
+    assert close(run, settings) is Verdict.REJECT
+    assert "nearly constant: it answers 'red' to 100.0% of the test rows" in read_result(run)["reasons"][0]
+
+
+@pytest.mark.usefixtures("unproven")
+def test_small_losses_are_counted_from_the_first_version(settings: Settings) -> None:
+    """Each challenger loses 0.9 points against the champion; the second would make it 1.8, and up to 2.6."""
+    name, first = "kd-drift", right(0.9)
+    answers, verdicts = first.copy(), []
+    for week in range(3):
+        if week:
+            answers = answers.copy()
+            answers[np.flatnonzero(answers)[week::97][:11]] = False
+        run = finished_run(settings, f"drift-{week}", answers, overrides=named(name), test_hash="drift")
+        verdicts.append(close(run, settings))
+    assert verdicts == [Verdict.PROMOTE, Verdict.PROMOTE, Verdict.HOLD]
+    assert "the losses accepted since version 1 would exceed" in read_result(run)["reasons"][0]
+    events = ledger.history(Storage(settings.store_uri), name)
+    assert [(event.proven, event.low is None) for event in events[:2]] == [(True, True), (False, False)]
