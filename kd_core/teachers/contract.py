@@ -133,7 +133,7 @@ def _centred_ranks(probabilities: NDArray[np.float32], weights: NDArray[np.float
         _, equal = np.unique(values, return_inverse=True)
         together = np.bincount(equal, weights)
         ranks[:, column] = (np.cumsum(together) - together / 2)[equal]
-    return ranks / weights.sum() - 0.5
+    return np.asarray(ranks / weights.sum() - 0.5)
 
 
 def _check_meaning(

@@ -23,6 +23,7 @@ from kd_ops.stages import inputs
 Record = dict[str, Any]
 """address (where the stage reads it), revision (commit, version or hash), sha256 (of model.safetensors), files."""
 
+_WEIGHTS = "model.safetensors"
 _PACKAGE = re.compile(r"pkg://([A-Za-z0-9_]+)/(.+)")
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 
@@ -68,7 +69,7 @@ class Addresses:
         if address.startswith("models:/"):
             return self._registered(address, where)
         if (path := self.local(address)) is not None:
-            return {"address": self._snapshot(path), "revision": None, **_hashes(path)}
+            return self._snapshot(path, revision=None)
         if not _HUB_ID.fullmatch(address):
             raise ParamsError(f"{where}: {address}: no such folder, and not a hub id; correct the address")
         return {"address": address, "revision": hub_commit(address, "main", "model"), "sha256": None, "files": None}
@@ -97,10 +98,13 @@ class Addresses:
         path = self.local(address)
         if path is None:
             raise InvalidDataError(f"{where}: {address}: no such file; looked in {', '.join(map(str, self._bases))}")
-        return self._snapshot(path)
+        return inputs.snapshot(path, self._settings.store_uri).address
 
-    def _snapshot(self, path: Path) -> str:
-        return inputs.snapshot(path, self._settings.store_uri)[0]
+    def _snapshot(self, folder: Path, revision: str | None) -> Record:
+        """The record of weights in a folder, put into the store; its hashes are those of the copy there."""
+        kept = inputs.snapshot(folder, self._settings.store_uri)
+        weights = kept.files.get(_WEIGHTS)
+        return {"address": kept.address, "revision": revision, "sha256": weights, "files": kept.digest}
 
     def _registered(self, address: str, where: str) -> Record:
         """A registered model: its weights and tokenizer, copied into the store."""
@@ -111,7 +115,7 @@ class Addresses:
             raise ParamsError(f"{where}: {address}: no version of {name!r} has the alias {alias!r}; correct it")
         pinned = f"{name}/{found.version}"
         with registered_weights(pinned) as folder:
-            return {"address": self._snapshot(folder), "revision": pinned, **_hashes(folder)}
+            return self._snapshot(folder, revision=pinned)
 
 
 def s3_revision(address: str) -> str:
@@ -179,7 +183,7 @@ def _package_folder(package: str, inside: str, where: str) -> Path:
 
 
 def _hashes(folder: Path) -> Record:
-    weights = folder / "model.safetensors"
+    weights = folder / _WEIGHTS
     return {"sha256": of_file(weights) if weights.is_file() else None, "files": of_folder(folder)}
 
 

@@ -7,31 +7,91 @@ stage is a HIT. The bridge lays them out under that name in the workspace of the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kd_core.runtime.errors import TryAgainError
-from kd_core.runtime.fingerprint import of_file, of_folder
+from kd_core.runtime.fingerprint import of_file, of_value
 from kd_core.runtime.storage import Storage
 
 FOLDER = "inputs"
 _DIGITS = 16
+_COMPLETE = ".complete"
+"""Ends the name of the file that says that everything of an address is in the store."""
 _ADDRESS = re.compile(rf"{FOLDER}/[0-9a-f]{{{_DIGITS}}}/[^/]+")
 
 
-def snapshot(path: Path, store_uri: str) -> tuple[str, str]:
-    """Copy a file or folder into the store, once; its address (`inputs/HASH/NAME`) and sha256."""
+@dataclass(frozen=True)
+class Snapshot:
+    """A file or folder in the store."""
+
+    address: str
+    """`inputs/HASH/NAME`."""
+    digest: str
+    """sha256 of the file, or over the names and bytes of the folder."""
+    files: Mapping[str, str]
+    """Name below the folder → sha256; empty for a file."""
+
+
+def snapshot(path: Path, store_uri: str) -> Snapshot:
+    """Copy a file or folder into the store, once.
+
+    The address is the hash of what was copied: the original may change meanwhile. Raises TryAgainError if a file
+    disappears while it is copied.
+    """
     path = path.resolve()
-    digest = of_file(path) if path.is_file() else of_folder(path)
-    address = f"{FOLDER}/{digest[:_DIGITS]}/{path.name}"
     store = Storage(store_uri)
-    done = f"{address}.complete"
-    if not store.exists(done):
-        for file in [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file()):
-            store.upload(file, "/".join([address, *file.relative_to(path).parts]))
-        store.write(done, digest.encode())
-    return address, digest
+    try:
+        found = _hashed(path)
+        if not _stored(found, store):
+            with tempfile.TemporaryDirectory(prefix="kd-input-") as folder:
+                copy = _copied(path, Path(folder))
+                found = _hashed(copy)
+                if not _stored(found, store):
+                    _upload(copy, found, store)
+    except FileNotFoundError as error:
+        raise TryAgainError(f"{error.filename}: disappeared while it was copied; start again") from None
+    return found
+
+
+def _hashed(path: Path) -> Snapshot:
+    if path.is_file():
+        digest, files = of_file(path), {}
+    else:
+        files = {file.relative_to(path).as_posix(): of_file(file) for file in _files(path)}
+        digest = of_value(files)
+    return Snapshot(f"{FOLDER}/{digest[:_DIGITS]}/{path.name}", digest, files)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file())
+
+
+def _stored(found: Snapshot, store: Storage) -> bool:
+    return store.exists(f"{found.address}{_COMPLETE}")
+
+
+def _copied(path: Path, folder: Path) -> Path:
+    target = folder / path.name
+    if path.is_file():
+        shutil.copyfile(path, target)
+        return target
+    target.mkdir()
+    for file in _files(path):
+        copy = target / file.relative_to(path)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
+    return target
+
+
+def _upload(path: Path, found: Snapshot, store: Storage) -> None:
+    for name in found.files or [""]:
+        store.upload(path / name, f"{found.address}/{name}".rstrip("/"))
+    store.write(f"{found.address}{_COMPLETE}", found.digest.encode())
 
 
 def mentioned(values: Any) -> set[str]:
@@ -43,7 +103,7 @@ def lay_out(addresses: set[str], store_uri: str, folder: Path) -> None:
     """Put the content of `addresses` into the workspace. Raises TryAgainError if the store has lost it."""
     store = Storage(store_uri)
     for address in sorted(addresses):
-        if not store.exists(f"{address}.complete"):
+        if not store.exists(f"{address}{_COMPLETE}"):
             raise TryAgainError(f"{address} is not in the store; resolve the run again where the file is")
         names = store.list(address) or [""]
         for name in names:

@@ -44,7 +44,7 @@ def test_plain_dvc_finds_a_finished_run_up_to_date(mini: Miniature, tmp_path: Pa
 def test_a_run_is_laid_out_whole_in_a_new_folder_or_not_at_all(mini: Miniature, tmp_path: Path) -> None:
     rows, folder = tmp_path / "rows.csv", tmp_path / "plain"
     rows.write_text("text")
-    address, _ = inputs.snapshot(rows, mini.store_uri)
+    address = inputs.snapshot(rows, mini.store_uri).address
     list_machine(mini)
     run = mini.run("first", join={"separator": address})
     folder.mkdir()
