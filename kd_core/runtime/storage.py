@@ -121,6 +121,14 @@ class Storage:
                 time.sleep(0.1 * 2**attempt)
         raise AssertionError("unreachable")
 
+    def size(self, name: str) -> int | None:
+        """Bytes of a file; None if it is not there."""
+        self._fs.invalidate_cache()
+        try:
+            return int(self._fs.info(self._path(name))["size"])
+        except FileNotFoundError:
+            return None
+
     def exists(self, name: str) -> bool:
         """Whether `name` is a file or folder here."""
         self._fs.invalidate_cache()

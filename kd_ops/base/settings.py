@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from kd_core.runtime.errors import ParamsError
+
+_UNUSABLE = re.compile(r"[?%\x00-\x1f\x7f]|::")
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -45,11 +50,20 @@ class Settings(BaseSettings):
     def _fill(cls, values: dict[str, object]) -> dict[str, object]:
         project = Path(absolute(str(values.get("project") or PROJECT)))
         home = Path(absolute(str(values.get("home") or project / ".kd")))
-        return {
-            **values,
-            "project": project,
-            "home": home,
-            "store_uri": absolute(str(values.get("store_uri") or home / "store")),
-            "runs_uri": absolute(str(values.get("runs_uri") or home / "runs")),
-            "cache_dir": Path(absolute(str(values.get("cache_dir") or home / "cache"))),
+        uris = {
+            name: absolute(str(values.get(name) or home / name.partition("_")[0]))
+            for name in ("store_uri", "runs_uri", "cache_dir")
         }
+        for name, place in {"home": str(home), **uris}.items():
+            _check_place(name, place)
+        return {**values, "project": project, "home": home, **uris, "cache_dir": Path(uris["cache_dir"])}
+
+
+def _check_place(name: str, place: str) -> None:
+    found = _UNUSABLE.search(place)
+    if found or {"'", '"'} <= set(place):
+        odd = found[0] if found else "' and \""
+        raise ParamsError(
+            f"KD_{name.upper()}={place!r}: {odd!r} means something in settings of DVC, MLflow or Airflow, which would "
+            "use another place; choose a path without it"
+        )

@@ -91,7 +91,7 @@ class Bridge:
         from kd_ops.bridge.transfer import StageData
 
         check_versions(key.fragment.get("params", {}).get("params.yaml", {}))
-        data = StageData(folder, self.stage, self._upstream(graph))
+        data = StageData(folder, self.stage, self._upstream(graph), self._objects)
         try:
             data.pull(graph.needs(self.stage), key)
             inputs.lay_out(inputs.mentioned(key.fragment.get("params")), self.settings.store_uri, folder)

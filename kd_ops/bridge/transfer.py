@@ -20,6 +20,7 @@ from dvc_data.hashfile.hash_info import HashInfo
 
 from kd_core.runtime.errors import KDError, MissingOutputError, TryAgainError
 from kd_ops.base.documents import to_yaml
+from kd_ops.runs.objects import Objects
 from kd_ops.stages.graph import Need
 from kd_ops.stages.keys import Fragment, StageKey
 
@@ -27,22 +28,21 @@ from kd_ops.stages.keys import Fragment, StageKey
 class StageData:
     """The data of one stage in its workspace."""
 
-    def __init__(self, folder: Path, stage: str, upstream: dict[str, Fragment]) -> None:
+    def __init__(self, folder: Path, stage: str, upstream: dict[str, Fragment], objects: Objects) -> None:
         _isolate(folder)
         (folder / "dvc.lock").write_bytes(to_yaml({"schema": "2.0", "stages": upstream}))
-        self._folder = folder
+        self._folder, self._objects = folder, objects
         self._repo = Repo(str(folder))
         self._stage = self._load(stage)
         self._inputs: dict[Path, tuple[int, int]] = {}
 
     def pull(self, needs: Iterable[Need], key: StageKey) -> None:
-        """Fetch what the stage reads and check its hashes against `key`.
+        """Fetch what the stage reads, hash it, and check its hashes against `key`.
 
-        Raises TryAgainError naming the stage that owes what the store has lost.
+        Raises TryAgainError naming the stage that owes what the store has lost or has damaged.
         """
         for need in needs:
-            wanted = {HashInfo("md5", md5) for md5 in key.inputs[need.path].objects}
-            failed = self._transfer(self._repo.cloud.pull, wanted)
+            failed = self._fetch(need, key.inputs[need.path].objects)
             owner = self._load(need.stage)
             out = next(out for out in owner.outs if out.def_path == need.out)
             try:
@@ -77,12 +77,24 @@ class StageData:
                 f"{self._stage.name}: {failed} could not be uploaded to the store; DVC gave the reason above: free "
                 "space or check the store and its credentials (KD_STORE_URI), then run again"
             )
+        self._objects.settle(str(item.value) for item in hashes)
         fragment: Fragment = json.loads(json.dumps(to_single_stage_lockfile(self._stage)))
         return fragment
 
     def close(self) -> None:
         """Let go of DVC's databases."""
         self._repo.close()
+
+    def _fetch(self, need: Need, wanted: frozenset[str]) -> str:
+        """Bring objects into this machine's cache, each as its hash says; what failed."""
+        lacking = wanted - self._objects.cached(wanted)
+        failed = self._transfer(self._repo.cloud.pull, {HashInfo("md5", md5) for md5 in wanted})
+        if damaged := self._objects.discard_damaged(lacking - self._objects.cached(lacking)):
+            raise TryAgainError(
+                f"{need.path} could not be fetched: {', '.join(damaged)} in the store was damaged and is deleted; "
+                f"run {need.stage} again"
+            )
+        return failed
 
     def _load(self, stage: str) -> Any:
         return self._repo.stage.load_one(str(self._folder / "dvc.yaml"), stage)

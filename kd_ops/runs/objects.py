@@ -3,13 +3,17 @@
 An object lies at files/md5/AA/REST, AA being the first two digits; a folder is an object ending in `.dir` that lists
 its files. A stage's run-cache entry lies below runs/KK/KEY. The name of the entry is free to DVC; here it is the key
 again, so that a conditional put lets one of two racing tasks win.
+
+What is read is hashed. An object that is not what its name says is named, deleted and from then on lacking: it is
+fetched or computed again. DVC would pull it without a word and never replace it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,12 +23,15 @@ from yaml import YAMLError
 from kd_core.runtime.errors import TryAgainError
 from kd_core.runtime.storage import Storage
 from kd_ops.base.documents import from_yaml, to_yaml
+from kd_ops.base.paths import inside
 from kd_ops.base.settings import Settings
 
 Listing = dict[str, str]
 """Relative path → md5 of a folder's files."""
 
 _THREADS = 16
+
+_LOG = logging.getLogger(__name__)
 
 
 def object_name(md5: str) -> str:
@@ -44,24 +51,62 @@ def file_md5(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
+def stage_key(fragment: dict[str, Any], outs: Sequence[str]) -> str:
+    """The hash by which DVC's run-cache finds a stage with these inputs (cmd, deps, params) and output paths."""
+    from dvc.utils import dict_sha256
+
+    return str(dict_sha256({**fragment, "outs": list(outs)}, exclude=["size", "nfiles"]))
+
+
+def places(settings: Settings) -> list[Storage]:
+    """Where objects are, nearest first: this machine's cache, the store."""
+    return [Storage(settings.cache_dir), Storage(f"{settings.store_uri}/dvc")]
+
+
+def read_object(md5: str, places: Iterable[Storage]) -> bytes:
+    """Bytes of an object. Raises FileNotFoundError if all places lack it; a damaged copy is deleted."""
+    for place in places:
+        try:
+            data = place.read(object_name(md5))
+        except FileNotFoundError:
+            continue
+        if hashlib.md5(data, usedforsecurity=False).hexdigest() == md5.removesuffix(".dir"):
+            return data
+        _discard(md5, place)
+    raise FileNotFoundError(object_name(md5))
+
+
+def read_listing(md5: str, places: Iterable[Storage]) -> Listing:
+    """Files of a folder object. Raises FileNotFoundError, and InvalidDataError if it lists one outside the folder."""
+    files = {entry["relpath"]: entry["md5"] for entry in json.loads(read_object(md5, places))}
+    for name in files:
+        inside(Path(), name, f"object {md5}")
+    return files
+
+
+def _discard(md5: str, place: Storage) -> None:
+    _LOG.warning("object %s in %s is damaged; it was deleted and is fetched or computed again", md5, place.url)
+    place.delete(object_name(md5))
+
+
 class Objects:
     """Reads through the machine's cache, then the store."""
 
     def __init__(self, settings: Settings) -> None:
-        self.store = Storage(f"{settings.store_uri}/dvc")
+        self._places = places(settings)
+        self.store = self._places[1]
         self.cache = settings.cache_dir
         self._known: dict[str, Listing] = {}
 
     def listing(self, md5: str) -> Listing:
         """Files of the folder object `md5`. Raises FileNotFoundError if neither cache nor store has it."""
         if md5 not in self._known:
-            self._known[md5] = {entry["relpath"]: entry["md5"] for entry in json.loads(self.read(md5))}
+            self._known[md5] = read_listing(md5, self._places)
         return self._known[md5]
 
     def read(self, md5: str) -> bytes:
         """Bytes of an object. Raises FileNotFoundError if neither cache nor store has it."""
-        cached = self.cache / object_name(md5)
-        return cached.read_bytes() if cached.is_file() else self.store.read(object_name(md5))
+        return read_object(md5, self._places)
 
     def members(self, md5: str) -> set[str]:
         """`md5` itself and, for a folder, the hashes of its files. Raises FileNotFoundError."""
@@ -80,12 +125,45 @@ class Objects:
             missing = self.missing({md5 for out in outs for md5 in self.members(out)})
         except FileNotFoundError:
             return None
-        return missing if all((self.cache / object_name(md5)).is_file() for md5 in missing) else None
+        return missing if self.cached(missing) == set(missing) else None
+
+    def cached(self, wanted: Iterable[str]) -> set[str]:
+        """Those of the objects that this machine's cache has; a damaged one is deleted."""
+        found = set()
+        for md5 in wanted:
+            path = self.cache / object_name(md5)
+            if not path.is_file():
+                continue
+            if file_md5(path) == md5.removesuffix(".dir"):
+                found.add(md5)
+            else:
+                _discard(md5, self._places[0])
+        return found
+
+    def discard_damaged(self, hashes: Iterable[str]) -> list[str]:
+        """Delete those of the objects that are damaged in the store; which."""
+        return [md5 for md5 in hashes if self.store.exists(object_name(md5)) and self._is_damaged(md5)]
+
+    def _is_damaged(self, md5: str) -> bool:
+        try:
+            read_object(md5, [self.store])
+        except FileNotFoundError:
+            return True
+        return False
 
     def upload(self, hashes: Iterable[str]) -> None:
         """Copy objects from this machine's cache to the store; files before the folders that list them."""
         for md5 in sorted(hashes, key=lambda md5: md5.endswith(".dir")):
             self.store.upload(self.cache / object_name(md5), object_name(md5))
+
+    def settle(self, hashes: Iterable[str]) -> None:
+        """What was pushed is there as this machine has it, and on the disk: DVC takes a name for the whole object."""
+        names = sorted(hashes)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            sizes = list(pool.map(lambda md5: self.store.size(object_name(md5)), names))
+        own = [(self.cache / object_name(md5)).stat().st_size for md5 in names]
+        self.upload(md5 for md5, there, here in zip(names, sizes, own, strict=True) if there != here)
+        self.store.sync(map(object_name, names))
 
 
 class RunCache:
@@ -96,11 +174,10 @@ class RunCache:
 
     def entry(self, key: str) -> dict[str, Any] | None:
         """The entry of a stage's key: the one that won here, else one that plain DVC pushed; None if there is none."""
-        names = [_entry_name(key)]
-        content = self._read(names[0])
+        content = self._read(_entry_name(key), key)
         if content is None:
             folder = f"runs/{key[:2]}/{key}"
-            others = (self._read(f"{folder}/{name}") for name in self._store.list(folder))
+            others = (self._read(f"{folder}/{name}", key) for name in self._store.list(folder))
             content = next((other for other in others if other), None)
         return content
 
@@ -108,10 +185,10 @@ class RunCache:
         """Put `entry` unless somebody was faster; the entry that holds from now on."""
         if self._store.create(_entry_name(key), to_yaml(entry)):
             return entry
-        winner = self._read(_entry_name(key))
+        winner = self._read(_entry_name(key), key)
         if winner is None:  # unreadable, as a crash may leave it: as good as lost
             self.replace(key, entry)
-            winner = self._read(_entry_name(key))
+            winner = self._read(_entry_name(key), key)
         if winner is None:
             raise TryAgainError(f"run-cache entry {key} was removed while it was read; run the stage again")
         return winner
@@ -120,12 +197,14 @@ class RunCache:
         """Overwrite the entry that is unreadable or whose objects are lost."""
         self._store.write(_entry_name(key), to_yaml(entry))
 
-    def _read(self, name: str) -> dict[str, Any] | None:
+    def _read(self, name: str, key: str) -> dict[str, Any] | None:
+        """The entry; None if there is none, or it is damaged: its inputs and paths have the key as their hash."""
         try:
             content = from_yaml(self._store.read(name))
-        except (FileNotFoundError, UnicodeDecodeError, YAMLError):
+            outs = [out["path"] for out in content["outs"] if out["md5"]]
+        except (FileNotFoundError, UnicodeDecodeError, YAMLError, KeyError, TypeError):
             return None
-        return content if isinstance(content, dict) and content.get("outs") else None
+        return content if outs and stage_key(content, outs) == key else None
 
 
 def _entry_name(key: str) -> str:

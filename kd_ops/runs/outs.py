@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from kd_core.runtime.errors import InvalidDataError, TryAgainError
+from kd_core.runtime.files import write_whole
 from kd_core.runtime.storage import Storage
 from kd_ops.base.settings import Settings
-from kd_ops.runs.objects import object_name
+from kd_ops.runs.objects import Listing, places, read_listing, read_object
 from kd_ops.runs.runs import Run
+
+Found = TypeVar("Found")
 
 _FOLDER = ".dir"
 
@@ -31,7 +34,7 @@ class Outs:
     @classmethod
     def of(cls, run: Run, settings: Settings) -> Outs:
         """The outputs of a run, from this machine's cache or the remote."""
-        return cls(run, [Storage(settings.cache_dir), Storage(f"{settings.store_uri}/dvc")])
+        return cls(run, places(settings))
 
     def hashes(self) -> dict[str, str]:
         """Path → md5 of everything that the finished stages wrote."""
@@ -65,7 +68,7 @@ class Outs:
                 continue
             md5 = self.hashes()[owner]
             if md5.endswith(_FOLDER):
-                return self._inside(json.loads(self._object(md5)), owner, path)
+                return self._inside(self._found(read_listing, md5), owner, path)
             if owner == path:
                 return {".": md5}
         raise TryAgainError(f"run {self._run.id}: no stage of this run wrote {path} (yet)")
@@ -75,33 +78,31 @@ class Outs:
         files = self.files(path)
         if "." not in files:
             raise TryAgainError(f"run {self._run.id}: {path} is a folder")
-        return self._object(files["."])
+        return self._found(read_object, files["."])
 
     def fetch(self, path: str, target: Path) -> Path:
         """Copy an output, or a part of one, to `target`."""
         for relative, md5 in self.files(path).items():
-            file = target if relative == "." else target / relative
-            file.parent.mkdir(parents=True, exist_ok=True)
-            Storage(file.parent).write(file.name, self._object(md5))
+            write_whole(target / relative, self._found(read_object, md5))
         return target
 
-    def _inside(self, listing: list[dict[str, str]], owner: str, path: str) -> dict[str, str]:
+    def _inside(self, listing: Listing, owner: str, path: str) -> dict[str, str]:
         found = {}
-        for entry in listing:
-            file = PurePosixPath(owner, entry["relpath"])
+        for name, md5 in listing.items():
+            file = PurePosixPath(owner, name)
             if file.is_relative_to(path):
-                found[str(file.relative_to(path))] = entry["md5"]
+                found[str(file.relative_to(path))] = md5
         if not found:
             raise TryAgainError(f"run {self._run.id}: {owner} has no {path}")
         return found
 
-    def _object(self, md5: str) -> bytes:
-        for place in self._places:
-            try:
-                return place.read(object_name(md5))
-            except FileNotFoundError:
-                continue
-        raise InvalidDataError(f"object {md5} is in neither cache nor store; start a new run, which computes it again")
+    def _found(self, read: Callable[[str, Sequence[Storage]], Found], md5: str) -> Found:
+        try:
+            return read(md5, self._places)
+        except FileNotFoundError:
+            raise InvalidDataError(
+                f"object {md5} is in neither cache nor store; start a new run, which computes it again"
+            ) from None
 
 
 def read_document(outs: Outs, path: str) -> dict[str, Any]:

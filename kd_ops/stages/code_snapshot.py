@@ -20,6 +20,7 @@ from pathspec import PathSpec
 from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_core.runtime.fingerprint import of_value
 from kd_core.runtime.storage import Storage
+from kd_ops.base.paths import inside
 from kd_ops.base.settings import Settings
 from kd_ops.runs.runs import Run
 from kd_ops.stages.closures import code_lists
@@ -120,7 +121,7 @@ def names_of(run: Run) -> set[str]:
 def place(code: Code, folder: Path) -> Path:
     """Write the code below `folder`, with normal modes; the folder."""
     for name, content in code.items():
-        target = folder / name
+        target = inside(folder, name, "the code of the run")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
         target.chmod(0o644)

@@ -13,7 +13,7 @@ from typing import Any
 
 from kd_core.runtime.errors import ParamsError, TryAgainError
 from kd_ops.base.documents import from_yaml
-from kd_ops.runs.objects import Listing, Objects, file_md5, listing_md5
+from kd_ops.runs.objects import Listing, Objects, file_md5, listing_md5, stage_key
 from kd_ops.stages.closures import is_code_list
 from kd_ops.stages.graph import Graph, Need, Stage
 
@@ -75,7 +75,7 @@ def compute(graph: Graph, name: str, folder: Path, locks: dict[str, Fragment], o
     }
     if stage.params:
         fragment["params"] = {"params.yaml": read_params(folder, stage)}
-    return StageKey(_hash({**fragment, "outs": list(stage.outs)}), fragment, inputs)
+    return StageKey(stage_key(fragment, stage.outs), fragment, inputs)
 
 
 def read_params(folder: Path, stage: Stage) -> dict[str, Any]:
@@ -94,12 +94,6 @@ def listed_params(document: dict[str, Any], stage: Stage) -> dict[str, Any]:
             value = value[part]
         values[key] = value
     return values
-
-
-def _hash(content: dict[str, Any]) -> str:
-    from dvc.utils import dict_sha256
-
-    return str(dict_sha256(content, exclude=["size", "nfiles"]))
 
 
 def _input(need: Need, locks: dict[str, Fragment], objects: Objects) -> Input:

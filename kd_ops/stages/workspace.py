@@ -44,8 +44,14 @@ def fill(folder: Path, settings: Settings, params: bytes, code: Code, links: str
     dvc = folder / ".dvc"
     (dvc / "tmp").mkdir(parents=True)
     remote = f"{settings.store_uri}/dvc"
-    config = _CONFIG.format(site=dvc / "site", cache=settings.cache_dir, links=links, remote=remote)
+    values = {"site": dvc / "site", "cache": settings.cache_dir, "remote": remote}
+    config = _CONFIG.format(links=links, **{name: _quoted(str(value)) for name, value in values.items()})
     (dvc / "config").write_text(config, encoding="utf-8")
+
+
+def _quoted(value: str) -> str:
+    """A value of DVC's config as it is: unquoted, `,` would make a list of it and `#` end it."""
+    return f"'{value}'" if '"' in value else f'"{value}"'
 
 
 @contextmanager

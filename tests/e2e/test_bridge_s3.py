@@ -13,6 +13,7 @@ from kd_core.runtime.storage import Storage
 from kd_ops.bridge.stage_run import run_stage
 from kd_ops.lineage import provenance
 from kd_ops.resolving.addresses import s3_revision
+from kd_ops.runs.objects import Objects, object_name
 from tests.helpers.miniature import STAGES, Miniature
 from tests.helpers.s3_server import S3Server, program, s3_server
 
@@ -66,6 +67,23 @@ def test_what_one_machine_computes_another_reuses(mini: Miniature) -> None:
     third = mini.run("third", join={"separator": "+"})
     for stage in ("make@a", "make@b", "join"):
         assert run_stage(third, stage, mini.settings("three")) == 0, "inputs come from the bucket"
+
+
+def test_rot_in_the_bucket_is_named_deleted_and_made_again(mini: Miniature, capsys: pytest.CaptureFixture[str]) -> None:
+    """DVC itself pulls wrong bytes without a word, and its push never replaces them."""
+    run, store = mini.run("first"), Storage(f"{mini.store_uri}/dvc")
+    assert run_stage(run, "make@a", mini.settings("one")) == 0
+    record = run.stage("make@a")
+    assert record is not None
+    file = object_name(Objects(mini.settings("one")).listing(record.outs["parts/a"])["number.txt"])
+    store.write(file, b"rot")
+    assert run_stage(run, "part@a", mini.settings("two")) == 75
+    assert "was damaged and is deleted; run make@a again" in capsys.readouterr().err
+    assert not store.exists(file)
+    again = mini.run("again")
+    for stage in ("make@a", "part@a"):
+        assert run_stage(again, stage, mini.settings("two")) == 0
+    assert store.read(file) == b"111"
 
 
 def test_unfinished_work_in_the_bucket_is_taken_up(mini: Miniature) -> None:
