@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kd_core.evaluation.names import metric_name, titled
+from kd_core.evaluation.report.findings import Findings
 from kd_core.evaluation.report.promise import named_thresholds
 from kd_core.tasks.decisions import APPLIES
-
-if TYPE_CHECKING:
-    from kd_core.evaluation.report.report import Findings
 
 
 def render(findings: Findings, summary: Mapping[str, Any]) -> str:

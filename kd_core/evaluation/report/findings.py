@@ -1,0 +1,80 @@
+"""All that the report and the model card tell: read from what the stages before wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kd_core.config.data import MULTI_LABEL, TaskParams
+from kd_core.evaluation.names import main_metric
+from kd_core.runtime.errors import InvalidDataError
+
+TABLES = ("exits", "reliability", "confusion")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Paths of what the report tells of."""
+
+    dataset: Path
+    details: Path
+    metrics: Path
+    measured: Path
+    inference: Path
+    teachers: Path
+    histories: Mapping[str, Path]
+    """Stage → its history.json."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that the report tells."""
+
+    recipe: str
+    task: TaskParams
+    dataset: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    measured: Mapping[str, Any]
+    inference: Mapping[str, Any]
+    tables: Mapping[str, Any]
+    teachers: Mapping[str, Mapping[str, Any]]
+    """Teacher → its teacher.json."""
+    histories: Mapping[str, Mapping[str, Any]]
+    """Stage → curve → [step, value] points."""
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a text may have several labels."""
+        return self.task.kind == MULTI_LABEL
+
+    @property
+    def metric(self) -> str:
+        """Key of the main metric."""
+        return main_metric(self.metrics)
+
+
+def read(sources: Sources, recipe: str, task: TaskParams) -> Findings:
+    """Read everything. Raises InvalidDataError naming a file that is missing or broken."""
+    teachers = {path.parent.name: _read(path) for path in sorted(sources.teachers.glob("*/teacher.json"))}
+    trained = {f"teacher {name}": sources.teachers / name / "history.json" for name in teachers}
+    return Findings(
+        recipe=recipe,
+        task=task,
+        dataset=_read(sources.dataset),
+        metrics=_read(sources.metrics),
+        measured=_read(sources.measured),
+        inference=_read(sources.inference),
+        tables={name: _read(sources.details / f"{name}.json") for name in TABLES},
+        teachers=teachers,
+        histories={name: _read(path)["curves"] for name, path in {**trained, **sources.histories}.items()},
+    )
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InvalidDataError(f"{path}: cannot be read ({error}); run the stage that writes it again") from None
