@@ -27,8 +27,9 @@ from benchmarks.comparison import Comparison, Request, compare
 from benchmarks.datasets import recipe_of
 from benchmarks.progress import Board
 from benchmarks.workbench import Workbench
-from components.base import QUIET, WAIT_POLICY
+from components.base import WAIT_POLICY
 from kd_core.runtime.errors import KDError, ParamsError
+from kd_core.runtime.quiet import QUIET
 from kd_ops.base.settings import PROJECT, Settings
 from kd_ops.lineage.provenance import git_state
 from kd_ops.stages.machine import machine

@@ -23,19 +23,8 @@ import yaml
 from kd_core.config.base import SectionType, check_name, parse
 from kd_core.runtime.errors import InvalidDataError, MissingOutputError, ParamsError, report_error
 from kd_core.runtime.progress import Progress
+from kd_core.runtime.quiet import QUIET
 from kd_core.runtime.storage import Storage
-
-QUIET = {
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "DO_NOT_TRACK": "1",
-    "DVC_NO_ANALYTICS": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "GX_ANALYTICS_ENABLED": "false",
-    "TOKENIZERS_PARALLELISM": "false",
-    "PYTHONHASHSEED": "0",
-}
-"""Environment of every stage process: no library reports home, and runs repeat."""
 
 WAIT_POLICY = "PASSIVE"
 """OpenMP threads sleep at barriers. Spinning gains little on an idle machine, and on a shared one a thread that spins

@@ -25,9 +25,9 @@ COMPONENT = Component(
 
 def main(context: Context) -> None:
     """Write report/report.html, report/model_card.md and report/summary.json."""
-    from kd_core.evaluation.report import report
+    from kd_core.evaluation.report import findings, report
 
-    sources = report.Sources(
+    sources = findings.Sources(
         dataset=context.input("dataset"),
         details=context.input("details"),
         metrics=context.input("metrics"),
@@ -37,7 +37,7 @@ def main(context: Context) -> None:
         histories={stage: context.input(stage) for stage in ("pretrain", "finetune", "self_distill")},
     )
     task = context.section("data.reference.task", TaskParams)
-    report.write(report.read(sources, str(context.value("recipe")), task), context.output("report"))
+    report.write(findings.read(sources, str(context.value("recipe")), task), context.output("report"))
 
 
 if __name__ == "__main__":

@@ -13,14 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kd_core.runtime.errors import report_error
+from kd_core.runtime.quiet import QUIET
 from kd_core.serving import answering
-
-_ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is that of the error, if there is one."""
-    os.environ.update(_ENVIRONMENT)
+    os.environ.update(QUIET | {"HF_HUB_OFFLINE": "1"})
     options = _parser().parse_args(argv)
     try:
         options.run(options)
