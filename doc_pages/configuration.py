@@ -67,7 +67,8 @@ def _heading(section: type[BaseModel], keys: list[str]) -> str:
     """The keys under which the section stands; of several sections under one key each says its kind."""
     where = ", ".join(f"`{key}`" for key in keys) if all(keys) else "Top level"
     kind = section.model_fields.get("kind")
-    return f"{where}, kind: {' or '.join(typing.get_args(kind.annotation))}" if kind else where
+    words = typing.get_args(kind.annotation) if kind else ()
+    return f"{where}, kind: {' or '.join(words)}" if words else where
 
 
 def _row(name: str, field: FieldInfo, meaning: str) -> str:
