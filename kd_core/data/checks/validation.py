@@ -11,6 +11,7 @@ import pandas as pd
 
 from kd_core.config.data import DataParams, Role
 from kd_core.config.names import SPLITS
+from kd_core.data.checks.empty_splits import explain_empty
 from kd_core.data.checks.expectations import (
     KEPT_APART,
     LABEL_SHIFT,
@@ -74,7 +75,7 @@ def validate(
         "label_shift": shift,
         "tolerance": params.validation.tolerance,
     }
-    problems = _explain(whole, kept, params, role, shift)
+    problems = _explain(whole, kept, params, role, shift, record.get("notes") or ())
     if len(frame) and faulty / len(frame) > params.validation.tolerance:
         problems.insert(0, _too_many(faulty, len(frame), counts, rejected, params, role))
     suites = [suite for suite in (by_row, whole) if suite is not None]
@@ -141,14 +142,15 @@ def _rejected(frame: pd.DataFrame, reasons: Mapping[int, Sequence[str]]) -> pd.D
     return pd.DataFrame({**columns, "label": rows["label"], "text": texts}).reset_index(drop=True)
 
 
-def _explain(whole: SuiteResult, kept: pd.DataFrame, params: DataParams, role: Role, shift: float) -> list[str]:
+def _explain(
+    whole: SuiteResult, kept: pd.DataFrame, params: DataParams, role: Role, shift: float, notes: Sequence[str]
+) -> list[str]:
     failed = {check.reason for check in whole.checks if not check.success}
     problems = []
     if "the data set is empty" in failed:
         return [f"data.{role}: no row is left; look at the source and its columns"]
     if "a split is empty" in failed:
-        there = ", ".join(f"{name} {count}" for name, count in kept["split"].value_counts(sort=False).items())
-        problems.append(f"data.{role}: a split has no rows ({there}); raise its size in data.{role}.split")
+        problems.append(explain_empty(kept, params, role, notes))
     if "a class has no training row" in failed and params.task is not None:
         seen = _labels(kept.loc[kept["split"] == "train", "label"])
         missing = [label for label in params.task.labels if label not in seen]
