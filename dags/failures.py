@@ -50,7 +50,7 @@ BY_STATUS: dict[int, type[ProcessFailed]] = {
 RETRIES = 3
 
 
-class StatusRetryPolicy(ExceptionRetryPolicy):
+class StatusRetryPolicy(ExceptionRetryPolicy):  # type: ignore[misc]  # Airflow is not followed
     """The rules below, and one that counts: a first try that was killed is repeated, since it may resume.
 
     A status does not tell an eviction from a stage that needs more memory than there is. The first ends well when it

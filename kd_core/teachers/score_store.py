@@ -1,19 +1,21 @@
 """The score store: logits by teacher and text, in immutable shards at a path or URL.
 
     <url>/<spec key>/spec.json            what the scores depend on, for people
-    <url>/<spec key>/<unique>.parquet     key, logits: a shard, written whole or not at all
+    <url>/<spec key>/<sha256>.parquet     key, logits: a shard, written whole or not at all
 
+A shard is named by its content and hashed when it is read. A damaged one is deleted; its texts are scored again.
 Nothing is ever changed in place, so any number of processes may add at once and a killed one leaves whole shards.
 """
 
 from __future__ import annotations
 
 import io
-import json
+import logging
 import os
-import uuid
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
+from hashlib import sha256
 
 import numpy as np
 import pandas as pd
@@ -21,11 +23,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from kd_core.runtime.errors import InvalidDataError
+from kd_core.runtime.files import to_json
 from kd_core.runtime.storage import Storage
 from kd_core.teachers.score_keys import ScoreSpec
 
 Logits = NDArray[np.float32]
+Shard = tuple[list[str], Logits]
+
+_NAMED_BY_CONTENT = re.compile(r"[0-9a-f]{64}")
+"""Earlier releases gave shards random names of 32 digits."""
+
+_LOG = logging.getLogger(__name__)
 
 
 class ScoreStore:
@@ -36,10 +44,7 @@ class ScoreStore:
         self._indices: dict[str, tuple[pd.Index[str], Logits]] = {}
 
     def lookup(self, spec: ScoreSpec, row_keys: Sequence[str]) -> tuple[NDArray[np.bool_], Logits]:
-        """Which of the N rows have a score ([N]), and their logits in `spec.labels`' order ([N, C]; 0 where not).
-
-        Raises InvalidDataError naming a damaged shard.
-        """
+        """Which of the N rows have a score ([N]), and their logits in `spec.labels`' order ([N, C]; 0 where not)."""
         keys, logits = self._index(spec)
         positions = keys.get_indexer(pd.Index(list(row_keys), dtype="object"))
         found = positions >= 0
@@ -51,8 +56,9 @@ class ScoreStore:
         """Store one shard: logits [N, C] of N rows."""
         folder = self._storage / spec.key
         if not folder.exists("spec.json"):
-            folder.write("spec.json", json.dumps(asdict(spec), indent=2, ensure_ascii=False).encode())
-        folder.write(f"{uuid.uuid4().hex}.parquet", _pack(row_keys, logits))
+            folder.write("spec.json", to_json(asdict(spec)))
+        shard = _pack(row_keys, logits)
+        folder.write(f"{sha256(shard).hexdigest()}.parquet", shard)
         if spec.key in self._indices:
             self._indices[spec.key] = _merge([self._indices[spec.key], (list(row_keys), logits)], len(spec.labels))
 
@@ -60,9 +66,24 @@ class ScoreStore:
         if spec.key not in self._indices:
             folder = self._storage / spec.key
             names = [name for name in folder.list() if name.endswith(".parquet")]
-            shards = [_unpack(folder.read(name), f"{folder.url}/{name}", len(spec.labels)) for name in names]
+            shards = [shard for name in names if (shard := _read(folder, name, len(spec.labels))) is not None]
             self._indices[spec.key] = _merge(shards, len(spec.labels))
         return self._indices[spec.key]
+
+
+def _read(folder: Storage, name: str, classes: int) -> Shard | None:
+    """A shard; None if it is damaged, and then it is deleted."""
+    try:
+        data = folder.read(name)
+    except FileNotFoundError:  # another process found it damaged
+        return None
+    stem = name.removesuffix(".parquet")
+    sound = not _NAMED_BY_CONTENT.fullmatch(stem) or sha256(data).hexdigest() == stem
+    if sound and (shard := _unpack(data, classes)) is not None:
+        return shard
+    _LOG.warning("%s/%s: damaged shard; it was deleted, its texts are scored again", folder.url, name)
+    folder.delete(name)
+    return None
 
 
 def _merge(
@@ -82,10 +103,10 @@ def _pack(row_keys: Sequence[str], logits: Logits) -> bytes:
     return buffer.getvalue()
 
 
-def _unpack(data: bytes, name: str, classes: int) -> tuple[list[str], Logits]:
+def _unpack(data: bytes, classes: int) -> Shard | None:
     try:
         table = pq.read_table(io.BytesIO(data))
         logits = table["logits"].combine_chunks().flatten().to_numpy().reshape(-1, classes)
         return table["key"].to_pylist(), logits
-    except (pa.ArrowException, KeyError, ValueError) as error:
-        raise InvalidDataError(f"{name}: damaged shard ({error}); delete it, its texts are scored again") from None
+    except (pa.ArrowException, KeyError, ValueError, OSError):
+        return None

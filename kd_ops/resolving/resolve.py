@@ -33,6 +33,7 @@ from kd_ops.resolving.merge import merged_params, recipe_path
 from kd_ops.resolving.split_ledgers import ROLES, data_key, starting_ledger
 from kd_ops.runs.notes import note_run
 from kd_ops.runs.runs import Run
+from kd_ops.runs.store_check import check_store
 from kd_ops.stages.code_snapshot import Code, digest, keep, project_code
 from kd_ops.stages.graph import Graph
 from kd_ops.stages.versions import installed_versions, release
@@ -70,6 +71,7 @@ def resolve(
         if run.info().get("request") != request:
             raise ParamsError(f"run {run.id} exists and was started with other params; choose another name")
         return run
+    check_store(settings.store_uri)
     code = project_code(settings)
     document = resolved_document(params, settings, path, digest(code))
     _check_graph(document, settings, code)

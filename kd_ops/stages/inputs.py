@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kd_core.runtime.errors import TryAgainError
+from kd_core.runtime.errors import InvalidDataError, TryAgainError
 from kd_core.runtime.fingerprint import of_file, of_value
 from kd_core.runtime.storage import Storage
+from kd_ops.base.paths import inside
 
 FOLDER = "inputs"
 _DIGITS = 16
@@ -100,17 +101,33 @@ def mentioned(values: Any) -> set[str]:
 
 
 def lay_out(addresses: set[str], store_uri: str, folder: Path) -> None:
-    """Put the content of `addresses` into the workspace. Raises TryAgainError if the store has lost it."""
+    """Put the content of `addresses` into the workspace.
+
+    Raises InvalidDataError if the store has lost it. Damaged content is deleted, so that the next run puts it there
+    again.
+    """
     store = Storage(store_uri)
     for address in sorted(addresses):
         if not store.exists(f"{address}{_COMPLETE}"):
-            raise TryAgainError(f"{address} is not in the store; resolve the run again where the file is")
-        names = store.list(address) or [""]
-        for name in names:
-            target = folder / address / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            source = "/".join(part for part in (address, name) if part)
-            store.download(source, target)
+            raise InvalidDataError(f"{address} is not in the store; start a new run where the file is")
+        if not _downloaded(address, store, folder):
+            store.delete(f"{address}{_COMPLETE}")
+            store.delete(address)
+            raise InvalidDataError(
+                f"{address} is damaged in the store and was deleted; start a new run where the file is"
+            )
+
+
+def _downloaded(address: str, store: Storage, folder: Path) -> bool:
+    """Whether all of the content came, as its address says."""
+    for name in store.list(address) or [""]:
+        target = inside(folder / address, name, address)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            store.download("/".join(part for part in (address, name) if part), target)
+        except FileNotFoundError:
+            return False
+    return _hashed(folder / address).address == address
 
 
 def _texts(value: Any) -> Iterator[str]:

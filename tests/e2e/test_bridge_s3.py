@@ -14,6 +14,7 @@ from kd_ops.bridge.stage_run import run_stage
 from kd_ops.lineage import provenance
 from kd_ops.resolving.addresses import s3_revision
 from kd_ops.runs.objects import Objects, object_name
+from kd_ops.runs.store_check import check_store
 from tests.helpers.miniature import STAGES, Miniature
 from tests.helpers.s3_server import S3Server, program, s3_server
 
@@ -50,6 +51,7 @@ def test_of_many_conditional_puts_one_wins(mini: Miniature) -> None:
     assert sum(won) == 1
     assert storage.read("one") == str(won.index(True)).encode()
     assert not storage.create("one", b"late")
+    check_store(mini.store_uri)
 
 
 def test_what_one_machine_computes_another_reuses(mini: Miniature) -> None:

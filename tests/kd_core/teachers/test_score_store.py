@@ -96,11 +96,29 @@ def test_two_processes_adding_at_once_lose_nothing(tmp_path: Path) -> None:
     assert found.all()
 
 
-def test_a_damaged_shard_is_named_and_a_left_over_temporary_file_is_not_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["truncated", "changed", "of an earlier release"])
+def test_a_damaged_shard_is_named_and_deleted_and_its_texts_are_scored_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
     ScoreStore(tmp_path).add(SPEC, keys(5), values(5))
     shard = next(tmp_path.rglob("*.parquet"))
     (shard.parent / ".half.parquet.123.tmp").write_bytes(b"PAR1")
     assert ScoreStore(tmp_path).lookup(SPEC, keys(5))[0].all()
-    shard.write_bytes(shard.read_bytes()[:-20])
-    with pytest.raises(InvalidDataError, match=shard.name):
-        ScoreStore(tmp_path).lookup(SPEC, keys(5))
+    data = shard.read_bytes()
+    middle = len(data) // 2
+    changed = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+    if damage == "of an earlier release":
+        shard = shard.rename(shard.with_name(f"{'0' * 32}.parquet"))
+    shard.write_bytes(changed if damage == "changed" else data[:-20])
+    ScoreStore(tmp_path).add(SPEC, keys(3, "other"), values(3))
+    found, _ = ScoreStore(tmp_path).lookup(SPEC, keys(5) + keys(3, "other"))
+    assert found.tolist() == [False] * 5 + [True] * 3
+    assert f"{shard.name}: damaged shard" in caplog.text
+    assert not shard.exists()
+
+
+def test_a_shard_of_an_earlier_release_is_read(tmp_path: Path) -> None:
+    ScoreStore(tmp_path).add(SPEC, keys(5), values(5))
+    shard = next(tmp_path.rglob("*.parquet"))
+    shard.rename(shard.with_name(f"{'0' * 32}.parquet"))
+    assert ScoreStore(tmp_path).lookup(SPEC, keys(5))[0].all()

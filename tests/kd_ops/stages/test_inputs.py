@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kd_core.runtime.errors import TryAgainError
+from kd_core.runtime.errors import InvalidDataError, TryAgainError
 from kd_core.runtime.fingerprint import of_file, of_folder
 from kd_ops.resolving.addresses import Addresses
 from kd_ops.stages import inputs
@@ -83,3 +83,27 @@ def test_what_is_stored_already_is_not_copied_again(source: Path, store: str, mo
     first = inputs.snapshot(source, store)
     monkeypatch.setattr(shutil, "copyfile", None)
     assert inputs.snapshot(source, store) == first
+
+
+@pytest.mark.parametrize("damage", ["truncated", "lost", "more"])
+def test_an_input_that_is_damaged_in_the_store_is_deleted_and_put_back_by_the_next_run(
+    tmp_path: Path, damage: str
+) -> None:
+    source, store = tmp_path / "rows", str(tmp_path / "store")
+    source.mkdir()
+    (source / "a.csv").write_text("text\nhello\n")
+    address = inputs.snapshot(source, store).address
+    kept = Path(store, address)
+    if damage == "truncated":
+        (kept / "a.csv").write_text("text\n")
+    elif damage == "lost":
+        (kept / "a.csv").unlink()
+    else:
+        (kept / "b.csv").write_text("text\nmore\n")
+    with pytest.raises(InvalidDataError, match=f"{address} is damaged in the store and was deleted; start a new run"):
+        inputs.lay_out({address}, store, tmp_path / "workspace")
+    with pytest.raises(InvalidDataError, match=f"{address} is not in the store"):
+        inputs.lay_out({address}, store, tmp_path / "workspace")
+    assert inputs.snapshot(source, store).address == address
+    inputs.lay_out({address}, store, tmp_path / "again")
+    assert (tmp_path / "again" / address / "a.csv").read_text() == "text\nhello\n"
