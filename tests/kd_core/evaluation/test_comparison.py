@@ -173,6 +173,15 @@ def test_only_a_really_worse_slice_is_found() -> None:
     assert found["rest"].p_value == 1.0
 
 
+def test_a_slice_of_three_groups_proves_nothing() -> None:
+    """120 rows, all lost, but near-duplicates of each other: without an unseen group they would have no width."""
+    groups = np.concatenate([np.repeat([0, 1, 2], 40), np.arange(3, 1003)])
+    lost = groups < 3
+    found = compare_slices(pair(~lost, np.ones(len(groups)), groups), {"lost": lost}, 0.02, 2000, 0)
+    assert found[0].difference == -1.0
+    assert found[0].p_value > 0.1
+
+
 @pytest.mark.parametrize(("first", "second"), [([True], [True, False]), ([], [])])
 def test_unequal_or_no_rows_are_refused(first: list[bool], second: list[bool]) -> None:
     with pytest.raises(ValueError, match=r"\[N, K\]"):

@@ -78,6 +78,15 @@ def test_one_large_group_is_no_proof_of_a_gap() -> None:
     assert gap_of(lumped)[0] is None
 
 
+def test_four_rows_prove_no_gap_however_clear_they_are() -> None:
+    clear = np.array([[0.9, 0.1]] * 4)
+    models = {"teacher:big": clear, "trunk": clear, "adaptive": clear, "alone": 1 - clear}
+    few = Answers(np.zeros(4, dtype=np.int64), np.arange(4).astype(str), models)
+    gap, reason = gap_of(few)
+    assert gap is None
+    assert "+100.0 points" in reason
+
+
 def test_differences_are_named_for_what_they_are() -> None:
     answers = answers_with(teacher_big=0.9, trunk=0.88, adaptive=0.86, alone=0.8)
     found = {name: interval.value for name, interval in differences_of(answers).items()}
