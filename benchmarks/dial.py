@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.inference import disagreement
-from kd_core.export.fit_dial import calibrate
+from kd_core.export.fit_dial import fit_dial
 from kd_core.serving.exits.outcomes import Exits
 from kd_core.serving.predictor import Predictor
 
@@ -52,7 +52,7 @@ def resplit(exits: Exits, calibration: int, resplits: int) -> dict[float, np.nda
     found: dict[float, list[tuple[float, ...]]] = {wish: [] for wish in WISHES}
     for _ in range(resplits):
         chosen = generator.choice(len(uncertainty), size=calibration, replace=False)
-        dial = calibrate(uncertainty[chosen], exits.disagrees[chosen], exits.layers, CONFIDENCE)
+        dial = fit_dial(uncertainty[chosen], exits.disagrees[chosen], exits.layers, CONFIDENCE)
         for wish, columns in found.items():
             seen = [point for point in dial.points if point.disagreements <= wish * dial.rows][-1]
             point = dial.at(wish)

@@ -34,7 +34,7 @@ from kd_core.models.student import StudentModel
 from kd_core.serving.exits.outcomes import Exits, entropy
 from kd_core.serving.exits.thresholds import Thresholds
 from kd_core.serving.predictor import Predictor
-from kd_core.serving.speed.timing import calibrate
+from kd_core.serving.speed.timing import measure_costs
 from kd_core.teachers.model import Teacher
 
 BATCHES = (1, 8, 32, 128)
@@ -110,11 +110,11 @@ def _ways(
     points: dict[str, Point] = {}
     for folder in students:
         served = Predictor.load(folder, planned=False, threads=threads)
-        costs = calibrate(served)
+        costs = measure_costs(served)
         ways.setdefault(TOKENS, partial(_tokens, served))
-        plain = f"student, {served.manifest.precision}"
+        plain = f"student, {served.record.precision}"
         planned, measured = served.planned_by(costs), served.all_exits(texts.measured)
-        others, labels = served.all_exits(texts.chosen_on), served.record.labels
+        others, labels = served.all_exits(texts.chosen_on), served.record.task.labels
         ways[plain] = partial(planned.predict_rows, threshold=0.0)
         full = measured.only(measured.layers[-1]).argmax(-1)
         print(f"{threads} threads, {plain}: {_accuracy(full, labels, texts.measured)}")
@@ -135,7 +135,7 @@ def _accuracy(answers: Any, labels: Sequence[str], rows: pd.DataFrame) -> str:
 
 
 def _plan(served: Predictor, point: Point) -> str:
-    limits = (point.threshold,) * (len(served.manifest.exits) - 1)
+    limits = (point.threshold,) * (len(served.record.exits) - 1)
     planner = served.executor.planner
     if planner is None or not planner.pays(limits):
         return "the whole graph answers"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.texts import Request, columns_of
-from kd_core.serving.folder.manifest import IDS, MASK, TYPES, Tokenization
+from kd_core.serving.folder.network import IDS, MASK, TYPES, Tokenization
 from kd_core.serving.graphs.tokens import TextEncoder, mask, padded
 from kd_core.teachers.engines import export
 from kd_core.teachers.model import Teacher

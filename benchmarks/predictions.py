@@ -15,7 +15,8 @@ from benchmarks.workbench import Run, Workbench
 from kd_core.config.data import MULTI_LABEL, TaskParams
 from kd_core.rows import label_sets, read_rows, schema, write_table
 from kd_core.runtime import fingerprint
-from kd_core.serving.folder.manifest import FOLDER, Manifest
+from kd_core.serving.folder.record import NAME as RECORD_NAME
+from kd_core.serving.folder.record import ModelRecord
 
 _ABOUT = b"about"
 
@@ -67,8 +68,7 @@ def _write(path: Path, model: Path, rows: Path, task: TaskParams) -> None:
         },
         "probabilities": pa.FixedSizeListArray.from_arrays(flat, exits.shape[1] * exits.shape[2]),
     }
-    graphs = model / FOLDER
-    thresholds = Manifest.read(graphs).thresholds if graphs.is_dir() else None
+    thresholds = ModelRecord.read(model).thresholds if (model / RECORD_NAME).is_file() else None
     about = json.dumps({"layers": layers, "thresholds": thresholds})
     write_table(path, pa.table(columns).replace_schema_metadata({_ABOUT: about.encode()}))
 

@@ -21,7 +21,7 @@ COMPONENT = Component(
 
 
 def main(context: Context) -> None:
-    """Calibrate the exits on the calibration split and write models/student: graphs, weights and inference.json."""
+    """Calibrate the exits on the calibration split and write models/student: graphs, weights and model.json."""
     from kd_core.export.stage import export
 
     params = context.section("export", ExportParams)

@@ -16,7 +16,7 @@ COMPONENT = Component(
         "finetune": "models/finetune/history.json",
         "pretrain": "models/pretrain/history.json",
         "self_distill": "models/self_distill/history.json",
-        "inference": "models/student/inference.json",
+        "model": "models/student/model.json",
         "teachers": "teachers",
     },
     outputs={"report": "report"},
@@ -32,7 +32,7 @@ def main(context: Context) -> None:
         details=context.input("details"),
         metrics=context.input("metrics"),
         measured=context.input("measured"),
-        inference=context.input("inference"),
+        model=context.input("model"),
         teachers=context.input("teachers"),
         histories={stage: context.input(stage) for stage in ("pretrain", "finetune", "self_distill")},
     )

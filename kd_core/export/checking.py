@@ -19,7 +19,8 @@ from kd_core.models.student import StudentModel
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.sampling import stratified_sample
 from kd_core.serving.exits.outcomes import Exits
-from kd_core.serving.folder.manifest import Manifest
+from kd_core.serving.folder.network import Network
+from kd_core.serving.folder.record import text_columns
 from kd_core.serving.graphs.executor import Executor
 from kd_core.serving.graphs.graphs import Feeds, Graphs, fed
 from kd_core.serving.graphs.tokens import TextEncoder, Tokens
@@ -33,9 +34,9 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Served:
-    """Graphs in their folder, and what is needed to complete their manifest."""
+    """Graphs in the model's folder, ready to be asked."""
 
-    manifest: Manifest
+    network: Network
     executor: Executor
     encoder: TextEncoder
     quantisation: dict[str, Any]
@@ -43,8 +44,7 @@ class Served:
 
     def tokens(self, rows: pd.DataFrame) -> Tokens:
         """The text columns as token ids."""
-        columns = ("text", "text_pair") if self.manifest.pair else ("text",)
-        return self.encoder.encode([rows[column].tolist() for column in columns])
+        return self.encoder.encode([rows[column].tolist() for column in text_columns(self.network.task)])
 
 
 def serve_graphs(
@@ -56,7 +56,7 @@ def serve_graphs(
     ranges: pd.DataFrame,
     folder: Path,
 ) -> Served:
-    """Write the graphs of a student to `folder`, in int8 where that is asked for and keeps the labels.
+    """Write the graphs of a student into the model's folder, in int8 where that is asked for and keeps the labels.
 
     :param rows: texts to compare the graphs with PyTorch on, and the labels of int8 with those of fp32
     :param ranges: other texts, for the ranges of activations in int8
@@ -82,16 +82,16 @@ def serve_graphs(
         found = _written(write_graphs(graph, model, tokenizer, task, "fp32", folder), folder)
     report = {
         "asked": params.quantise,
-        "precision": found.manifest.precision,
+        "precision": found.network.precision,
         "agreement": share,
         "min_agreement": params.min_agreement,
         "rows": len(held_out),
     }
-    return Served(found.manifest, found.executor, found.encoder, report)
+    return Served(found.network, found.executor, found.encoder, report)
 
 
-def _written(manifest: Manifest, folder: Path) -> Served:
-    return Served(manifest, Executor(Graphs(folder, manifest)), TextEncoder.load(folder, manifest.tokenization), {})
+def _written(network: Network, folder: Path) -> Served:
+    return Served(network, Executor(Graphs(folder, network)), TextEncoder.load(folder, network.tokenization), {})
 
 
 def _one_by_one(served: Served, tokens: Tokens) -> list[Feeds]:

@@ -29,7 +29,7 @@ _DIGITS = 6
 _SEED = 0
 
 
-def calibrate(uncertainty: Uncertainties, disagrees: Booleans, layers: tuple[int, ...], confidence: float) -> Dial:
+def fit_dial(uncertainty: Uncertainties, disagrees: Booleans, layers: tuple[int, ...], confidence: float) -> Dial:
     """The dial that N independent calibration rows support.
 
     With one early exit the family is a fixed grid and all rows test it. With several, a random quarter of the rows

@@ -1,4 +1,4 @@
-"""The ONNX folder: the graphs cut and written, the tokenizer, and the manifest that names them with their hashes."""
+"""The graphs, cut and written into the model's folder with the tokenizer, each with its hash."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ from kd_core.inference.all_exits import exit_layers
 from kd_core.models.student import StudentModel
 from kd_core.runtime import fingerprint
 from kd_core.runtime.errors import ParamsError
-from kd_core.serving.folder import profile as profiles
-from kd_core.serving.folder.manifest import (
+from kd_core.serving.folder.network import (
+    FOLDER,
     IDS,
     TYPES,
     File,
-    Manifest,
+    Network,
     Precision,
     Segment,
     Tokenization,
     hidden_name,
     probabilities_name,
 )
-from kd_core.serving.folder.profile import Profile
 
-_TOKENIZER = "tokenizer.json"
-_WHOLE = "whole.onnx"
+_TOKENIZER = f"{FOLDER}/tokenizer.json"
+_WHOLE = f"{FOLDER}/whole.onnx"
 
 
 def check_tokenizer(tokenizer: Any) -> None:
@@ -40,35 +39,27 @@ def check_tokenizer(tokenizer: Any) -> None:
 
 def write_graphs(
     graph: onnx.ModelProto, model: StudentModel, tokenizer: Any, task: TaskParams, precision: Precision, folder: Path
-) -> Manifest:
-    """Write the graph of all exits in segments and whole, and the tokenizer; a manifest without thresholds and profile.
+) -> Network:
+    """Write the graph of all exits in segments and whole, and the tokenizer, into the model's folder.
 
-    It is enough to ask every exit; `finish` completes it. Raises ParamsError for graphs that are too large.
+    Raises ParamsError for graphs that are too large.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     exits, takes = exit_layers(model), inputs_of(model, tokenizer)
-    return Manifest(
-        kind=task.kind,
-        labels=task.labels,
-        pair=task.pair,
+    return Network(
+        task=task,
         hidden=model.encoder.config.hidden_size,
         exits=exits,
-        thresholds=(0.0,) * (len(exits) - 1),
         precision=precision,
         tokenization=_write_tokenizer(tokenizer, task, TYPES in takes, folder),
         segments=tuple(_write_segments(graph, exits, takes, folder)),
-        whole=_write(cut(graph, takes, [probabilities_name(exits[-1])]), folder / _WHOLE),
-        profile=File(file=profiles.NAME, sha256=""),
+        whole=_write(cut(graph, takes, [probabilities_name(exits[-1])]), _WHOLE, folder),
     )
 
 
-def finish(manifest: Manifest, profile: Profile, thresholds: Sequence[float], folder: Path) -> Manifest:
-    """Write the profile and the manifest, which is then complete."""
-    profile.write(folder)
-    written = _file(folder / profiles.NAME)
-    complete = manifest.model_copy(update={"profile": written, "thresholds": tuple(thresholds)})
-    complete.write(folder)
-    return complete
+def hashed(name: str, folder: Path) -> File:
+    """A file of the model's folder."""
+    return File(file=name, sha256=fingerprint.of_file(folder / name))
 
 
 def _write_segments(graph: onnx.ModelProto, exits: Sequence[int], takes: Sequence[str], folder: Path) -> list[Segment]:
@@ -76,16 +67,16 @@ def _write_segments(graph: onnx.ModelProto, exits: Sequence[int], takes: Sequenc
     for before, last in zip((0, *exits[:-1]), exits, strict=True):
         inputs = takes if before == 0 else [hidden_name(before), *(name for name in takes if name not in (IDS, TYPES))]
         outputs = [probabilities_name(last), *([] if last == exits[-1] else [hidden_name(last)])]
-        written = _write(cut(graph, inputs, outputs), folder / f"layers_{before + 1}_{last}.onnx")
+        written = _write(cut(graph, inputs, outputs), f"{FOLDER}/layers_{before + 1}_{last}.onnx", folder)
         found.append(Segment(first=before + 1, last=last, file=written.file, sha256=written.sha256))
     return found
 
 
-def _write(graph: onnx.ModelProto, path: Path) -> File:
+def _write(graph: onnx.ModelProto, name: str, folder: Path) -> File:
     if graph.ByteSize() > onnx.checker.MAXIMUM_PROTOBUF:
-        raise ParamsError(f"student: {path.name} would be {graph.ByteSize() / 1e9:.1f} GB, and ONNX files end at 2 GB")
-    path.write_bytes(graph.SerializeToString(deterministic=True))
-    return _file(path)
+        raise ParamsError(f"student: {name} would be {graph.ByteSize() / 1e9:.1f} GB, and ONNX files end at 2 GB")
+    (folder / name).write_bytes(graph.SerializeToString(deterministic=True))
+    return hashed(name, folder)
 
 
 def _write_tokenizer(tokenizer: Any, task: TaskParams, token_types: bool, folder: Path) -> Tokenization:
@@ -98,7 +89,7 @@ def _write_tokenizer(tokenizer: Any, task: TaskParams, token_types: bool, folder
         backend.enable_truncation(**truncation)
     if padding:
         backend.enable_padding(**padding)
-    written = _file(folder / _TOKENIZER)
+    written = hashed(_TOKENIZER, folder)
     return Tokenization(
         file=written.file,
         sha256=written.sha256,
@@ -107,7 +98,3 @@ def _write_tokenizer(tokenizer: Any, task: TaskParams, token_types: bool, folder
         pad_id=tokenizer.pad_token_id,
         token_types=token_types,
     )
-
-
-def _file(path: Path) -> File:
-    return File(file=path.name, sha256=fingerprint.of_file(path))

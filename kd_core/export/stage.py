@@ -1,4 +1,4 @@
-"""From the trained model's folder to the one that serves: its graphs in onnx/, inference.json, and the same weights.
+"""From the trained model's folder to the one that serves: its graphs in onnx/, model.json, and the same weights.
 
 The weights stay for what learns from the student; whoever serves reads the graphs.
 """
@@ -15,18 +15,17 @@ import pandas as pd
 from kd_core.config.data import TaskParams
 from kd_core.config.evaluation import ExportParams
 from kd_core.export.checking import serve_graphs
-from kd_core.export.fit_dial import calibrate
-from kd_core.export.folder import finish
+from kd_core.export.fit_dial import fit_dial
+from kd_core.export.folder import hashed
 from kd_core.models.loading import load_tokenizer
 from kd_core.models.student import StudentModel
 from kd_core.rows import read_rows
 from kd_core.runtime import fingerprint
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.serving.exits.dial import Dial
-from kd_core.serving.folder.manifest import FOLDER
+from kd_core.serving.folder.profile import NAME as PROFILE
 from kd_core.serving.folder.profile import Profile
-from kd_core.serving.folder.record import InferenceRecord, text_columns
-from kd_core.serving.folder.uncertainties import write_uncertainties
+from kd_core.serving.folder.record import ModelRecord, text_columns
 
 _TRAINING_FILES = ("history.json",)
 
@@ -60,28 +59,21 @@ def export(
     rows = read_rows(calibration).drop_duplicates("group")
     ranges, rows = shared_out(rows, 0 if params.quantise == "none" else min(len(rows) // 2, RANGE_ROWS))
     shutil.copytree(model_folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*_TRAINING_FILES))
-    served = serve_graphs(model, tokenizer, task, params, rows, ranges, target / FOLDER)
+    served = serve_graphs(model, tokenizer, task, params, rows, ranges, target)
     tokens = served.tokens(rows)
     exits = served.executor.all_exits(tokens)
-    uncertainty = exits.uncertainty
-    dial = calibrate(uncertainty[:, :-1], exits.disagrees, exits.layers, params.confidence)
-    thresholds = dial.at(params.max_disagreement).thresholds
-    finish(served.manifest, Profile(tokens.lengths, uncertainty[:, :-1].astype("float64")), thresholds, target / FOLDER)
-    InferenceRecord(
-        kind=task.kind,
-        labels=task.labels,
-        pair=task.pair,
-        max_length=task.max_length,
-        text_columns=text_columns(task),
+    dial = fit_dial(exits.uncertainty[:, :-1], exits.disagrees, exits.layers, params.confidence)
+    Profile(tokens.lengths, exits.uncertainty).write(target, exits.layers)
+    ModelRecord(
+        **dict(served.network),
         columns={ours: theirs for ours, theirs in (columns or {}).items() if ours in text_columns(task)},
-        layers=model.layer_count,
-        exits=exits.layers,
+        thresholds=dial.at(params.max_disagreement).thresholds,
         max_disagreement=params.max_disagreement,
         dial=dial,
-        weights=fingerprint.of_value({file.name: fingerprint.of_file(file) for file in _weights(model_folder)}),
+        profile=hashed(PROFILE, target),
         quantisation=served.quantisation,
+        weights=fingerprint.of_value({file.name: fingerprint.of_file(file) for file in _weights(model_folder)}),
     ).write(target)
-    write_uncertainties(target, exits.layers, uncertainty)
     return dial
 
 

@@ -18,7 +18,7 @@ from kd_core.models import layers
 from kd_core.models.architectures import architecture_of, takes_token_types
 from kd_core.models.onnx_program import onnx_program
 from kd_core.models.student import StudentModel
-from kd_core.serving.folder.manifest import IDS, MASK, PADDED, PLACES, TYPES, hidden_name, probabilities_name
+from kd_core.serving.folder.network import IDS, MASK, PADDED, PLACES, TYPES, hidden_name, probabilities_name
 from kd_core.serving.graphs.tokens import mask, places
 from kd_core.tasks.decode import probabilities
 

@@ -44,9 +44,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _calibrate(options: argparse.Namespace) -> None:
-    from kd_core.serving.speed.timing import calibrate_folder
+    from kd_core.serving.speed.timing import keep_costs
 
-    print(calibrate_folder(options.model))
+    print(keep_costs(options.model))
 
 
 def _describe(options: argparse.Namespace) -> None:

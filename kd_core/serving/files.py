@@ -10,7 +10,7 @@ import pandas as pd
 from kd_core.config.data import MULTI_LABEL
 from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_core.serving.exits.thresholds import Thresholds
-from kd_core.serving.folder.record import InferenceRecord
+from kd_core.serving.folder.record import ModelRecord
 from kd_core.serving.predictor import Predictor, check_texts
 from kd_core.tables.cells import texts_of
 from kd_core.tables.formats import known_format
@@ -48,7 +48,7 @@ def predict_file(
         answers = predictor.predict(asked, threshold, probabilities, report)
     except InvalidDataError as error:
         raise InvalidDataError(f"{source}: {error}") from None
-    if predictor.record.kind == MULTI_LABEL and known_format(target).kind == "csv":
+    if predictor.record.task.kind == MULTI_LABEL and known_format(target).kind == "csv":
         labels = [SEPARATOR.join(given) or SEPARATOR for given in answers["label"]]
         shares = [SEPARATOR.join(map(str, given)) for given in answers["probability"]]
         answers = answers.assign(label=labels, probability=shares)
@@ -81,7 +81,7 @@ def _for_all(answers: pd.DataFrame, rows: pd.Index) -> pd.DataFrame:
     return wide.assign(**objects)
 
 
-def named_texts(rows: pd.DataFrame, record: InferenceRecord, columns: Mapping[str, str]) -> pd.DataFrame:
+def named_texts(rows: pd.DataFrame, record: ModelRecord, columns: Mapping[str, str]) -> pd.DataFrame:
     """The text columns of `rows` under the names that the model reads.
 
     A column is looked for where `columns` (ours → theirs) says; if that is silent, under the name that the training

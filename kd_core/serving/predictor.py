@@ -21,9 +21,8 @@ from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_core.serving.exits.outcomes import Exits, Predictions
 from kd_core.serving.exits.speed_wishes import PERCENTILE, with_throughput, within_latency
 from kd_core.serving.exits.thresholds import Thresholds
-from kd_core.serving.folder.manifest import FOLDER, Manifest
 from kd_core.serving.folder.profile import Profile
-from kd_core.serving.folder.record import InferenceRecord, identity
+from kd_core.serving.folder.record import ModelRecord, identity
 from kd_core.serving.graphs.executor import Executor
 from kd_core.serving.graphs.graphs import Graphs
 from kd_core.serving.graphs.tokens import TextEncoder, Tokens
@@ -46,10 +45,9 @@ class Predictor:
     """A student's graphs with its tokenizer, task and dial, ready to answer on the CPU."""
 
     def __init__(
-        self, executor: Executor, encoder: TextEncoder, record: InferenceRecord, log: PredictionLog | None = None
+        self, executor: Executor, encoder: TextEncoder, record: ModelRecord, log: PredictionLog | None = None
     ) -> None:
         self.executor, self.encoder, self.record, self.log = executor, encoder, record, log
-        self.manifest = executor.graphs.manifest
 
     @classmethod
     def load(
@@ -63,19 +61,18 @@ class Predictor:
         :param log: folder of a prediction log for what `predict` answers; whoever loads closes it (`Predictor.log`)
         """
         path = Path(folder)
-        record, graphs = InferenceRecord.read(path), Graphs(path / FOLDER, Manifest.read(path / FOLDER))
-        if (record.labels, record.exits) != (graphs.manifest.labels, graphs.manifest.exits):
-            raise InvalidDataError(f"{path}: inference.json and {FOLDER}/ are of two models; export the student again")
-        encoder = TextEncoder.load(graphs.folder, graphs.manifest.tokenization)
+        record = ModelRecord.read(path)
+        record.check_files(path)
+        encoder = TextEncoder.load(path, record.tokenization)
         opened = None if log is None else PredictionLog(log, identity(path))
-        executor = Executor(graphs, threads=threads)
+        executor = Executor(Graphs(path, record), threads=threads)
         predictor, costs = cls(executor, encoder, record, opened), known_costs(executor) if planned else None
         return predictor.planned_by(costs) if costs else predictor
 
     def planned_by(self, costs: Costs) -> Predictor:
         """The same, but batches, pools and the use of exits follow from these timings."""
         graphs, threads = self.executor.graphs, self.executor.lanes.threads
-        planner = Planner(costs, Profile.read(graphs.folder), self.manifest.hidden)
+        planner = Planner(costs, Profile.read(graphs.folder).thinned(), self.record.hidden)
         return Predictor(Executor(graphs, planner, threads=threads), self.encoder, self.record, self.log)
 
     def predict(
@@ -99,7 +96,7 @@ class Predictor:
         """
         limits = self.executor.followed(self.limits(threshold))
         found = self.predict_rows(texts, limits, report)
-        labels = list(named(found.answers, self.record.labels, found.kind))
+        labels = list(named(found.answers, self.record.task.labels, found.kind))
         columns: dict[str, Any] = {
             "label": labels,
             "probability": self._chosen(found, labels),
@@ -107,7 +104,7 @@ class Predictor:
             "entropy": found.entropy,
         }
         if probabilities:
-            for index, label in enumerate(self.record.labels):
+            for index, label in enumerate(self.record.task.labels):
                 columns[f"{PROBABILITY_PREFIX}{label}"] = found.probabilities[:, index]
         table = pd.DataFrame(columns, index=texts.index if isinstance(texts, pd.DataFrame) else None)
         if self.log:
@@ -148,7 +145,7 @@ class Predictor:
         if min_throughput is not None:
             seconds = partial(self._timed().mean_seconds, size=CHUNK_ROWS)
             return with_throughput(dial, seconds, min_throughput).thresholds
-        return self.manifest.thresholds if threshold is None else threshold
+        return self.record.thresholds if threshold is None else threshold
 
     def _timed(self) -> Planner:
         if self.executor.planner is None:
@@ -163,7 +160,7 @@ class Predictor:
         """[N], the probability of each answered label."""
         if found.kind != MULTI_LABEL:
             return found.probabilities.max(1, initial=0.0)
-        index = {label: position for position, label in enumerate(self.record.labels)}
+        index = {label: position for position, label in enumerate(self.record.task.labels)}
         rows = zip(found.probabilities, labels, strict=True)
         return [tuple(float(probabilities[index[label]]) for label in given) for probabilities, given in rows]
 
@@ -188,7 +185,7 @@ class Predictor:
             np.concatenate([part.probabilities for part in parts]),
             np.concatenate([part.exit_layer for part in parts]),
             np.concatenate([part.entropy for part in parts]),
-            self.record.kind,
+            self.record.task.kind,
         )
 
     def all_exits(self, rows: pd.DataFrame) -> Exits:

@@ -19,7 +19,6 @@ from kd_core.evaluation.quality.quality import TEACHER, TFIDF
 from kd_core.rows import labels_of
 from kd_core.runtime.errors import InvalidDataError, TryAgainError
 from kd_core.tasks import decide as deciding
-from kd_core.tasks.kinds import kind_in
 from kd_ops.base.settings import Settings
 from kd_ops.promotion.evidence import (
     Booleans,
@@ -34,7 +33,7 @@ from kd_ops.promotion.evidence import (
 from kd_ops.promotion.gate import decide, with_left_out
 from kd_ops.promotion.history import Lineage
 from kd_ops.promotion.rivals import EXAMPLES, SERVED, Asked, counts_of
-from kd_ops.registering.packing import STUDENT
+from kd_ops.registering.packing import STUDENT, student_task
 from kd_ops.registering.register import student_speed
 from kd_ops.registering.training_record import TAG, read_record
 from kd_ops.registry.registry import version as registered
@@ -105,8 +104,8 @@ def _seen(run: Run, rows: pd.DataFrame, versions: Sequence[Any], settings: Setti
 def measured(outs: Outs, examples: pd.DataFrame) -> Measured:
     """What evaluate, on these test rows, and measure say of the student. Raises InvalidDataError if they lack it."""
     found = {name.removesuffix(_COUNTS) for name in examples.columns if name.endswith(_COUNTS)}
-    inference = json.loads(outs.read(f"{STUDENT}/inference.json"))
-    task = deciding.of(kind := kind_in(inference))
+    asked = student_task(outs)
+    task = deciding.of(asked.kind)
     metrics = {name: float(task.metric(counts_of(examples, name).sum(0))) for name in found}
     teachers = [value for name, value in metrics.items() if name.startswith(TEACHER)]
     if SERVED not in metrics or not teachers:
@@ -114,12 +113,12 @@ def measured(outs: Outs, examples: pd.DataFrame) -> Measured:
     speed = student_speed(read_document(outs, "measure/metrics.json"))
     return Measured(
         weights=outs.md5(STUDENT),
-        labels=tuple(inference["labels"]),
+        labels=asked.labels,
         accuracy=metrics[SERVED],
         best_teacher_accuracy=max(teachers),
         speedup=speed["speedup"],
         speed=Speed(speed["latency_ms"], speed["relative_latency"], speed["machine"]),
-        kind=kind,
+        kind=asked.kind,
         metric=task.METRIC_NAME,
         macro_f1=read_document(outs, "evaluation/metrics.json")["models"][SERVED].get("macro_f1"),
         most_frequent=most_frequent(examples),

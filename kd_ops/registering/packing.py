@@ -13,9 +13,11 @@ from typing import Any
 
 import pandas as pd
 
-from kd_core.config.data import MULTI_LABEL
+from kd_core.config.data import MULTI_LABEL, TaskParams
 from kd_core.runtime.errors import InvalidDataError, TryAgainError
 from kd_core.sampling import stratified_sample
+from kd_core.serving.folder.record import NAME as RECORD
+from kd_core.serving.folder.record import text_columns
 from kd_ops.registry.registry import MODEL_FOLDER
 from kd_ops.runs.outs import Outs
 
@@ -51,8 +53,8 @@ def pack(outs: Outs, folder: Path, project: Path) -> Path:
     import mlflow
 
     student = outs.fetch(STUDENT, folder / MODEL_FOLDER)
-    inference = json.loads((student / "inference.json").read_text(encoding="utf-8"))
-    columns = list(inference["text_columns"])
+    task = student_task(outs)
+    columns = list(text_columns(task))
     example = _example(outs, columns)
     example.to_json(folder / "example.json", orient="records", force_ascii=False)
     packed = folder / "model"
@@ -61,11 +63,19 @@ def pack(outs: Outs, folder: Path, project: Path) -> Path:
         python_model=str(Path(__file__).with_name("serving_model.py")),
         artifacts={MODEL_FOLDER: str(student)},
         code_paths=[str(project / "kd_core")],
-        signature=_signature(columns, several=inference.get("kind") == MULTI_LABEL),
+        signature=_signature(columns, several=task.kind == MULTI_LABEL),
         input_example=example,
         pip_requirements=requirements(),
     )
     return packed
+
+
+def student_task(outs: Outs) -> TaskParams:
+    """The task of the run's student. Raises InvalidDataError for a run of an earlier release."""
+    path = f"{STUDENT}/{RECORD}"
+    if path not in outs:
+        raise InvalidDataError(f"the run has no {path}: an earlier release made it; start a new run of its recipe")
+    return TaskParams.model_validate(json.loads(outs.read(path))["task"])
 
 
 def _example(outs: Outs, columns: list[str]) -> pd.DataFrame:

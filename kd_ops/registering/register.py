@@ -17,7 +17,7 @@ from kd_ops.base.entry import main_process
 from kd_ops.base.locks import exclusive
 from kd_ops.base.redaction import redact
 from kd_ops.base.settings import Settings
-from kd_ops.registering.packing import STUDENT, pack, prove
+from kd_ops.registering.packing import STUDENT, pack, prove, student_task
 from kd_ops.registering.training_record import TAG, keep_record
 from kd_ops.registry.registry import MODEL_FOLDER, connect, versions
 from kd_ops.resolving.split_ledgers import publish_ledgers
@@ -122,13 +122,13 @@ def _create(client: Any, name: str, run: Run, outs: Outs, trained_on: str, setti
 
 def version_tags(run: Run, outs: Outs) -> dict[str, str]:
     """Origin, weights, test set and the metrics that the gate reads, as tags of a version."""
-    inference = json.loads(outs.read(f"{STUDENT}/inference.json"))
+    task = student_task(outs)
     evaluated = read_document(outs, "evaluation/metrics.json")
     quality = evaluated.get("models", {}).get("adaptive", {})
     tags = run_tags(run, outs) | {
         "kd.weights": outs.md5(STUDENT),
-        "kd.labels": json.dumps(inference["labels"], ensure_ascii=False),
-        "kd.task": inference.get("kind", "classification"),
+        "kd.labels": json.dumps(task.labels, ensure_ascii=False),
+        "kd.task": task.kind,
         "kd.test_hash": evaluated.get("test", {}).get("hash", ""),
     }
     tags |= {f"kd.metric.{key}": f"{value:.6g}" for key, value in tracked_values.metrics(quality).items()}

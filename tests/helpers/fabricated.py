@@ -208,8 +208,8 @@ def report() -> dict[str, Mapping[str, bytes]]:
 
 def fake_student(weights: str = "one") -> dict[str, bytes]:
     """A student's folder that nothing can load, told apart by its weights."""
-    record = {"labels": LABELS, "pair": False, "text_columns": ["text"]}
-    return {"inference.json": json.dumps(record).encode(), "model.safetensors": weights.encode()}
+    record = {"task": {"kind": "classification", "labels": LABELS, "pair": False}}
+    return {"model.json": json.dumps(record).encode(), "model.safetensors": weights.encode()}
 
 
 def dial() -> Dial:
@@ -222,7 +222,6 @@ def dial() -> Dial:
 
 def real_student(folder: Path, seed: int = 0) -> Path:
     """A tiny student as export leaves it."""
-    from kd_core.serving.folder.record import InferenceRecord
     from tests.helpers.tiny import tiny_base, tiny_student
 
     base = tiny_base(folder.parent / f"{folder.name}_base", layers=2, hidden=16, heads=2, seed=seed)
@@ -231,33 +230,30 @@ def real_student(folder: Path, seed: int = 0) -> Path:
     model.save_pretrained(folder)
     for file in base.glob("token*"):
         shutil.copy(file, folder)
-    _write_graphs(model, folder)
-    InferenceRecord(
-        kind="classification",
-        labels=LABELS,
-        pair=False,
-        max_length=24,
-        text_columns=("text",),
-        layers=2,
-        exits=(1, 2),
-        max_disagreement=0.02,
-        dial=dial(),
-        weights=str(seed),
-    ).write(folder)
+    _write_graphs(model, folder, weights=str(seed))
     return folder
 
 
-def _write_graphs(model: Any, folder: Path) -> None:
-    from kd_core.export.folder import finish, write_graphs
+def _write_graphs(model: Any, folder: Path, weights: str) -> None:
+    from kd_core.export.folder import hashed, write_graphs
     from kd_core.export.tracing import inputs_of, trace
     from kd_core.models.loading import load_tokenizer
-    from kd_core.serving.folder.profile import Profile
+    from kd_core.serving.folder.profile import NAME, Profile
+    from kd_core.serving.folder.record import ModelRecord
     from tests.helpers.tiny import tiny_task
 
-    onnx, tokenizer = folder / "onnx", load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder)
     graph = trace(model, inputs_of(model, tokenizer))
-    manifest = write_graphs(graph, model, tokenizer, tiny_task(LABELS), "fp32", onnx)
-    finish(manifest, Profile(np.array([4, 8]), np.array([[0.1], [0.9]])), (0.3,), onnx)
+    network = write_graphs(graph, model, tokenizer, tiny_task(LABELS), "fp32", folder)
+    Profile(np.array([4, 8]), np.array([[0.1, 0.1], [0.9, 0.2]], dtype=np.float32)).write(folder, network.exits)
+    ModelRecord(
+        **dict(network),
+        thresholds=(0.3,),
+        max_disagreement=0.02,
+        dial=dial(),
+        profile=hashed(NAME, folder),
+        weights=weights,
+    ).write(folder)
 
 
 def finished_run(

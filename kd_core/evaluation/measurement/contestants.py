@@ -16,10 +16,9 @@ from kd_core.evaluation.names import ADAPTIVE, TRUNK
 from kd_core.evaluation.reference import reference_teachers
 from kd_core.models.student import StudentModel
 from kd_core.serving.exits.thresholds import Thresholds
-from kd_core.serving.folder.manifest import FOLDER
 from kd_core.serving.predictor import Predictor
 from kd_core.serving.speed.costs import Costs
-from kd_core.serving.speed.timing import calibrate
+from kd_core.serving.speed.timing import measure_costs
 from kd_core.tasks.decode import probabilities
 from kd_core.tasks.encode import collate, encode
 from kd_core.teachers.model import Teacher
@@ -41,7 +40,7 @@ class Contestant:
 def served_student(folder: Path) -> tuple[Predictor, Costs]:
     """The student as it serves on this machine, with as many threads as PyTorch has, and the timings it goes by."""
     predictor = Predictor.load(folder, planned=False, threads=torch.get_num_threads())
-    costs = calibrate(predictor)
+    costs = measure_costs(predictor)
     return predictor.planned_by(costs), costs
 
 
@@ -54,7 +53,7 @@ def all_contestants(student: Predictor, folder: Path, teachers: Path, device: to
     loaded = [_teacher(each, device) for each in folders]
     biggest = max(range(len(loaded)), key=lambda index: loaded[index].parameters)
     pipeline = _pipeline(folders[biggest], loaded[biggest].parameters, device)
-    return [*loaded, pipeline, *at_thresholds(student, folder, {TRUNK: 0.0, ADAPTIVE: student.manifest.thresholds})]
+    return [*loaded, pipeline, *at_thresholds(student, folder, {TRUNK: 0.0, ADAPTIVE: student.record.thresholds})]
 
 
 def _teacher(folder: Path, device: torch.device) -> Contestant:
@@ -75,10 +74,10 @@ def _answer_teacher(teacher: Teacher, device: torch.device, rows: pd.DataFrame) 
 def at_thresholds(student: Predictor, folder: Path, thresholds: Mapping[str, Thresholds]) -> list[Contestant]:
     """The student at named exit thresholds; at 0 it is the full model, which has neither branches nor segments."""
     model, found = StudentModel.from_pretrained(folder), []
-    trunk, manifest = sum(parameter.numel() for parameter in model.trunk_parameters()), student.manifest
+    trunk, record = sum(parameter.numel() for parameter in model.trunk_parameters()), student.record
     for name, threshold in thresholds.items():
-        files = [manifest.whole] if threshold == 0 else manifest.segments
-        size = sum((folder / FOLDER / each.file).stat().st_size for each in files)
+        files = [record.whole] if threshold == 0 else record.segments
+        size = sum((folder / each.file).stat().st_size for each in files)
         answer = partial(student.predict_rows, threshold=threshold)
         parameters = trunk if name == TRUNK else _count(model)
         found.append(Contestant(name, answer, parameters, round(size / 1e6, 3)))

@@ -23,7 +23,7 @@ from kd_core.evaluation.names import ADAPTIVE, TRUNK, exits_name
 from kd_core.rows import read_rows
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.runtime.progress import Progress
-from kd_core.serving.folder.record import InferenceRecord, text_columns
+from kd_core.serving.folder.record import ModelRecord, text_columns
 
 MOST_CALLS = 32
 """Calls of one model in one repeat at most: batch 1 is timed on fewer texts than the large batches."""
@@ -65,7 +65,7 @@ def measure(
     if params.threads is not None:
         torch.set_num_threads(params.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rows = _sample(texts, InferenceRecord.read(student), params.texts)
+    rows = _sample(texts, ModelRecord.read(student), params.texts)
     predictor, costs = served_student(student)
     contestants = all_contestants(predictor, student, teachers, device)
     seconds = time_all(contestants, rows, params.batches, params.repeats, progress)
@@ -105,7 +105,7 @@ def _curve(
     ]
 
 
-def _sample(path: Path, record: InferenceRecord, count: int) -> pd.DataFrame:
+def _sample(path: Path, record: ModelRecord, count: int) -> pd.DataFrame:
     rows = read_rows(path)[list(text_columns(record.task))]
     if rows.empty:
         raise InvalidDataError(f"{path}: no text to time; set data.reference.split.calibration")

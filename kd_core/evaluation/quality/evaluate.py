@@ -103,7 +103,7 @@ def evaluate(
 
 def _student(models: Models, rows: pd.DataFrame) -> _Student:
     predictor = Predictor.load(models.student, planned=False)
-    return _Student(predictor.all_exits(rows), predictor.predict_rows(rows), predictor.manifest.thresholds)
+    return _Student(predictor.all_exits(rows), predictor.predict_rows(rows), predictor.record.thresholds)
 
 
 def _plain(

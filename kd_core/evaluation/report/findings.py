@@ -23,7 +23,7 @@ class Sources:
     details: Path
     metrics: Path
     measured: Path
-    inference: Path
+    model: Path
     teachers: Path
     histories: Mapping[str, Path]
     """Stage → its history.json."""
@@ -38,7 +38,7 @@ class Findings:
     dataset: Mapping[str, Any]
     metrics: Mapping[str, Any]
     measured: Mapping[str, Any]
-    inference: Mapping[str, Any]
+    model: Mapping[str, Any]
     tables: Mapping[str, Any]
     teachers: Mapping[str, Mapping[str, Any]]
     """Teacher → its teacher.json."""
@@ -66,7 +66,7 @@ def read(sources: Sources, recipe: str, task: TaskParams) -> Findings:
         dataset=_read(sources.dataset),
         metrics=_read(sources.metrics),
         measured=_read(sources.measured),
-        inference=_read(sources.inference),
+        model=_read(sources.model),
         tables={name: _read(sources.details / f"{name}.json") for name in TABLES},
         teachers=teachers,
         histories={name: _read(path)["curves"] for name, path in {**trained, **sources.histories}.items()},

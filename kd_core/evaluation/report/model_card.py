@@ -25,7 +25,7 @@ def _title(findings: Findings) -> str:
     return (
         f"# {findings.recipe}: distilled student\n\n"
         f"A small transformer encoder with early exits that {does}. "
-        f"{student['parameters']:,} parameters, {findings.inference['layers']} layers, {student['size_mb']:.1f} MB."
+        f"{student['parameters']:,} parameters, {findings.model['exits'][-1]} layers, {student['size_mb']:.1f} MB."
     )
 
 

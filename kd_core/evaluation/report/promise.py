@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def promise(inference: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    """:param inference: inference.json; :param metrics: metrics.json of the evaluation, with the chosen thresholds."""
-    dial, wish = inference["dial"], inference["max_disagreement"]
+def promise(model: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """:param model: model.json; :param metrics: metrics.json of the evaluation, with the chosen thresholds."""
+    dial, wish = model["dial"], model["max_disagreement"]
     rows, confidence = dial["rows"], dial["confidence"]
     if not wish:
         return "Exits are off: no disagreement with the full model was allowed."

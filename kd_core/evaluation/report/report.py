@@ -20,7 +20,7 @@ MORE_METRICS = ("micro_f1", "subset_accuracy")
 
 def write(findings: Findings, folder: Path) -> None:
     """Write report.html, model_card.md and summary.json."""
-    summary = summarise(findings.metrics, findings.measured, findings.inference)
+    summary = summarise(findings.metrics, findings.measured, findings.model)
     (folder / "report.html").write_text(render(findings, summary), encoding="utf-8")
     (folder / "model_card.md").write_text(model_card.render(findings, summary), encoding="utf-8")
     text = json.dumps(summary, indent=2, ensure_ascii=False)

@@ -26,7 +26,7 @@ def smallest_batch(measured: Mapping[str, Any]) -> int:
     return min(int(row["batch"]) for row in measured["rows"])
 
 
-def summarise(metrics: Mapping[str, Any], measured: Mapping[str, Any], inference: Mapping[str, Any]) -> dict[str, Any]:
+def summarise(metrics: Mapping[str, Any], measured: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
     """summary.json: one row for each teacher, the student in full and with exits, and the baselines.
 
     Sizes, speeds (at the largest batch) and latencies (median, at the smallest) are null for what was not timed.
@@ -49,7 +49,7 @@ def summarise(metrics: Mapping[str, Any], measured: Mapping[str, Any], inference
         "thresholds": metrics["thresholds"],
         "exits": metrics["exits"],
         "conclusion": conclusion(metrics, speed),
-        "promise": promise(inference, metrics),
+        "promise": promise(model, metrics),
         "exits_conclusion": exits_conclusion(metrics, measured),
     }
 

@@ -1,1 +1,1 @@
-"""The documents of a model's folder: manifest, inference record, profile, uncertainties."""
+"""What stands in a model's folder: model.json, the files that it names, and the profile of the calibration texts."""

@@ -1,22 +1,26 @@
-"""profile.json: how long texts are and how sure each exit is of them, on rows of the data the model was made for.
+"""profile.parquet: how long the calibration texts are and how uncertain each exit is of them; numbers only, no text.
 
-What a choice of thresholds would save depends on how many texts leave where. The profile tells it without a model and
-without a text: numbers only, from validation rows.
+What a choice of thresholds would save depends on how many texts leave where: the profile tells it without a model.
+And a model in service is held against it: drift is where texts leave elsewhere than these, or less surely.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-NAME = "profile.json"
+from kd_core.rows import write_table
+from kd_core.serving.exits.thresholds import Uncertainties
+
+NAME = "profile.parquet"
 ROWS = 512
-"""Rows kept at most: a share is then known to about two points."""
-_DIGITS = 4
+"""Enough for plans: a share is then known to about two points."""
 
 
 @dataclass(frozen=True)
@@ -25,32 +29,31 @@ class Profile:
 
     lengths: npt.NDArray[np.int64]
     """[N], tokens."""
-    uncertainty: npt.NDArray[np.float64]
-    """[N, E - 1], of each exit but the last."""
+    uncertainty: Uncertainties
+    """[N, E], of each exit; the last is the full model."""
 
     def last(self, thresholds: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
         """[N], the last segment (from 0) that each text comes to under `thresholds` [E - 1]."""
-        stays = np.logical_and.accumulate(self.uncertainty >= thresholds, axis=1)
+        stays = np.logical_and.accumulate(self.uncertainty[:, :-1] >= thresholds.astype(np.float32), axis=1)
         return np.asarray(stays.sum(1), dtype=np.int64)
 
     def reach(self, thresholds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """[E], the share of texts that come to each segment under `thresholds` [E - 1]; the first is 1."""
-        segments = np.arange(self.uncertainty.shape[1] + 1)
+        segments = np.arange(self.uncertainty.shape[1])
         return np.asarray((self.last(thresholds)[:, None] >= segments).mean(0), dtype=np.float64)
 
-    def write(self, folder: Path) -> None:
-        """Write profile.json, thinned to evenly spaced rows."""
-        rows = np.unique(np.linspace(0, len(self.lengths) - 1, min(ROWS, len(self.lengths))).round().astype(int))
-        found = {
-            "lengths": self.lengths[rows].tolist(),
-            "uncertainty": np.round(self.uncertainty[rows], _DIGITS).tolist(),
-        }
-        (folder / NAME).write_text(json.dumps(found) + "\n", encoding="utf-8")
+    def thinned(self, rows: int = ROWS) -> Profile:
+        """At most so many texts, evenly spaced."""
+        places = np.linspace(0, len(self.lengths) - 1, min(rows, len(self.lengths))).round().astype(int)
+        return Profile(self.lengths[places], self.uncertainty[places])
+
+    def write(self, folder: Path, layers: Sequence[int]) -> None:
+        """Write profile.parquet into a model's folder: `tokens`, and a column `layer_N` for each of `layers` [E]."""
+        columns = {f"layer_{layer}": pa.array(self.uncertainty[:, place]) for place, layer in enumerate(layers)}
+        write_table(folder / NAME, pa.table({"tokens": pa.array(self.lengths), **columns}))
 
     @classmethod
     def read(cls, folder: Path) -> Profile:
-        """From the folder of the graphs."""
-        found = json.loads((folder / NAME).read_text(encoding="utf-8"))
-        lengths = np.array(found["lengths"], dtype=np.int64)
-        uncertainty = np.array(found["uncertainty"], dtype=np.float64).reshape(len(lengths), -1)
-        return cls(lengths, uncertainty)
+        """From a model's folder, whose files were checked."""
+        lengths, *exits = (column.to_numpy() for column in pq.read_table(folder / NAME).columns)
+        return cls(lengths, np.stack(exits, axis=1))

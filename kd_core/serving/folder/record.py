@@ -1,57 +1,57 @@
-"""inference.json: what, beside weights and tokenizer, a model folder needs to answer."""
+"""model.json: all that is known of a model's folder, with a hash of each file that answers come from."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from kd_core.config.base import Count, Fraction, Section
-from kd_core.config.data import Kind, TaskParams
+from kd_core.config.base import Fraction
+from kd_core.config.data import TaskParams
 from kd_core.runtime import fingerprint
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.serving.exits.dial import Dial
-from kd_core.serving.folder import uncertainties
+from kd_core.serving.folder.network import File, Network
 
-NAME = "inference.json"
+NAME = "model.json"
 
 
-class InferenceRecord(Section):
-    """The task, the exits and the dial that their thresholds are chosen by."""
+class ModelRecord(Network):
+    """The graphs, and what export chose and found for them."""
 
-    kind: Kind
-    labels: tuple[str, ...]
-    pair: bool
-    max_length: Count
-    text_columns: tuple[str, ...]
-    """Columns that an input must have."""
+    schema_version: Literal[1] = 1
     columns: dict[str, str] = {}
-    """Ours → what the training data called them, where that was something else."""
-    layers: Count
-    """Layers of the full model."""
-    exits: tuple[int, ...]
-    """Layers (1-based) that have an exit; the last is the full model."""
+    """Our text columns → what the training data called them, where that was something else."""
+    thresholds: tuple[Fraction, ...]
+    """[E - 1]: a text leaves at the first exit whose uncertainty is below that exit's threshold."""
     max_disagreement: Fraction
-    """What the manifest's thresholds were chosen for: share of texts answered otherwise than by the full model."""
+    """What the thresholds were chosen for: share of texts answered otherwise than by the full model."""
     dial: Dial
     """What was calibrated, for this wish and any other."""
-    weights: str
-    """sha256 of the weights that it was calibrated with."""
+    profile: File
+    """See kd_core.serving.folder.profile."""
     quantisation: dict[str, Any] = {}
     """What came of int8: asked, precision, agreement, min_agreement, rows; empty where none was asked for."""
+    weights: str
+    """sha256 of the weights that the graphs hold."""
 
     @property
-    def task(self) -> TaskParams:
-        """As the rest of the library describes a task."""
-        return TaskParams(kind=self.kind, labels=self.labels, pair=self.pair, max_length=self.max_length)
+    def files(self) -> tuple[File, ...]:
+        """Graphs, tokenizer and profile."""
+        return (*super().files, self.profile)
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """Columns that an input must have."""
+        return text_columns(self.task)
 
     def write(self, folder: Path) -> None:
-        """Write inference.json into a model's folder."""
+        """Write model.json into a model's folder."""
         (folder / NAME).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @classmethod
-    def read(cls, folder: Path) -> InferenceRecord:
+    def read(cls, folder: Path) -> ModelRecord:
         """From a model's folder. Raises InvalidDataError naming the file if it is missing or wrong."""
         path = folder / NAME
         try:
@@ -60,6 +60,15 @@ class InferenceRecord(Section):
             raise InvalidDataError(f"{path}: missing; give a folder that the export stage wrote") from None
         except ValidationError as error:
             raise InvalidDataError(f"{path}: not a record of this version: {error}") from None
+
+    def check_files(self, folder: Path) -> None:
+        """Raises InvalidDataError naming the first file that is missing or not the one that was exported."""
+        for each in self.files:
+            path = folder / each.file
+            if not path.is_file():
+                raise InvalidDataError(f"{path}: missing; export the model again, or copy its folder whole")
+            if fingerprint.of_file(path) != each.sha256:
+                raise InvalidDataError(f"{path}: not the file that was exported; export the model again, or copy it")
 
 
 def identity(folder: Path) -> str:
@@ -76,12 +85,12 @@ def describe(folder: Path) -> dict[str, Any]:
     identity: what its predictions are logged under. exits: layers (1-based) with an exit. columns: ours → what the
     training data called them. profile: the Parquet file with a column `layer_N` for each exit, relative to the folder.
     """
-    record = InferenceRecord.read(folder)
+    record = ModelRecord.read(folder)
     return {
         "identity": identity(folder),
         "exits": list(record.exits),
         "columns": record.columns,
-        "profile": uncertainties.NAME,
+        "profile": record.profile.file,
     }
 
 

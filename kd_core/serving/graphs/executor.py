@@ -16,7 +16,7 @@ import numpy.typing as npt
 from kd_core.runtime.cpu import usable_threads
 from kd_core.serving.exits.outcomes import Exits, Predictions, entropy
 from kd_core.serving.exits.thresholds import Thresholds, per_exit
-from kd_core.serving.folder.manifest import IDS, MASK, TYPES
+from kd_core.serving.folder.network import IDS, MASK, TYPES
 from kd_core.serving.graphs.batches import Batching, Integers
 from kd_core.serving.graphs.graphs import Feeds, Floats, Graphs
 from kd_core.serving.graphs.lanes import Lanes
@@ -38,7 +38,7 @@ class Executor:
         """:param threads: that share a request; None: OMP_NUM_THREADS, or all cores"""
         self.graphs, self.planner = graphs, planner
         self.lanes = Lanes(threads or usable_threads())
-        self._manifest = graphs.manifest
+        self._network = graphs.network
         self.batching = Batching(planner.costs if planner else None, batch_tokens)
 
     def answer(self, tokens: Tokens, thresholds: Thresholds) -> Predictions:
@@ -70,13 +70,13 @@ class Executor:
 
     def followed(self, thresholds: Thresholds) -> tuple[float, ...]:
         """These thresholds, one for each exit but the last; all 0 where the planner expects them to be slower here."""
-        limits = per_exit(thresholds, len(self._manifest.exits) - 1)
+        limits = per_exit(thresholds, len(self._network.exits) - 1)
         return limits if self.planner is None or self.planner.pays(limits) else (0.0,) * len(limits)
 
     def all_exits(self, tokens: Tokens) -> Exits:
         """The answers of every exit to N texts, in their order."""
-        exits = self._manifest.exits
-        found = np.zeros((len(tokens), len(exits), len(self._manifest.labels)), dtype=np.float32)
+        exits = self._network.exits
+        found = np.zeros((len(tokens), len(exits), len(self._network.task.labels)), dtype=np.float32)
 
         def through(rows: Integers) -> None:
             for batch in self.batching.cut(tokens.lengths, rows):
@@ -86,23 +86,23 @@ class Executor:
                     hidden, found[batch, index] = self.graphs.following(index, hidden, used)
 
         self._divide(tokens, through)
-        return Exits(exits, found, self._manifest.kind)
+        return Exits(exits, found, self._network.task.kind)
 
     def feeds(self, tokens: Tokens, rows: Integers) -> Feeds:
         """A padded batch of token ids."""
         lengths = tokens.lengths[rows]
         length = int(lengths.max())
-        ids = padded(tokens.ids, rows, length, self._manifest.tokenization.pad_id)
+        ids = padded(tokens.ids, rows, length, self._network.tokenization.pad_id)
         types = {} if tokens.types is None else {TYPES: padded(tokens.types, rows, length, 0)}
         return {IDS: ids, MASK: mask(lengths, length), **types}
 
     def _nothing(self, count: int) -> Predictions:
         """Room for answers, as if all came from the last exit."""
         return Predictions(
-            np.zeros((count, len(self._manifest.labels)), dtype=np.float32),
-            np.full(count, self._manifest.exits[-1], dtype=np.int64),
+            np.zeros((count, len(self._network.task.labels)), dtype=np.float32),
+            np.full(count, self._network.exits[-1], dtype=np.int64),
             np.zeros(count, dtype=np.float32),
-            self._manifest.kind,
+            self._network.task.kind,
         )
 
 
@@ -159,7 +159,7 @@ class _Run:
         leave: npt.NDArray[np.bool_] = np.full(len(answers), True) if last else uncertainty < self._limits[index]
         rows, found = batch.rows[leave], self._found
         found.probabilities[rows], found.entropy[rows] = answers[leave], uncertainty[leave]
-        found.exit_layer[rows] = self._executor.graphs.manifest.exits[index]
+        found.exit_layer[rows] = self._executor.graphs.network.exits[index]
         if not leave.all():
             self._go_on(index + 1, batch.only(~leave, self._tokens.lengths))
 

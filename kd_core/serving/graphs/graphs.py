@@ -1,4 +1,4 @@
-"""The graphs of an ONNX folder as functions on arrays; each is loaded when it is first asked."""
+"""The graphs of a model's folder as functions on arrays; each is loaded when it is first asked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_core.runtime.cpu import open_session
-from kd_core.serving.folder.manifest import MASK, PLACES, Manifest, hidden_name, probabilities_name
+from kd_core.serving.folder.network import MASK, PLACES, Network, hidden_name, probabilities_name
 from kd_core.serving.graphs.tokens import places
 
 Floats = npt.NDArray[np.float32]
@@ -23,8 +23,8 @@ _NOTHING: Floats = np.zeros((0, 0, 0), dtype=np.float32)
 class Graphs:
     """Segments and whole graph of one folder; a call is computed by one thread, and several may call at once."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self.folder, self.manifest = folder, manifest
+    def __init__(self, folder: Path, network: Network) -> None:
+        self.folder, self.network = folder, network
         self._sessions: dict[str, tuple[Any, list[str]]] = {}
         self._lock = Lock()
 
@@ -34,19 +34,19 @@ class Graphs:
 
     def following(self, index: int, hidden: Floats, mask: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
         """The same of segment `index` (0-based), from the states before it; behind the last they are not computed."""
-        return self._run(index, {hidden_name(self.manifest.segments[index].first - 1): hidden, MASK: mask})
+        return self._run(index, {hidden_name(self.network.segments[index].first - 1): hidden, MASK: mask})
 
     def whole(self, tokens: Feeds) -> Floats:
         """The full model's probabilities [B, C]."""
-        session, takes = self._session(self.manifest.whole.file)
-        found: Floats = session.run([probabilities_name(self.manifest.exits[-1])], fed(takes, tokens))[0]
+        session, takes = self._session(self.network.whole.file)
+        found: Floats = session.run([probabilities_name(self.network.exits[-1])], fed(takes, tokens))[0]
         return found
 
     def _run(self, index: int, feeds: Feeds) -> tuple[Floats, Floats]:
-        segment = self.manifest.segments[index]
+        segment = self.network.segments[index]
         session, takes = self._session(segment.file)
         names = [probabilities_name(segment.last)]
-        if segment.last != self.manifest.exits[-1]:
+        if segment.last != self.network.exits[-1]:
             names.append(hidden_name(segment.last))
         probabilities, *hidden = session.run(names, fed(takes, feeds))
         return (hidden[0] if hidden else _NOTHING), probabilities

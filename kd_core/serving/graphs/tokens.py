@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from kd_core.runtime.errors import InvalidDataError
-from kd_core.serving.folder.manifest import PADDED, PLACES, Tokenization
+from kd_core.serving.folder.network import PADDED, PLACES, Tokenization
 
 Integers = npt.NDArray[np.int64]
 
@@ -40,7 +40,7 @@ class TextEncoder:
 
     @classmethod
     def load(cls, folder: Path, how: Tokenization) -> TextEncoder:
-        """From the folder of the graphs. Raises InvalidDataError if the file is no tokenizer."""
+        """From the model's folder. Raises InvalidDataError if the file is no tokenizer."""
         path = folder / how.file
         try:
             tokenizer = Tokenizer.from_file(str(path))
@@ -76,5 +76,5 @@ def mask(lengths: Integers, length: int) -> Integers:
 
 
 def places(used: Integers) -> dict[str, Integers]:
-    """Where the tokens of a mask [B, L] are, by the names of the graphs' inputs (kd_core.serving.folder.manifest)."""
+    """Where the tokens of a mask [B, L] are, by the names of the graphs' inputs (kd_core.serving.folder.network)."""
     return {PLACES: np.flatnonzero(used), PADDED: np.maximum(np.cumsum(used) - 1, 0).reshape(used.shape)}

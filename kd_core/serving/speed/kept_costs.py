@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from kd_core.runtime import fingerprint
-from kd_core.serving.folder.manifest import NAME
+from kd_core.serving.folder.record import identity
 from kd_core.serving.graphs.executor import Executor
 from kd_core.serving.speed.costs import Costs
 from kd_core.serving.speed.machine import serving_machine
@@ -17,7 +17,7 @@ def costs_path(executor: Executor) -> Path | None:
     folder = os.environ.get("KD_COSTS")
     if not folder:
         return None
-    model = fingerprint.of_file(executor.graphs.folder / NAME)[:16]
+    model = identity(executor.graphs.folder)[:16]
     machine = fingerprint.of_value(serving_machine(executor.lanes.threads))[:16]
     return Path(folder) / f"{model}-{machine}.json"
 

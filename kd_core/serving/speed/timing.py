@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from kd_core.runtime.errors import ParamsError
-from kd_core.serving.folder.manifest import IDS, MASK, TYPES
+from kd_core.serving.folder.network import IDS, MASK, TYPES
 from kd_core.serving.folder.profile import Profile
 from kd_core.serving.graphs.executor import Executor
 from kd_core.serving.graphs.graphs import Feeds, Floats, Graphs
@@ -53,20 +53,20 @@ class _Instant(Graphs):
 
     def first(self, tokens: Feeds) -> tuple[Floats, Floats]:
         rows, length = tokens[IDS].shape
-        return np.zeros((rows, length, self.manifest.hidden), dtype=np.float32), self._undecided(rows)
+        return np.zeros((rows, length, self.network.hidden), dtype=np.float32), self._undecided(rows)
 
     def following(self, index: int, hidden: Floats, mask: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
         return hidden, self._undecided(len(hidden))
 
     def _undecided(self, rows: int) -> Floats:
-        labels = len(self.manifest.labels)
+        labels = len(self.network.task.labels)
         return np.full((rows, labels), 1 / labels, dtype=np.float32)
 
 
-def calibrate(model: Predictor) -> Costs:
+def measure_costs(model: Predictor) -> Costs:
     """Time every graph, and requests outside of them, with several rows and lengths, in turns; fit what they cost."""
     graphs = model.executor.graphs
-    profile = Profile.read(graphs.folder)
+    profile = Profile.read(graphs.folder).thinned()
     outside, grid = _without_graphs(model), _grid(profile)
     timings: Timings = {}
     began = time.monotonic()
@@ -80,12 +80,12 @@ def calibrate(model: Predictor) -> Costs:
     found = {name: {shape: float(np.median(each)) for shape, each in times.items()} for name, times in timings.items()}
     fitted = {name: fit([(*shape, each) for shape, each in times.items()]) for name, times in found.items()}
     step = _time_of_a_step(outside, int(profile.lengths.mean()))
-    segments = [fitted[str(number)] for number in range(len(graphs.manifest.segments))]
+    segments = [fitted[str(number)] for number in range(len(graphs.network.segments))]
     return Costs(
         machine=serving_machine(model.executor.lanes.threads),
         segments=tuple(each.and_beside(step) for each in segments),
         whole=fitted["whole"],
-        moved=_time_of_a_state(graphs.manifest.hidden, int(profile.lengths.mean())),
+        moved=_time_of_a_state(graphs.network.hidden, int(profile.lengths.mean())),
         batch_tokens=_best_size(found["whole"]),
         padding=_share_of_padding(graphs, max(int(np.quantile(profile.lengths, QUANTILES[-2])), 4)),
         outside=fitted["outside"],
@@ -119,7 +119,7 @@ def _time_all(graphs: Graphs, rows: int, length: int, timings: Timings) -> None:
         timed("whole", number, lambda: graphs.whole(tokens))
     for number in range(times + 1):
         hidden: Floats = timed("0", number, lambda: graphs.first(tokens))[0]
-        for index in range(1, len(graphs.manifest.segments)):
+        for index in range(1, len(graphs.network.segments)):
             hidden = timed(str(index), number, _following(graphs, index, hidden, mask))[0]
 
 
@@ -129,7 +129,7 @@ def _following(graphs: Graphs, index: int, hidden: Floats, mask: Any) -> Callabl
 
 def _without_graphs(model: Predictor) -> Predictor:
     graphs = model.executor.graphs
-    return Predictor(Executor(_Instant(graphs.folder, graphs.manifest), threads=1), model.encoder, model.record)
+    return Predictor(Executor(_Instant(graphs.folder, graphs.network), threads=1), model.encoder, model.record)
 
 
 def _time_outside(model: Predictor, rows: int, length: int, timings: Timings) -> None:
@@ -149,7 +149,7 @@ def _time_of_a_step(model: Predictor, length: int) -> float:
     To a fast graph that is much; the whole graph has it not.
     """
     tokens = model.encoder.encode([model.encoder.sample(1, length)] * len(model.record.text_columns))
-    early = len(model.manifest.exits) - 1
+    early = len(model.record.exits) - 1
     found: dict[float, list[float]] = {0.0: [], 1e-9: []}  # nobody is so sure: every segment is passed
     for _ in range(STEPS):
         for threshold, seconds in found.items():
@@ -157,7 +157,7 @@ def _time_of_a_step(model: Predictor, length: int) -> float:
             model.executor.answer(tokens, (threshold,) * early)
             seconds.append(time.perf_counter() - began)
     whole, steps = (float(np.median(seconds)) for seconds in found.values())
-    return max(steps - whole, 0.0) / len(model.manifest.segments)
+    return max(steps - whole, 0.0) / len(model.record.segments)
 
 
 def _time_of_a_state(hidden: int, length: int) -> float:
@@ -181,7 +181,7 @@ def _gain_of_lanes(model: Predictor, length: int) -> float:
         return 1.0
     columns = model.record.text_columns
     tokens = model.encoder.encode([model.encoder.sample(ROWS[-1] * threads, length // len(columns)) for _ in columns])
-    nowhere = (0.0,) * (len(model.manifest.exits) - 1)
+    nowhere = (0.0,) * (len(model.record.exits) - 1)
     gains = []
     for _ in range(ROUNDS):
         seconds = []
@@ -220,7 +220,7 @@ def _best_size(times: dict[tuple[int, int], float]) -> int:
     return max(rows * length for (rows, length), each in per_token.items() if each <= _SLOWER * best)
 
 
-def calibrate_folder(folder: Path) -> Path:
+def keep_costs(folder: Path) -> Path:
     """Time the model in `folder` and keep what was found where KD_COSTS says; the file.
 
     Raises ParamsError where KD_COSTS is not set.
@@ -229,5 +229,5 @@ def calibrate_folder(folder: Path) -> Path:
     path = costs_path(model.executor)
     if path is None:
         raise ParamsError("KD_COSTS is not set: it names the folder of this machine's timings")
-    calibrate(model).write(path)
+    measure_costs(model).write(path)
     return path

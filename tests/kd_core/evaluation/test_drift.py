@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 from kd_core.evaluation.statistics.drift import Drift, chi_square, compare, read_log, read_reference
 from kd_core.runtime.errors import InvalidDataError, TryAgainError
 from kd_core.serving.exits.thresholds import first_exit
-from kd_core.serving.folder.record import InferenceRecord, identity
-from kd_core.serving.folder.uncertainties import NAME, write_uncertainties
+from kd_core.serving.folder.profile import NAME, Profile
+from kd_core.serving.folder.record import ModelRecord, identity
 from kd_core.serving.prediction_log import PredictionLog
 from kd_ops import cli
 from tests.helpers.fabricated import dial
@@ -32,6 +32,10 @@ THRESHOLDS = (0.2, 0.4)
 def uncertainties(rows: int, seed: int, power: float = 2.0, early: int = 2) -> np.ndarray:
     """A smaller power: harder texts."""
     return (np.random.default_rng(seed).random((rows, early + 1)) ** power).astype(np.float32)
+
+
+def write_profile(folder: Path, layers: Sequence[int], uncertainty: np.ndarray) -> None:
+    Profile(np.full(len(uncertainty), 8), uncertainty).write(folder, layers)
 
 
 def logged(uncertainty: np.ndarray, thresholds: tuple[float, ...] = THRESHOLDS) -> pd.DataFrame:
@@ -162,7 +166,7 @@ def test_logs_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 def test_uncertainties_of_other_exits_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidDataError, match="missing"):
         read_reference(tmp_path / NAME, LAYERS)
-    write_uncertainties(tmp_path, (1, 3), uncertainties(5, 0, early=1))
+    write_profile(tmp_path, (1, 3), uncertainties(5, 0, early=1))
     np.testing.assert_array_equal(read_reference(tmp_path / NAME, (1, 3)), uncertainties(5, 0, early=1))
     with pytest.raises(InvalidDataError, match="exits"):
         read_reference(tmp_path / NAME, LAYERS)
@@ -174,11 +178,17 @@ def kd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     monkeypatch.setenv("KD_HOME", str(tmp_path / "home"))
     student = tmp_path / "student"
     student.mkdir()
-    InferenceRecord(
-        kind="classification", labels=("red", "blue"), pair=False, max_length=8, text_columns=("text",), layers=2,
-        exits=(1, 2), max_disagreement=0.02, dial=dial(), weights="w",
+    file = {"file": "onnx/x", "sha256": ""}
+    ModelRecord.model_validate(
+        {
+            "task": {"kind": "classification", "labels": ("red", "blue"), "max_length": 8},
+            "hidden": 4, "exits": (1, 2), "precision": "fp32", "segments": (), "whole": file,
+            "tokenization": {**file, "max_length": 8, "truncation_side": "right", "pad_id": 0, "token_types": False},
+            "thresholds": (0.3,), "max_disagreement": 0.02, "dial": dial(), "weights": "w",
+            "profile": {"file": NAME, "sha256": ""},
+        }
     ).write(student)  # fmt: skip
-    write_uncertainties(student, (1, 2), uncertainties(1000, 0, early=1))
+    write_profile(student, (1, 2), uncertainties(1000, 0, early=1))
 
     def invoke(power: float, *words: str, rows: int = 500) -> Any:
         log = logged(uncertainties(rows, 1, power, early=1), (0.3,))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from kd_core.export.fit_dial import calibrate, family, upper_bound
+from kd_core.export.fit_dial import family, fit_dial, upper_bound
 from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_core.serving.exits.dial import Dial, Point
 from kd_core.serving.exits.speed_wishes import _slower, with_throughput, within_latency
@@ -42,7 +42,7 @@ def test_coverage_over_resplits() -> None:
     layers = np.zeros(3)
     for _ in range(300):
         rows = generator.choice(len(uncertainty), size=900, replace=False)
-        dial = calibrate(uncertainty[rows], disagrees[rows], LAYERS, CONFIDENCE)
+        dial = fit_dial(uncertainty[rows], disagrees[rows], LAYERS, CONFIDENCE)
         for place, wish in enumerate(wishes):
             point = dial.at(wish)
             layers[place] += dial.mean_layers(point) / 300
@@ -56,14 +56,14 @@ def test_coverage_over_resplits() -> None:
 
 def test_half_a_percent_at_95_percent_needs_598_rows_without_a_disagreement() -> None:
     for rows, full in ((597, True), (598, False)):
-        dial = calibrate(np.full((rows, 1), 0.2, np.float32), np.zeros((rows, 1), bool), (1, 2), CONFIDENCE)
+        dial = fit_dial(np.full((rows, 1), 0.2, np.float32), np.zeros((rows, 1), bool), (1, 2), CONFIDENCE)
         point = dial.at(0.005)
         assert (point == dial.points[0]) == full
         assert point.thresholds == ((0.0,) if full else (1.0,))
         assert dial.mean_layers(point) == (2.0 if full else 1.0)
     one = np.zeros((598, 1), bool)
     one[0] = True
-    dial = calibrate(np.full((598, 1), 0.2, np.float32), one, (1, 2), CONFIDENCE)
+    dial = fit_dial(np.full((598, 1), 0.2, np.float32), one, (1, 2), CONFIDENCE)
     assert dial.at(0.005).leaves == (0, 598)
 
 
@@ -75,7 +75,7 @@ def test_the_bound_is_the_exact_binomial_test() -> None:
 
 
 def test_no_wish_is_the_full_model() -> None:
-    dial = calibrate(*outputs(5000), LAYERS, CONFIDENCE)
+    dial = fit_dial(*outputs(5000), LAYERS, CONFIDENCE)
     assert dial.at(0.0).thresholds == (0.0, 0.0)
     assert dial.mean_layers(dial.at(0.0)) == 3.0
 
@@ -84,7 +84,7 @@ def test_no_wish_is_the_full_model() -> None:
 def test_a_looser_wish_is_never_slower(seed: int) -> None:
     """In layers, for each single text."""
     uncertainty, disagrees = outputs(1500, seed)
-    dial = calibrate(uncertainty, disagrees, LAYERS, CONFIDENCE)
+    dial = fit_dial(uncertainty, disagrees, LAYERS, CONFIDENCE)
     exits = np.full(len(uncertainty), 2)
     for wish in np.linspace(0, 1, 60):
         now = first_exit(uncertainty, dial.at(wish).thresholds)
@@ -125,23 +125,23 @@ def test_an_exit_that_is_wrongly_certain_does_not_hold_up_the_others() -> None:
     disagrees = np.zeros((2000, 2), dtype=bool)
     wrong = generator.random(2000) < 0.2
     uncertainty[wrong, 0], disagrees[wrong, 0] = 0.01, True
-    dial = calibrate(uncertainty, disagrees, LAYERS, CONFIDENCE)
+    dial = fit_dial(uncertainty, disagrees, LAYERS, CONFIDENCE)
     assert dial.at(0.01).shares[1] > 0.5
     assert disagreement(uncertainty, disagrees, dial.at(0.01).thresholds) <= 0.01
 
 
 def test_rows_that_shape_the_family_do_not_test_it() -> None:
-    dial = calibrate(*outputs(1000), LAYERS, CONFIDENCE)
+    dial = fit_dial(*outputs(1000), LAYERS, CONFIDENCE)
     assert (dial.rows, dial.design_rows) == (750, 250)
     assert {sum(point.leaves) for point in dial.points} == {750}
-    single = calibrate(*(each[:, :1] for each in outputs(1000)), (1, 2), CONFIDENCE)
+    single = fit_dial(*(each[:, :1] for each in outputs(1000)), (1, 2), CONFIDENCE)
     assert (single.rows, single.design_rows) == (1000, 0)
 
 
 def test_no_rows_and_no_branches() -> None:
     with pytest.raises(InvalidDataError, match="calibration split is empty"):
-        calibrate(np.zeros((0, 2), np.float32), np.zeros((0, 2), bool), LAYERS, CONFIDENCE)
-    dial = calibrate(np.zeros((9, 0), np.float32), np.zeros((9, 0), bool), (4,), CONFIDENCE)
+        fit_dial(np.zeros((0, 2), np.float32), np.zeros((0, 2), bool), LAYERS, CONFIDENCE)
+    dial = fit_dial(np.zeros((9, 0), np.float32), np.zeros((9, 0), bool), (4,), CONFIDENCE)
     assert dial.at(1.0).thresholds == ()
     assert dial.mean_layers(dial.at(1.0)) == 4.0
 
@@ -161,7 +161,7 @@ def test_a_latency_is_kept_with_confidence() -> None:
     missed, believed = 0, 0
     for _ in range(100):
         rows = generator.choice(20_000, size=1200, replace=False)
-        dial = calibrate(uncertainty[rows], disagrees[rows], LAYERS, CONFIDENCE)
+        dial = fit_dial(uncertainty[rows], disagrees[rows], LAYERS, CONFIDENCE)
         seconds = taking(uncertainty[rows])
         point = within_latency(dial, seconds, 5, percentile=0.9)
         missed += (first_exit(uncertainty, point.thresholds) == 2).mean() > 0.1
@@ -173,7 +173,7 @@ def test_a_latency_is_kept_with_confidence() -> None:
 
 def test_a_latency_wish_takes_the_safest_point_that_keeps_it() -> None:
     uncertainty, disagrees = outputs(5000)
-    dial, seconds = calibrate(uncertainty, disagrees, LAYERS, CONFIDENCE), taking(uncertainty)
+    dial, seconds = fit_dial(uncertainty, disagrees, LAYERS, CONFIDENCE), taking(uncertainty)
     assert within_latency(dial, seconds, 6, 0.99) == dial.points[0], "the full model is fast enough"
     order = [dial.points.index(within_latency(dial, seconds, limit, 0.9)) for limit in (7, 5, 3)]
     assert order == sorted(order)
@@ -198,7 +198,7 @@ def test_so_many_texts_may_be_late_as_the_binomial_test_allows(percentile: float
 
 def test_a_throughput_wish_takes_the_safest_point_that_reaches_it() -> None:
     uncertainty, disagrees = outputs(5000)
-    dial, seconds = calibrate(uncertainty, disagrees, LAYERS, CONFIDENCE), taking(uncertainty)
+    dial, seconds = fit_dial(uncertainty, disagrees, LAYERS, CONFIDENCE), taking(uncertainty)
 
     def mean(thresholds: tuple[float, ...]) -> float:
         return float(seconds(thresholds).mean())

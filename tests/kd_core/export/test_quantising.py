@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +11,15 @@ import pytest
 
 from kd_core.config.evaluation import ExportParams
 from kd_core.export import checking as serve
-from kd_core.export.fit_dial import calibrate
+from kd_core.export.fit_dial import fit_dial
 from kd_core.export.quantising import agreement
 from kd_core.export.stage import export, shared_out
 from kd_core.models.loading import load_tokenizer
 from kd_core.rows import write_rows
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.serving.exits.outcomes import Exits
-from kd_core.serving.folder.manifest import Manifest
-from kd_core.serving.folder.record import InferenceRecord
-from kd_core.serving.folder.uncertainties import read_uncertainties
+from kd_core.serving.folder.profile import Profile
+from kd_core.serving.folder.record import ModelRecord
 from kd_core.serving.graphs.executor import Executor
 from kd_core.serving.graphs.graphs import Feeds
 from kd_core.serving.graphs.tokens import Tokens
@@ -42,10 +40,10 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_weights_are_small_and_the_rest_is_not(static: Path, plain: Path) -> None:
-    manifest = Manifest.read(static / "onnx")
-    assert manifest.precision == "int8 static"
-    for file, layers in (*((each.file, 1) for each in manifest.segments), (manifest.whole.file, 3)):
-        graph = onnx.load(static / "onnx" / file).graph
+    record = ModelRecord.read(static)
+    assert record.precision == "int8 static"
+    for file, layers in (*((each.file, 1) for each in record.segments), (record.whole.file, 3)):
+        graph = onnx.load(static / file).graph
         kinds = {each.name: each.data_type for each in graph.initializer}
         products = [node for node in graph.node if node.op_type == "Gemm"]
         rounded = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
@@ -71,9 +69,9 @@ def test_attention_s_own_products_stay_where_layers_are_padded(tmp_path: Path) -
     """MPNet's layers are products of tensors with three axes, of which attention's have no weight."""
     student, base = student_of("mpnet", tmp_path)
     params, rows = ExportParams(quantise="static", min_agreement=0), tiny_rows(10)
-    found = serve.serve_graphs(student, load_tokenizer(base), TASK, params, rows, rows, tmp_path / "onnx")
-    assert found.manifest.precision == "int8 static"
-    graph = onnx.load(tmp_path / "onnx" / found.manifest.whole.file).graph
+    found = serve.serve_graphs(student, load_tokenizer(base), TASK, params, rows, rows, tmp_path)
+    assert found.network.precision == "int8 static"
+    graph = onnx.load(tmp_path / found.network.whole.file).graph
     rounded = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
     products = [node for node in graph.node if node.op_type == "MatMul"]
     with_weights = [node for node in products if set(node.input) <= rounded]
@@ -84,12 +82,12 @@ def test_attention_s_own_products_stay_where_layers_are_padded(tmp_path: Path) -
 
 
 def test_what_came_of_it_is_on_record(static: Path, plain: Path) -> None:
-    found = InferenceRecord.read(static).quantisation
+    found = ModelRecord.read(static).quantisation
     assert found["asked"] == "static"
     assert found["precision"] == "int8 static"
     assert found["rows"] == 20
     assert found["agreement"] >= found["min_agreement"] == 0.5
-    assert InferenceRecord.read(plain).quantisation == {}
+    assert ModelRecord.read(plain).quantisation == {}
 
 
 def test_agreement_is_of_the_full_model_s_labels() -> None:
@@ -104,7 +102,7 @@ def test_int8_that_changes_labels_does_not_serve(tmp_path: Path, plain: Path, mo
     exported = exported_student(tmp_path, quantise="static", min_agreement=0.98)
     for file in (plain / "onnx").glob("*.onnx"):
         assert (exported / "onnx" / file.name).read_bytes() == file.read_bytes(), file.name
-    found = InferenceRecord.read(exported).quantisation
+    found = ModelRecord.read(exported).quantisation
     assert (found["asked"], found["precision"], found["agreement"]) == ("static", "fp32", 0.97)
     check_calibrated_as_it_serves(exported)
 
@@ -117,12 +115,12 @@ def test_the_exits_are_calibrated_as_they_serve(static: Path) -> None:
 def check_calibrated_as_it_serves(folder: Path) -> None:
     (_, rows), predictor = shared_out(tiny_rows(40), 20), Predictor.load(folder)
     exits = predictor.all_exits(rows)
-    dial = calibrate(exits.uncertainty[:, :-1], exits.disagrees, exits.layers, LOOSE.confidence)
+    dial = fit_dial(exits.uncertainty[:, :-1], exits.disagrees, exits.layers, LOOSE.confidence)
     assert predictor.record.dial == dial
-    assert predictor.manifest.thresholds == dial.at(LOOSE.max_disagreement).thresholds
-    profile = json.loads((folder / "onnx" / "profile.json").read_text())
-    np.testing.assert_allclose(profile["uncertainty"], exits.uncertainty[:, :-1], atol=1e-4)
-    np.testing.assert_allclose(read_uncertainties(folder, exits.layers), exits.uncertainty, atol=1e-5)
+    assert predictor.record.thresholds == dial.at(LOOSE.max_disagreement).thresholds
+    profile = Profile.read(folder)
+    np.testing.assert_allclose(profile.uncertainty, exits.uncertainty, atol=1e-5)
+    assert profile.lengths.tolist() == predictor.tokens(rows).lengths.tolist()
 
 
 def test_ranges_and_dial_have_texts_of_every_class() -> None:

@@ -15,9 +15,8 @@ from kd_core.export.stage import export
 from kd_core.rows import write_rows
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.serving.files import predict_file
-from kd_core.serving.folder.manifest import FOLDER, Manifest
-from kd_core.serving.folder.record import InferenceRecord, identity
-from kd_core.serving.folder.uncertainties import read_uncertainties
+from kd_core.serving.folder.profile import Profile
+from kd_core.serving.folder.record import ModelRecord, identity
 from kd_core.serving.predictor import Predictor
 from kd_core.tables.reading import read_table
 from kd_core.tables.writing import write_table
@@ -26,13 +25,12 @@ from tests.helpers.tiny_exits import LAYERS, LOOSE, TASK, export_student, save_s
 
 
 def test_export_records_what_is_needed_and_what_was_chosen(exported: Path) -> None:
-    record = InferenceRecord.read(exported)
+    record = ModelRecord.read(exported)
     assert record.task == TASK
-    assert (record.layers, record.exits, record.text_columns) == (LAYERS, (1, 2, 3), ("text",))
+    assert (record.exits, record.text_columns) == ((1, 2, LAYERS), ("text",))
     assert (record.dial.rows, record.dial.design_rows) == (30, 10)
-    thresholds = Manifest.read(exported / FOLDER).thresholds
-    assert thresholds == record.dial.at(LOOSE.max_disagreement).thresholds
-    assert any(thresholds)
+    assert record.thresholds == record.dial.at(LOOSE.max_disagreement).thresholds
+    assert any(record.thresholds)
     assert not (exported / "history.json").exists()
 
 
@@ -73,7 +71,7 @@ def test_export_refuses_a_model_of_another_task(tmp_path: Path) -> None:
 
 
 def test_another_calibration_is_another_identity(exported: Path, tmp_path: Path) -> None:
-    record = InferenceRecord.read(exported)
+    record = ModelRecord.read(exported)
     record.write(tmp_path)
     assert identity(tmp_path) == identity(exported)
     record.model_copy(update={"weights": "others"}).write(tmp_path)
@@ -88,5 +86,5 @@ def test_calibration_takes_one_row_of_a_group_and_needs_no_label(tmp_path: Path)
     dial = export(trained, tmp_path / "calibration.parquet", tmp_path / "student", TASK, LOOSE)
     assert dial.rows + dial.design_rows == 10
     firsts = Predictor.load(tmp_path / "student").predict_rows(rows.iloc[::4], threshold=0.0)
-    kept = read_uncertainties(tmp_path / "student", (1, 2, 3))
+    kept = Profile.read(tmp_path / "student").uncertainty
     np.testing.assert_allclose(np.sort(kept[:, -1]), np.sort(firsts.entropy), atol=1e-5)

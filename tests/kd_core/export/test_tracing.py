@@ -20,7 +20,7 @@ from kd_core.inference.all_exits import all_exits
 from kd_core.models.loading import load_tokenizer
 from kd_core.models.student import StudentModel
 from kd_core.runtime.errors import InvalidDataError, ParamsError
-from kd_core.serving.folder.manifest import Manifest
+from kd_core.serving.folder.record import ModelRecord
 from kd_core.serving.graphs.tokens import TextEncoder
 from kd_core.tasks.encode import encode
 from tests.conftest import PROJECT
@@ -119,7 +119,7 @@ def test_a_tokenizer_without_token_types_serves_an_encoder_with_them(tmp_path: P
     if quantise == "none":
         np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)
     else:
-        assert served.manifest.precision == "int8 static"
+        assert served.network.precision == "int8 static"
 
 
 def test_a_tokenizer_without_a_file_of_its_own_is_refused(tmp_path: Path) -> None:
@@ -144,9 +144,9 @@ def test_layers_compute_no_padding_where_only_attention_knows_of_places(tmp_path
     for architecture, packed in (("bert", True), ("mpnet", False)):
         student, base = student_of(architecture, tmp_path / architecture)
         tokenizer, rows = load_tokenizer(base), tiny_rows(5)
-        folder = tmp_path / architecture / "onnx"
-        manifest = serve_graphs(student, tokenizer, TASK, ExportParams(), rows, rows, folder).manifest
-        for file, layers in (*((each.file, 1) for each in manifest.segments), (manifest.whole.file, 2)):
+        folder = tmp_path / architecture
+        network = serve_graphs(student, tokenizer, TASK, ExportParams(), rows, rows, folder).network
+        for file, layers in (*((each.file, 1) for each in network.segments), (network.whole.file, 2)):
             graph = onnx.load(folder / file).graph
             ranks = {each.name: len(each.type.tensor_type.shape.dim) for each in graph.value_info}
             norms = [node for node in graph.node if node.op_type == "LayerNormalization"]
@@ -166,18 +166,17 @@ def test_padding_has_no_denormal_share_of_attention(tmp_path: Path) -> None:
 
 
 def test_segments_share_layers_out_and_the_whole_has_no_branch(tmp_path: Path) -> None:
-    folder = exported_student(tmp_path) / "onnx"
-    manifest = Manifest.read(folder)
-    assert [(each.first, each.last) for each in manifest.segments] == [(1, 1), (2, 2), (3, 3)]
+    folder = exported_student(tmp_path)
+    record = ModelRecord.read(folder)
+    assert [(each.first, each.last) for each in record.segments] == [(1, 1), (2, 2), (3, 3)]
 
     def norms(file: str) -> int:
         return sum(node.op_type == "LayerNormalization" for node in onnx.load(folder / file).graph.node)
 
-    assert [norms(each.file) for each in manifest.segments] == [3, 2, 2], "one behind the embeddings, two a layer"
-    assert norms(manifest.whole.file) == 7
-    whole = onnx.load(folder / manifest.whole.file)
+    assert [norms(each.file) for each in record.segments] == [3, 2, 2], "one behind the embeddings, two a layer"
+    assert norms(record.whole.file) == 7
+    whole = onnx.load(folder / record.whole.file)
     assert not [node for node in whole.graph.node if node.op_type == "Tanh"], "only branches have it"
     assert [each.name for each in whole.graph.output] == ["probabilities_3"]
-    assert sorted(path.name for path in folder.iterdir()) == sorted(
-        ["manifest.json", "profile.json", "tokenizer.json", "whole.onnx", *(each.file for each in manifest.segments)]
-    )
+    there = {str(path.relative_to(folder)) for path in (folder / "onnx").iterdir()}
+    assert there | {"profile.parquet"} == {each.file for each in record.files}

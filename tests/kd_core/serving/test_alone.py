@@ -14,7 +14,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from kd_core.runtime.errors import InvalidDataError
-from kd_core.serving.folder.manifest import Manifest, Tokenization
+from kd_core.serving.folder.network import Tokenization
 from kd_core.serving.graphs.tokens import TextEncoder
 from kd_core.serving.predictor import Predictor
 from tests.conftest import PROJECT
@@ -83,30 +83,23 @@ def test_half_a_character_is_refused_by_row(folder: Path) -> None:
 
 
 def test_what_was_changed_or_lost_is_named(tmp_path: Path) -> None:
-    folder = exported_student(tmp_path) / "onnx"
-    for file in ("layers_2_2.onnx", "whole.onnx", "tokenizer.json", "profile.json"):
+    folder = exported_student(tmp_path)
+    for file in ("onnx/layers_2_2.onnx", "onnx/whole.onnx", "onnx/tokenizer.json", "profile.parquet"):
         kept = (folder / file).read_bytes()
         (folder / file).write_bytes(kept + b" ")
         with pytest.raises(InvalidDataError, match=f"{file}: not the file that was exported"):
-            Predictor.load(folder.parent)
+            Predictor.load(folder)
         (folder / file).unlink()
         with pytest.raises(InvalidDataError, match=f"{file}: missing"):
-            Predictor.load(folder.parent)
+            Predictor.load(folder)
         (folder / file).write_bytes(kept)
-    Predictor.load(folder.parent)
+    Predictor.load(folder)
 
 
-@pytest.mark.parametrize("change", [{"schema_version": 2}, {"kind": "unheard of"}, {"more": 1}])
+@pytest.mark.parametrize("change", [{"schema_version": 2}, {"exits": "unheard of"}, {"more": 1}])
 def test_another_schema_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
-    folder = exported_student(tmp_path) / "onnx"
-    manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps(manifest | change))
-    with pytest.raises(InvalidDataError, match=r"manifest\.json: not a manifest of this version"):
-        Manifest.read(folder)
-
-
-def test_a_folder_without_graphs_is_refused(tmp_path: Path) -> None:
     folder = exported_student(tmp_path)
-    (folder / "onnx" / "manifest.json").unlink()
-    with pytest.raises(InvalidDataError, match=r"onnx/manifest\.json: missing; give a folder that the export stage"):
+    record = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(record | change))
+    with pytest.raises(InvalidDataError, match=r"model\.json: not a record of this version"):
         Predictor.load(folder)

@@ -87,8 +87,8 @@ def test_answers_do_not_depend_on_the_company(
 
 def eager(predictor: Predictor, **changes: Any) -> Planner:
     """A planner with costs at which exits always pay."""
-    profile = Profile(np.array([8, 16]), np.array([[0.0, 0.0], [0.0, 0.0]]))
-    return Planner(Costs(**{**vars(COSTS), **changes}), profile, predictor.manifest.hidden)
+    profile = Profile(np.array([8, 16]), np.zeros((2, 3), dtype=np.float32))
+    return Planner(Costs(**{**vars(COSTS), **changes}), profile, predictor.record.hidden)
 
 
 @pytest.mark.parametrize("thresholds", [(0.2, 0.2), (0.0, 0.9), (0.9, 0.0), (1.0, 1.0), (0.05, 0.6)])
@@ -244,6 +244,6 @@ def test_texts_wait_only_where_that_pays(
 
 
 def test_load_with_a_thread_number(predictor: Predictor) -> None:
-    folder: Path = predictor.executor.graphs.folder.parent
+    folder: Path = predictor.executor.graphs.folder
     assert Predictor.load(folder, threads=2).executor.lanes.threads == 2
     assert Predictor.load(folder).executor.lanes.threads == 1, "OMP_NUM_THREADS"

@@ -125,6 +125,6 @@ def _noting(callers: set[str], method: object) -> object:
 
 
 def test_the_gain_of_further_threads_is_timed(predictor: Predictor) -> None:
-    folder: Path = predictor.executor.graphs.folder.parent
+    folder: Path = predictor.executor.graphs.folder
     assert calibrate._gain_of_lanes(predictor, 8) == 1.0
     assert calibrate._gain_of_lanes(Predictor.load(folder, threads=2), 8) not in (0.0, 1.0)

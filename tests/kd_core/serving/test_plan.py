@@ -31,7 +31,7 @@ def planner(
 ) -> Planner:
     """Three layers of 1 µs a token; `uncertainty`: the share of texts that are unsure at each of two exits."""
     rows = np.arange(100) / 100
-    unsure = np.stack([np.where(rows < share, 0.9, 0.1) for share in uncertainty], axis=1)
+    unsure = np.stack([np.where(rows < share, 0.9, 0.1) for share in (*uncertainty, 0.0)], axis=1)
     costs = Costs({}, (Cost(call, 1e-6, 0.0),) * 3, Cost(call, 3e-6, 0.0), moved, 1000, 1.0, outside, lanes)
     return Planner(costs, Profile(LENGTHS, unsure), 16)
 
@@ -76,7 +76,9 @@ def test_no_coefficient_is_negative() -> None:
 
 
 def test_the_share_that_reaches_a_segment_is_of_those_that_left_nowhere_before() -> None:
-    profile = Profile(LENGTHS[:4], np.array([[0.1, 0.9], [0.9, 0.1], [0.9, 0.9], [0.5, 0.5]]))
+    profile = Profile(
+        LENGTHS[:4], np.array([[0.1, 0.9, 0], [0.9, 0.1, 0], [0.9, 0.9, 0], [0.5, 0.5, 0]], dtype=np.float32)
+    )
     np.testing.assert_allclose(profile.reach(np.array([0.5, 0.5])), [1.0, 0.75, 0.5])
     np.testing.assert_allclose(profile.reach(np.array([0.0, 0.0])), [1.0, 1.0, 1.0])
 
@@ -218,7 +220,7 @@ def test_timings_are_kept_for_this_model_and_machine(
 def test_timings_that_find_no_room_are_told(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(timing, "calibrate", lambda model: COSTS)
+    monkeypatch.setattr(timing, "measure_costs", lambda model: COSTS)
     monkeypatch.setenv("KD_COSTS", str(tmp_path))
 
     def full(*arguments: object) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,7 +31,7 @@ def test_predictions_are_those_of_the_exits(student: Predictor) -> None:
 
 def test_the_chosen_thresholds_are_the_default(student: Predictor) -> None:
     rows = tiny_rows(30)
-    chosen = student.predict(rows, threshold=student.manifest.thresholds)
+    chosen = student.predict(rows, threshold=student.record.thresholds)
     pd.testing.assert_frame_equal(student.predict(rows), chosen)
     assert (student.predict(rows, threshold=0.0)["exit_layer"] == LAYERS).all()
 
@@ -111,15 +110,5 @@ def test_thresholds_that_mean_nothing(student: Predictor, threshold: float) -> N
 
 
 def test_a_folder_that_was_not_exported(tmp_path: Path) -> None:
-    with pytest.raises(InvalidDataError, match=r"inference\.json"):
+    with pytest.raises(InvalidDataError, match=r"model\.json: missing"):
         Predictor.load(tmp_path)
-
-
-@pytest.mark.parametrize("changed", [{"labels": LABELS[::-1]}, {"exits": [1, LAYERS]}])
-def test_a_record_of_another_model_than_the_graphs_is_refused(tmp_path: Path, changed: dict[str, object]) -> None:
-    """It would name the answers wrongly."""
-    folder = exported_student(tmp_path)
-    record = json.loads((folder / "inference.json").read_text())
-    (folder / "inference.json").write_text(json.dumps(record | changed))
-    with pytest.raises(InvalidDataError, match=r"inference\.json and onnx/ are of two models"):
-        Predictor.load(folder)

@@ -16,6 +16,7 @@ from scipy.stats import binomtest
 
 from kd_core.runtime.errors import ParamsError
 from kd_core.serving.__main__ import main
+from kd_core.serving.folder.profile import Profile
 from kd_core.serving.predictor import CHUNK_ROWS, Predictor
 from kd_core.serving.speed.costs import Cost, Costs
 from kd_core.serving.speed.kept_costs import costs_path
@@ -47,8 +48,8 @@ def place(student: Predictor, **wish: float) -> int:
 
 
 def profile(student: Predictor) -> tuple[np.ndarray, np.ndarray]:
-    found = json.loads((student.executor.graphs.folder / "profile.json").read_text())
-    return np.array(found["lengths"]), np.array(found["uncertainty"])
+    found = Profile.read(student.executor.graphs.folder)
+    return found.lengths, found.uncertainty[:, :-1]
 
 
 def by_hand(student: Predictor, thresholds: tuple[float, ...]) -> np.ndarray:

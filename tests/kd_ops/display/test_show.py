@@ -214,7 +214,7 @@ def test_outs_are_read_by_name_whole_or_in_part(settings: Settings, tmp_path: Pa
     run = finished_run(settings, "outs")
     outs = Outs.of(run, settings)
     folder = outs.fetch("models/student", tmp_path / "student")
-    assert sorted(path.name for path in folder.iterdir()) == ["inference.json", "model.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.safetensors"]
     assert outs.read("report/report.html") == b"<html>"
     assert outs.fetch("evaluation/metrics.json", tmp_path / "m.json").is_file()
     for missing in ("models/none", "report/none", "evaluation/metrics.json/none"):

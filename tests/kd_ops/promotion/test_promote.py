@@ -74,7 +74,7 @@ def test_the_story_of_an_alias(settings: Settings) -> None:
 
 @pytest.mark.usefixtures("unproven")
 def test_the_same_model_again_changes_nothing(settings: Settings) -> None:
-    student = {"inference.json": b'{"labels": ["red"], "text_columns": ["text"]}', "model.safetensors": b"w"}
+    student = {"model.json": b'{"task": {"kind": "classification", "labels": ["red", "x"]}}', "model.safetensors": b"w"}
     first = finished_run(settings, "same-1", right(0.8), student, named("kd-same"), test_hash="same")
     second = finished_run(settings, "same-2", right(0.8), student, named("kd-same"), cached=True, test_hash="same")
     assert close(first, settings) is Verdict.PROMOTE
