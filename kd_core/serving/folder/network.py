@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import SerializeAsAny
+
 from kd_core.config.base import Count, Section
 from kd_core.config.data import TaskParams
 
@@ -66,7 +68,7 @@ class Tokenization(File):
 class Network(Section):
     """All that is needed to ask every exit, beside the files that it names."""
 
-    task: TaskParams
+    task: SerializeAsAny[TaskParams]
     """What the probabilities stand for, and with that what uncertainty is."""
     hidden: Count
     """Hidden units H."""
