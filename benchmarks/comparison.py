@@ -89,13 +89,13 @@ class Comparison:
 
 def compare(setting: Setting, request: Request) -> Comparison:
     """Compute, or find, everything that the request needs, and compare by the task's main metric."""
-    from kd_core.tasks.encode import targets as targets_of
+    from kd_core.tasks import encode
 
     board = setting.bench.board
     board.start(_jobs(request))
     board.job("teachers")
     rows, task, data = contestants.rows_of(setting)
-    targets, kind = targets_of(rows, task).numpy(), task.kind
+    targets, kind = encode.of(task.kind).targets(rows, task).values, task.kind
     asked = contestants.teachers(setting)
     counts = {f"teacher {name}": counts_of([found], targets, kind) for name, found in asked.items()}
     best = max(counts, key=lambda name: mean_metric(counts[name]))

@@ -201,7 +201,7 @@ def _pytorch(folder: Path) -> Way:
         cut = {"truncation": True, "max_length": task.max_length, "padding": True, "return_tensors": "pt"}
         batch = tokenizer(*columns_of(request), **cut)
         with torch.inference_mode():
-            return model.answer(model.decode(model.hidden_states(batch)[-1], batch["attention_mask"]))
+            return model.answer(model.decoded(batch))
 
     return answer
 

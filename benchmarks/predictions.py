@@ -78,9 +78,9 @@ def _answers(model: Path, frame: Any, task: TaskParams) -> tuple[tuple[int, ...]
     from kd_core.teachers.model import RECORD, Teacher
 
     if (model / "tfidf.json").exists():
-        return (0,), answers.of_tfidf(model, frame, task)[:, None]
+        return (0,), answers.of_baseline(model, frame, task).values[:, None]
     if (model / RECORD).exists():
-        return (0,), answers.of_teacher(Teacher.load(model), frame, task)[:, None]
+        return (0,), answers.of_teacher(Teacher.load(model), frame, task).values[:, None]
     found = answers.of_student(model, frame, task)
     return found.layers, found.probabilities
 

@@ -26,9 +26,9 @@ from benchmarks.timing import PEAK_FLOPS, interleaved, matmul_peak, speedup
 from kd_core.config.data import TaskParams
 from kd_core.config.teachers import TeacherParams
 from kd_core.config.training import Optimisation
+from kd_core.inference.batches import collate, encode
 from kd_core.models.weights import local_folder
 from kd_core.runtime.progress import Progress
-from kd_core.tasks.encode import collate, encode
 from kd_core.teachers.engines import Engine, in_onnxruntime
 from kd_core.teachers.model import Teacher, prepare, save_teacher
 from kd_core.teachers.precision import bf16_difference

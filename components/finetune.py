@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from components.base import Component, Context, run
-from components.training import save_student
+from components.training import save_student, work
 from kd_core.config.data import TaskParams
 from kd_core.config.training import FinetuneParams
 
@@ -25,7 +25,7 @@ def main(context: Context) -> None:
     """Write models/finetune."""
     import pandas as pd
 
-    from kd_core.distill.finetune import finetune
+    from kd_core.distill.finetune import Scored, finetune
     from kd_core.models.loading import load_tokenizer
     from kd_core.models.student import StudentModel
     from kd_core.rows import read_rows
@@ -46,9 +46,8 @@ def main(context: Context) -> None:
         )
     folder = context.input("model")
     model, tokenizer = StudentModel.from_pretrained(folder), load_tokenizer(folder)
-    curves = finetune(
-        model, tokenizer, rows, scores, valid, task, params, context.progress, context.state, valid_scores
-    )
+    known = Scored(valid, valid_scores)
+    curves = finetune(model, Scored(rows, scores), known, task, params, work(context, tokenizer))
     labelled = int(rows["label"].notna().sum())
     save_student(context.output("model"), model, tokenizer, curves, rows=len(rows), labelled=labelled)
 

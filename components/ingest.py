@@ -12,7 +12,7 @@ import pandas as pd
 
 from components.base import Component, Context, run
 from components.fetch import fetched_data, fetched_wheel
-from kd_core.config.data import MULTI_LABEL, BotocoreSource, DataParams, FilesSource, HuggingFaceSource, Role
+from kd_core.config.data import BotocoreSource, DataParams, FilesSource, HuggingFaceSource, Role
 from kd_core.config.rules import has_pairs, paths_of
 from kd_core.data.dataset import build_dataset, write_splits
 from kd_core.data.sources.botocore_docs import label_names, read_models, rows_of
@@ -24,6 +24,7 @@ from kd_core.runtime import fingerprint
 from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_core.runtime.storage import Storage
 from kd_core.tables.listing import noted
+from kd_core.tasks import columns
 
 COMPONENT = Component(
     stage="ingest",
@@ -44,6 +45,10 @@ class Read:
     """What texts call each label, where the source knows that."""
     notes: Sequence[str] = ()
     """For a person: files that were left out, and the like."""
+
+
+Words = tuple[Role, bool, bool, str | None, bool]
+"""What readers of tables must know: role, pairs, whether rows have labels, their separator, whether order counts."""
 
 
 def main(context: Context) -> None:
@@ -76,8 +81,8 @@ def main(context: Context) -> None:
 
 def _unused(params: DataParams) -> set[str]:
     """Fields of the source that say nothing for this task."""
-    multi_label = params.task is not None and params.task.kind == MULTI_LABEL
-    return set() if multi_label else {"label_separator"}
+    listed = params.task is not None and columns.of(params.task.kind).LISTED
+    return set() if listed else {"label_separator"}
 
 
 def _resolved(context: Context, role: Role) -> Mapping[str, Any]:
@@ -104,12 +109,13 @@ def _read(params: DataParams, role: Role, resolved: Mapping[str, Any]) -> Read:
     source, task = params.source, params.task
     if isinstance(source, BotocoreSource):
         return _read_botocore(source, resolved)
-    labelled = task is not None
-    separator = source.label_separator if task is not None and task.kind == MULTI_LABEL else None
+    kind = None if task is None else columns.of(task.kind)
+    separator = source.label_separator if kind is not None and kind.LISTED else None
+    words = (role, has_pairs(params), kind is not None, separator, kind is not None and kind.ORDERED)
     if isinstance(source, FilesSource):
-        return _read_files(source, resolved, role, has_pairs(params), labelled, separator)
+        return _read_files(source, resolved, words)
     revision = str(resolved.get("revision") or source.revision)
-    return _read_hub(source, revision, role, has_pairs(params), labelled, separator)
+    return _read_hub(source, revision, words)
 
 
 def _read_botocore(source: BotocoreSource, resolved: Mapping[str, Any]) -> Read:
@@ -125,9 +131,7 @@ def _read_botocore(source: BotocoreSource, resolved: Mapping[str, Any]) -> Read:
     return Read(rows_of(models, source), found, label_names(models, source))
 
 
-def _read_files(
-    source: FilesSource, resolved: Mapping[str, Any], role: Role, pair: bool, labelled: bool, separator: str | None
-) -> Read:
+def _read_files(source: FilesSource, resolved: Mapping[str, Any], words: Words) -> Read:
     etags = resolved.get("etags") or {}
     notes = [f"files of the source: {noted(resolved['left_out'])}"] if resolved.get("left_out") else []
     paths: dict[str | None, list[Path]] = {}
@@ -137,14 +141,12 @@ def _read_files(
                 found = stack.enter_context(fetched_data(address, etags.get(address)))
                 paths.setdefault(split, []).append(found.path)
                 notes += [f"files of {address}: {noted(found.left_out)}"] if found.left_out else []
-        rows, more = read_files(paths, source.columns, role, pair, labelled, separator)
+        rows, more = read_files(paths, source.columns, *words)
     return Read(rows, {"revision": rows_hash(rows)}, notes=[*notes, *more])
 
 
-def _read_hub(
-    source: HuggingFaceSource, revision: str, role: Role, pair: bool, labelled: bool, separator: str | None
-) -> Read:
-    rows, notes = read_huggingface(source, revision, role, pair, labelled, separator)
+def _read_hub(source: HuggingFaceSource, revision: str, words: Words) -> Read:
+    rows, notes = read_huggingface(source, revision, *words)
     return Read(rows, {"revision": revision}, notes=notes)
 
 

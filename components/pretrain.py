@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from components.base import Component, Context, run
-from components.training import save_student
+from components.training import save_student, work
 from components.weights import base_folder
 from kd_core.config.data import TaskParams
 from kd_core.config.student import StudentParams
@@ -36,7 +36,7 @@ def main(context: Context) -> None:
     """Write models/pretrain."""
     from kd_core.models.loading import load_tokenizer
     from kd_core.models.student import new_student
-    from kd_core.tasks.decode import GOLD
+    from kd_core.tasks.heads.modules import GOLD
     from kd_core.teachers.score_table import read_score_record
 
     params, student = context.section("pretrain", PretrainParams), context.section("student", StudentParams)
@@ -45,7 +45,7 @@ def main(context: Context) -> None:
     records = {name: read_score_record(context.input("scores") / name) for name in params.teachers}
     # A student has a decoder; where no teacher asks for one it is that for gold labels, which `update` replaces.
     decoders = {name: record["labels"] for name, record in records.items()} or {GOLD: task.labels}
-    kinds = {name: record["kind"] for name, record in records.items() if record["kind"] != task.kind}
+    kinds = {name: record["kind"] for name, record in records.items()}
     base = base_folder(context, student.base)
     model = new_student(student, decoders, task.labels, base, task.kind, kinds)
     tokenizer = load_tokenizer(base)
@@ -71,7 +71,7 @@ def _train(
     folder = context.input("scores")
     scores = {name: read_scores(folder / name, {"name": name}, rows) for name in params.teachers}
     live = _live_teacher(context, params)
-    return pretrain(model, tokenizer, rows, scores, task, params, live, context.progress, context.state), len(rows)
+    return pretrain(model, rows, scores, task, params, live, work(context, tokenizer)), len(rows)
 
 
 def _live_teacher(context: Context, params: PretrainParams) -> Teacher | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from components.base import Component, Context, run
-from components.training import save_student
+from components.training import save_student, work
 from kd_core.config.data import TaskParams
 from kd_core.config.training import SelfDistillParams
 
@@ -27,7 +27,7 @@ def main(context: Context) -> None:
     task = context.section("data.reference.task", TaskParams)
     folder = context.input("model")
     model, tokenizer = StudentModel.from_pretrained(folder), load_tokenizer(folder)
-    curves = self_distill(model, tokenizer, rows, task, params, context.progress, context.state)
+    curves = self_distill(model, rows, task, params, work(context, tokenizer))
     save_student(context.output("model"), model, tokenizer, curves, rows=len(rows))
 
 

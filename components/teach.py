@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.base import Component, Context, run
 from components.fetch import fetch_resolved
-from components.training import write_history
+from components.training import work, write_history
 from components.weights import resolved
 from kd_core.config.data import TaskParams
 from kd_core.config.teachers import TeacherParams
@@ -41,7 +41,7 @@ def main(context: Context) -> None:
     teacher = _prepare(context, params, task)
     curves = {}
     if params.fine_tune is not None:
-        curves = fine_tune(teacher, train, valid, params.fine_tune, context.progress, context.state)
+        curves = fine_tune(teacher, train, valid, params.fine_tune, work(context, teacher.tokenizer))
     contract = check_teacher(teacher, valid, task)
     folder = context.output("teacher")
     save_teacher(teacher, folder, contract)

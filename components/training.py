@@ -7,8 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from components.base import Context
     from kd_core.models.student import StudentModel
     from kd_core.training.checkpoint import Curves
+    from kd_core.training.work import Work
+
+
+def work(context: Context, tokenizer: Any) -> Work:
+    """What a stage trains with, from what it may touch."""
+    from kd_core.training.work import Work
+
+    return Work(tokenizer, context.progress, context.state)
 
 
 def save_student(folder: Path, model: StudentModel, tokenizer: Any, curves: Curves, **counts: int) -> None:

@@ -7,28 +7,27 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from kd_core.config.data import MULTI_LABEL, Kind
+from kd_core.config.data import Kind
 from kd_core.config.student import Combine
+from kd_core.tasks import decide
+from kd_core.tasks.units import Units
 
 Floats = npt.NDArray[np.float64]
 _DIGITS = 6
 
 
-def fit(
-    logits: Mapping[str, npt.ArrayLike], targets: npt.ArrayLike, mode: Combine, kind: Kind = "classification"
-) -> dict[str, float]:
+def fit(logits: Mapping[str, Units], targets: Units, mode: Combine, kind: Kind) -> dict[str, float]:
     """The weights, ≥ 0 and summing to 1, with the least log-loss of the combined answer: a convex problem.
 
-    :param logits: decoder → [N, C] on labelled rows
-    :param targets: [N] indices of labels; multi-label [N, C], 1 where a label applies
+    :param logits: decoder → [ΣU, C] on labelled rows
+    :param targets: gold of these rows
     :param mode: what is averaged, `probabilities` or `logits`
     """
     from scipy.optimize import minimize
 
-    stacked = np.stack([np.asarray(values, dtype=np.float64) for values in logits.values()])
-    gold = np.asarray(targets, dtype=np.int64)
-    if kind == MULTI_LABEL:
-        stacked, gold = _as_choices(stacked), gold.ravel()
+    task = decide.of(kind)
+    stacked = np.stack([task.choices(each.values.astype(np.float64)) for each in logits.values()])
+    gold = task.chosen(targets.values)
     start = np.full(len(stacked), 1.0 / len(stacked))
 
     def loss(weights: Floats) -> float:
@@ -50,15 +49,6 @@ def log_loss(logits: Floats, targets: npt.NDArray[np.int64], weights: Floats, mo
         return float(-_log_softmax(np.tensordot(weights, logits, axes=1))[rows, targets].mean())
     answers = np.exp(_log_softmax(logits))[:, rows, targets]
     return float(-np.log(np.maximum(weights @ answers, np.finfo(np.float64).tiny)).mean())
-
-
-def _as_choices(logits: Floats) -> Floats:
-    """[D, N, C] → [D, N · C, 2]: each label of each row as a choice between "does not apply" and "applies".
-
-    A sigmoid is the softmax over 0 and its logit, also of an average of logits.
-    """
-    choices: Floats = np.stack([np.zeros_like(logits), logits], axis=-1).reshape(len(logits), -1, 2)
-    return choices
 
 
 def _log_softmax(logits: Floats) -> Floats:

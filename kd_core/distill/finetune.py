@@ -7,8 +7,10 @@ docs/methods.md §1 (train the target model). Without reference teachers this is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+import numpy as np
 from torch import Tensor, nn
 
 from kd_core.config.data import Kind, TaskParams
@@ -16,58 +18,56 @@ from kd_core.config.training import FinetuneParams
 from kd_core.distill import decoder_weights, teacher_weights
 from kd_core.distill.soft_targets import averaged_loss, score_columns, side_by_side, teacher_losses
 from kd_core.distill.teacher_weights import TeacherWeights
+from kd_core.inference.asking import ask
+from kd_core.inference.batches import UNIT_MASK, Batch, Encoded, encode
 from kd_core.models.student import StudentModel
 from kd_core.runtime.errors import ParamsError
-from kd_core.runtime.progress import Progress
-from kd_core.runtime.storage import Storage
-from kd_core.tasks.decode.classification import GOLD
-from kd_core.tasks.encode import Encoded, encode
-from kd_core.tasks.loss import hard_loss
+from kd_core.tasks import loss as losses_of
+from kd_core.tasks.heads.modules import GOLD
+from kd_core.tasks.units import Units
 from kd_core.training.checkpoint import Curves
-from kd_core.training.loop import Batch, Loss, train
-from kd_core.training.texts import batches_of, outputs_of, validation_on
+from kd_core.training.loop import Loss, train
+from kd_core.training.texts import TARGETS, batches_of, validation_on
+from kd_core.training.work import Work
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def finetune(
-    model: StudentModel,
-    tokenizer: Any,
-    rows: pd.DataFrame,
-    scores: Mapping[str, Tensor],
-    valid: pd.DataFrame,
-    task: TaskParams,
-    params: FinetuneParams,
-    progress: Progress,
-    state: Storage | None = None,
-    valid_scores: Mapping[str, Tensor] | None = None,
-) -> Curves:
-    """Train all of `model` on labelled and unlabelled `rows` with `scores` (teacher → logits [N, C]).
+@dataclass(frozen=True)
+class Scored:
+    """Rows, and what teachers say of them."""
 
-    With patience, the epoch whose *combined* answer has the best main metric on `valid` is kept. `valid_scores`, those
-    of the rows of `valid`, are needed for teacher weights by validation loss. Raises ParamsError if weights are to be
-    found on labelled rows of `valid` and there are none.
+    rows: pd.DataFrame
+    scores: Mapping[str, Units] = field(default_factory=dict)
+    """Teacher → its logits [ΣU, C] of these rows."""
+
+
+def finetune(
+    model: StudentModel, rows: Scored, valid: Scored, task: TaskParams, params: FinetuneParams, work: Work
+) -> Curves:
+    """Train all of `model` on labelled and unlabelled `rows` with their scores.
+
+    With patience, the epoch whose *combined* answer has the best main metric on `valid` is kept. The scores of `valid`
+    are needed for teacher weights by validation loss only. Raises ParamsError if weights are to be found on labelled
+    rows of `valid` and there are none.
     """
-    encoded = encode(rows, tokenizer, task)
-    optimisation = params.optimisation
-    columns = {"targets": encoded.targets, **score_columns(scores)}
-    batches = batches_of(encoded, tokenizer, optimisation.batch_tokens, columns)
-    checked = encode(valid, tokenizer, task)
-    validation = validation_on(model, combined_answer(model), checked, tokenizer, optimisation.batch_tokens, task.kind)
-    weights = _teacher_weights(params, valid_scores or {}, checked, task.kind)
+    encoded, checked = (encode(each.rows, work.tokenizer, task) for each in (rows, valid))
+    optimisation, pad_id = params.optimisation, work.tokenizer.pad_token_id
+    columns = {TARGETS: encoded.targets, **score_columns(rows.scores)}
+    batches = batches_of(encoded, pad_id, optimisation.batch_tokens, columns)
+    validation = validation_on(model, combined_answer(model), checked, pad_id, optimisation.batch_tokens, task.kind)
+    weights = _teacher_weights(params, valid.scores, checked, task.kind)
     loss = target_loss(params, weights)
     trained = nn.ModuleDict({"student": model, "teacher_weights": weights})
-    curves = train(
-        trained, lambda parts, batch: loss(parts["student"], batch), batches, optimisation, progress, state, validation
-    )
+    curves = train(trained, lambda parts, batch: loss(parts["student"], batch), batches, optimisation, work, validation)
     if params.decoder_weights == "fitted":
-        fit_decoder_weights(model, tokenizer, checked, optimisation.batch_tokens)
+        fit_decoder_weights(model, pad_id, checked, optimisation.batch_tokens)
     return curves
 
 
 def _teacher_weights(
-    params: FinetuneParams, valid_scores: Mapping[str, Tensor], valid: Encoded, kind: Kind
+    params: FinetuneParams, valid_scores: Mapping[str, Units], valid: Encoded, kind: Kind
 ) -> TeacherWeights:
     teachers = len(params.teachers)
     if teachers and params.teacher_weights == "validation_loss":
@@ -90,8 +90,8 @@ def target_loss(params: FinetuneParams, weights: TeacherWeights | None = None) -
     shares = weights or teacher_weights.uniform(len(teachers))
 
     def loss(model: StudentModel, batch: Batch) -> dict[str, Tensor]:
-        logits = model.decode(model.hidden_states(batch)[-1], batch["attention_mask"])
-        hard = hard_loss(logits[GOLD], batch["targets"], model.config.kind)
+        logits = model.decoded(batch)
+        hard = losses_of.of(model.config.kind).hard(logits[GOLD], batch[TARGETS], batch[UNIT_MASK])
         if not teachers:
             return {"loss": hard}
         if params.decoders == "one":
@@ -106,7 +106,7 @@ def target_loss(params: FinetuneParams, weights: TeacherWeights | None = None) -
     return loss
 
 
-def fit_decoder_weights(model: StudentModel, tokenizer: Any, valid: Encoded, batch_tokens: int) -> None:
+def fit_decoder_weights(model: StudentModel, pad_id: int, valid: Encoded, batch_tokens: int) -> None:
     """Set the weights of the combined answer, in place, to those with the least log-loss on the labelled rows.
 
     Raises ParamsError if there is none.
@@ -114,17 +114,17 @@ def fit_decoder_weights(model: StudentModel, tokenizer: Any, valid: Encoded, bat
     names, labelled = list(model.decoders), valid.labelled
     if not labelled.any():
         raise ParamsError("finetune.decoder_weights: fitted, but there are no labelled validation rows")
-    outputs = outputs_of(model, side_by_side(model, names), valid, tokenizer, batch_tokens)
-    by_decoder = outputs[labelled].chunk(len(names), dim=1)
-    logits = {name: values.numpy() for name, values in zip(names, by_decoder, strict=True)}
-    targets, config = valid.targets[labelled].numpy(), model.config
+    outputs = ask(model, side_by_side(model, names), valid, pad_id, batch_tokens).take(labelled)
+    by_decoder = np.split(outputs.values, len(names), axis=-1)
+    logits = {name: outputs.with_values(values) for name, values in zip(names, by_decoder, strict=True)}
+    targets, config = valid.targets.take(labelled), model.config
     config.decoder_weights = decoder_weights.fit(logits, targets, config.combine, config.kind)
 
 
 def combined_answer(model: StudentModel) -> Callable[[Batch], Tensor]:
-    """Batch → probabilities [B, C] of the model's combined answer."""
+    """Batch → probabilities [B, U, C] of the model's combined answer."""
 
     def answer(batch: Batch) -> Tensor:
-        return model.answer(model.decode(model.hidden_states(batch)[-1], batch["attention_mask"]))
+        return model.answer(model.decoded(batch))
 
     return answer

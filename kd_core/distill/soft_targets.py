@@ -13,12 +13,13 @@ from torch import Tensor
 
 from kd_core.config.data import Kind
 from kd_core.config.training import Distillation
+from kd_core.inference.batches import UNIT_MASK, Batch
 from kd_core.models.student import StudentModel
-from kd_core.tasks.loss import average, soft_loss
-from kd_core.training.loop import Batch
+from kd_core.tasks import loss
+from kd_core.tasks.units import Units
 
 
-def score_columns(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def score_columns(scores: Mapping[str, Units]) -> dict[str, Units]:
     """Teacher → logits as columns of a batch; a teacher may have any name, that of another column too."""
     return {f"scores:{name}": logits for name, logits in scores.items()}
 
@@ -34,22 +35,24 @@ def teacher_losses(
 
     `kind_of` tells what a decoder's logits stand for.
     """
-    return [soft_loss(logits[name], batch[f"scores:{name}"], params, kind_of(name)) for name in teachers]
+    mask = batch[UNIT_MASK]
+    return [loss.of(kind_of(name)).soft(logits[name], batch[f"scores:{name}"], mask, params) for name in teachers]
 
 
 def averaged_loss(
     logits: Tensor, batch: Batch, teachers: list[str], weights: Tensor, params: Distillation, kind: Kind
 ) -> Tensor:
-    """D(Σ_t w_t p_teacher_t, p_decoder) of one decoder's logits [B, C]: 1-o-1, or with several teachers 1avg-o-1."""
-    mean = average([batch[f"scores:{name}"] for name in teachers], weights, params, kind)
-    return soft_loss(logits, mean, params, kind)
+    """D(Σ_t w_t p_teacher_t, p_decoder) of one decoder's logits [B, U, C]: 1-o-1, or with several 1avg-o-1."""
+    task = loss.of(kind)
+    mean = task.average([batch[f"scores:{name}"] for name in teachers], weights, params)
+    return task.soft(logits, mean, batch[UNIT_MASK], params)
 
 
 def side_by_side(model: StudentModel, decoders: list[str]) -> Callable[[Batch], Tensor]:
-    """Batch → logits of the decoders in this order, [B, Σ C_t]."""
+    """Batch → logits of the decoders in this order, [B, U, Σ C_t]."""
 
     def answer(batch: Batch) -> Tensor:
-        logits = model.decode(model.hidden_states(batch)[-1], batch["attention_mask"])
-        return torch.cat([logits[name] for name in decoders], dim=1)
+        logits = model.decoded(batch)
+        return torch.cat([logits[name] for name in decoders], dim=-1)
 
     return answer

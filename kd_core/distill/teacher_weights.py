@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from kd_core.config.data import Kind
-from kd_core.tasks.loss import hard_loss
+from kd_core.inference.batches import padded
+from kd_core.tasks import loss
+from kd_core.tasks.units import Units
 
 MEMORY = 100
 """Batches that the running mean of a loss goes back, about."""
@@ -66,10 +68,13 @@ def learned(teachers: int) -> TeacherWeights:
     return TeacherWeights(None, teachers)
 
 
-def by_validation_loss(scores: Mapping[str, Tensor], targets: Tensor, kind: Kind = "classification") -> TeacherWeights:
-    """∝ exp(−log-loss) of each teacher's scores [N, C] on labelled rows: the likelihood that it gives a gold label.
+def by_validation_loss(scores: Mapping[str, Units], targets: Units, kind: Kind) -> TeacherWeights:
+    """∝ exp(−log-loss) of each teacher's scores on labelled rows: the likelihood that it gives a gold label.
 
-    targets [N], multi-label [N, C] (the likelihood is that of all decisions on a row), -100 where there is no label.
+    `targets` of all N rows (multi-label: the likelihood is that of all decisions on a row), NO_LABEL where there is no
+    label.
     """
-    losses = torch.stack([hard_loss(logits, targets, kind) for logits in scores.values()])
+    rows = range(len(targets))
+    gold, mask = padded(targets, rows), torch.from_numpy(targets.padded(rows)[1])
+    losses = torch.stack([loss.of(kind).hard(padded(logits, rows), gold, mask) for logits in scores.values()])
     return TeacherWeights(torch.softmax(-losses, dim=0), len(scores))

@@ -11,7 +11,7 @@ from kd_core.config.data import Kind
 from kd_core.config.student import Combine
 from kd_core.models.student import StudentModel
 from kd_core.runtime.errors import ParamsError
-from kd_core.tasks.decode.classification import GOLD
+from kd_core.tasks.heads.modules import GOLD
 
 
 def update(
@@ -19,7 +19,7 @@ def update(
     teachers: Sequence[str],
     labels: Sequence[str],
     combine: Combine,
-    kind: Kind = "classification",
+    kind: Kind,
     seed: int = 0,
 ) -> None:
     """Give `model`, in place, a first target decoder for gold labels and a second one for each of `teachers`.
@@ -29,4 +29,4 @@ def update(
     """
     if GOLD in teachers:
         raise ParamsError(f"finetune.teachers: {GOLD!r} is the name of the decoder for gold labels; rename the teacher")
-    model.replace_decoders({name: list(labels) for name in (GOLD, *teachers)}, list(labels), combine, seed, kind)
+    model.replace_decoders({name: list(labels) for name in (GOLD, *teachers)}, list(labels), combine, kind, seed)

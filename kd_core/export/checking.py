@@ -15,6 +15,7 @@ from kd_core.export.folder import check_tokenizer, write_graphs
 from kd_core.export.quantising import agreement, quantised
 from kd_core.export.tracing import inputs_of, trace
 from kd_core.inference.all_exits import all_exits
+from kd_core.inference.batches import encode
 from kd_core.models.student import StudentModel
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.sampling import stratified_sample
@@ -24,7 +25,6 @@ from kd_core.serving.folder.record import text_columns
 from kd_core.serving.graphs.executor import Executor
 from kd_core.serving.graphs.graphs import Feeds, Graphs, fed
 from kd_core.serving.graphs.tokens import TextEncoder, Tokens
-from kd_core.tasks.encode import encode
 
 COMPARED_ROWS = 64
 """Texts on which the graphs are compared with PyTorch, of all labels."""

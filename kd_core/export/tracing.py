@@ -20,7 +20,7 @@ from kd_core.models.onnx_program import onnx_program
 from kd_core.models.student import StudentModel
 from kd_core.serving.folder.network import IDS, MASK, PADDED, PLACES, TYPES, hidden_name, probabilities_name
 from kd_core.serving.graphs.tokens import mask, places
-from kd_core.tasks.decode import probabilities
+from kd_core.tasks import heads
 
 ENCODER = "model.encoder."
 """What the names of the encoder's weights begin with."""
@@ -37,12 +37,12 @@ class _AllExits(nn.Module):
         self.model, self.exits = model, exit_layers(model)
 
     def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Hidden states and probabilities behind each exit but the last, then the combined answer."""
-        states, found = self._states(batch), []
+        """Hidden states and probabilities [B · U, C] behind each exit but the last, then the combined answer."""
+        states, kind, found = self._states(batch), heads.of(self.model.config.kind), list[Tensor]()
         for layer in self.exits[:-1]:
-            logits = self.model.branch_logits(layer, states[layer], batch[MASK])
-            found += [states[layer], probabilities(logits.float(), self.model.config.kind)]
-        return *found, self.model.answer(self.model.decode(states[-1], batch[MASK]))
+            answer = kind.probabilities(self.model.branch_logits(layer, states[layer], batch))
+            found += [states[layer], answer.flatten(0, 1)]
+        return *found, self.model.answer(self.model.decode(states[-1], batch)).flatten(0, 1)
 
     def _states(self, batch: Mapping[str, Tensor]) -> Sequence[Tensor]:
         """Embeddings and the output of each layer, [B, L, H]; between two exits a layer computes no padding."""

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from kd_core.inference.asking import BATCH_TOKENS, ask
+from kd_core.inference.batches import Encoded
 from kd_core.models.student import StudentModel
 from kd_core.serving.exits.outcomes import Exits
-from kd_core.tasks.decode import probabilities as probabilities_of
-from kd_core.tasks.encode import Encoded, collate, token_batches
-
-BATCH_TOKENS = 2048
-"""Tokens of a batch, padding included."""
+from kd_core.tasks import heads
 
 
 def exit_layers(model: StudentModel) -> tuple[int, ...]:
@@ -23,25 +20,14 @@ def exit_layers(model: StudentModel) -> tuple[int, ...]:
 
 
 def all_exits_batch(model: StudentModel, batch: Mapping[str, Tensor]) -> Tensor:
-    """[B, E, C] float32: the answer of each exit to each text of the batch, in one pass."""
+    """[B, U, E, C] float32: the answer of each exit to each unit of the batch, in one pass."""
     with torch.inference_mode():
-        mask = batch["attention_mask"]
-        states = model.hidden_states(batch)
-        answers = [
-            probabilities_of(model.branch_logits(layer, states[layer], mask), model.config.kind)
-            for layer in exit_layers(model)[:-1]
-        ]
-        return torch.stack([*answers, model.answer(model.decode(states[-1], mask))], dim=1)
+        states, probabilities = model.hidden_states(batch), heads.of(model.config.kind).probabilities
+        answers = [probabilities(model.branch_logits(layer, states[layer], batch)) for layer in exit_layers(model)[:-1]]
+        return torch.stack([*answers, model.answer(model.decode(states[-1], batch))], dim=2)
 
 
 def all_exits(model: StudentModel, encoded: Encoded, pad_id: int, batch_tokens: int = BATCH_TOKENS) -> Exits:
     """The answers of every exit to all rows of `encoded`, in their order; `model` in eval mode."""
-    layers = exit_layers(model)
-    answers = np.zeros((len(encoded), len(layers), len(model.config.labels or ())), dtype=np.float32)
-    for indices in token_batches(encoded.lengths, batch_tokens):
-        answers[indices] = all_exits_batch(model, _batch(model, encoded, indices, pad_id)).cpu().numpy()
-    return Exits(layers, answers, model.config.kind)
-
-
-def _batch(model: StudentModel, encoded: Encoded, indices: list[int], pad_id: int) -> dict[str, Tensor]:
-    return {name: value.to(model.device) for name, value in collate(encoded, indices, pad_id).items()}
+    found = ask(model, lambda batch: all_exits_batch(model, batch), encoded, pad_id, batch_tokens)
+    return Exits(exit_layers(model), found.values, model.config.kind)

@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
-import torch
+from torch import Tensor
 
 from kd_core.config.data import TaskParams
-from kd_core.inference.all_exits import BATCH_TOKENS, all_exits
+from kd_core.inference.all_exits import all_exits
+from kd_core.inference.asking import BATCH_TOKENS, ask
+from kd_core.inference.batches import Batch, Encoded, encode
 from kd_core.models.loading import load_tokenizer
 from kd_core.models.student import StudentModel
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.serving.exits.outcomes import Exits
-from kd_core.tasks.baseline import tfidf
-from kd_core.tasks.decode import probabilities as probabilities_of
-from kd_core.tasks.encode import collate, encode, token_batches
+from kd_core.tasks import baseline, heads
+from kd_core.tasks.units import Units
 from kd_core.teachers.model import Teacher
 
-Probabilities = npt.NDArray[np.floating]
 
+def of_teacher(teacher: Teacher, rows: pd.DataFrame, task: TaskParams) -> Units:
+    """Probabilities [ΣU, C], in the teacher's own arithmetic.
 
-def of_teacher(teacher: Teacher, rows: pd.DataFrame, task: TaskParams) -> Probabilities:
-    """[N, C], in the teacher's own arithmetic. Raises InvalidDataError if its labels or kind are not the task's."""
+    Raises InvalidDataError if its labels or kind are not the task's.
+    """
     if (teacher.labels, teacher.kind) != (task.labels, task.kind):
         raise InvalidDataError(f"teacher {teacher.name}: its labels or kind are not the task's; run teach again")
-    encoded = encode(rows, teacher.tokenizer, teacher.task)
-    probabilities = np.zeros((len(rows), len(task.labels)), dtype=np.float32)
-    with torch.inference_mode():
-        for indices in token_batches(encoded.lengths, BATCH_TOKENS):
-            batch = collate(encoded, indices, teacher.tokenizer.pad_token_id)
-            probabilities[indices] = probabilities_of(teacher.logits(batch), teacher.kind).numpy()
-    return probabilities
+    return asked(teacher, encode(rows, teacher.tokenizer, teacher.task))
+
+
+def asked(teacher: Teacher, encoded: Encoded, batch_tokens: int = BATCH_TOKENS) -> Units:
+    """A teacher's probabilities [ΣU, C] of encoded rows."""
+
+    def answer(batch: Batch) -> Tensor:
+        return heads.of(teacher.kind).probabilities(teacher.logits(batch))
+
+    return ask(teacher.model, answer, encoded, teacher.tokenizer.pad_token_id, batch_tokens)
 
 
 def of_student(folder: Path, rows: pd.DataFrame, task: TaskParams) -> Exits:
@@ -43,7 +45,6 @@ def of_student(folder: Path, rows: pd.DataFrame, task: TaskParams) -> Exits:
     return all_exits(model, encode(rows, tokenizer, task), tokenizer.pad_token_id)
 
 
-def of_tfidf(folder: Path, rows: pd.DataFrame, task: TaskParams) -> Probabilities:
-    """[N, C] of the TF-IDF baseline."""
-    pairs: Sequence[str] | None = rows["text_pair"].tolist() if task.pair else None
-    return tfidf.load(folder).predict_proba(rows["text"].tolist(), pairs)
+def of_baseline(folder: Path, rows: pd.DataFrame, task: TaskParams) -> Units:
+    """Probabilities [ΣU, C] of the baseline without any transformer."""
+    return baseline.of(task.kind).answer(folder, rows, task)

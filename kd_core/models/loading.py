@@ -17,18 +17,20 @@ def load_encoder(folder: Path) -> PreTrainedModel:
     return _load(AutoModel, folder, optional=("pooler.",))
 
 
-def load_classifier(folder: Path, fresh_labels: int | None = None) -> PreTrainedModel:
-    """The sequence classifier in `folder`, fp32, in eval mode.
+def load_classifier(
+    folder: Path, fresh_labels: int | None = None, factory: Any = AutoModelForSequenceClassification
+) -> PreTrainedModel:
+    """The sequence classifier in `folder` (or what transformers' class `factory` makes), fp32, in eval mode.
 
     With `fresh_labels` a new classifier of that many outputs is put on the encoder, whatever the folder has; without,
     one must be there. Raises InvalidDataError naming weights that are not there.
     """
     if fresh_labels is None:
-        return _load(AutoModelForSequenceClassification, folder)
+        return _load(factory, folder)
     encoder = load_encoder(folder)
     config = encoder.config
     config.num_labels = fresh_labels
-    model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    model = factory.from_config(config, trust_remote_code=False)
     model.base_model.load_state_dict(encoder.state_dict(), strict=False)
     return model.eval()
 

@@ -22,11 +22,13 @@ from kd_core.config.student import Combine, Pooling, StudentParams
 from kd_core.models import layers
 from kd_core.models.architectures import architecture_of
 from kd_core.models.embeddings import reduced_embeddings
+from kd_core.models.kinds import name_kind
 from kd_core.models.loading import load_encoder
-from kd_core.models.student_config import StudentConfig, problem_type_of
+from kd_core.models.student_config import StudentConfig
 from kd_core.models.weights import read_tensors
 from kd_core.runtime.errors import InvalidDataError, ParamsError
-from kd_core.tasks.decode import Branch, Decoder, combine, logits_of
+from kd_core.tasks import heads
+from kd_core.tasks.heads.modules import Branch, Decoder, combine
 
 
 class StudentModel(PreTrainedModel):  # type: ignore[misc]
@@ -53,13 +55,19 @@ class StudentModel(PreTrainedModel):  # type: ignore[misc]
     def _new_decoders(self) -> nn.ModuleDict:
         config = self.config
         size = layers.width(self.encoder)
-        names = (config.decoders or {}).items()
-        return nn.ModuleDict({n: Decoder(size, len(owned), config.dropout, config.pooling) for n, owned in names})
+        return nn.ModuleDict(
+            {
+                name: Decoder(size, len(owned), config.dropout, config.pooling, heads.of(self.kind_of(name)))
+                for name, owned in (config.decoders or {}).items()
+            }
+        )
 
     def _new_branches(self) -> nn.ModuleDict:
         spec = self.config.branches or {"layers": []}
-        size, classes = layers.width(self.encoder), len(self.config.labels or [])
-        return nn.ModuleDict({str(n): Branch(size, classes, spec["width"], spec["pooling"]) for n in spec["layers"]})
+        size, outputs, kind = layers.width(self.encoder), len(self.config.labels or []), heads.of(self.config.kind)
+        return nn.ModuleDict(
+            {str(n): Branch(size, outputs, spec["width"], spec["pooling"], kind) for n in spec["layers"]}
+        )
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str], **kwargs: Any) -> StudentModel:
@@ -109,12 +117,16 @@ class StudentModel(PreTrainedModel):  # type: ignore[misc]
         config = self.config
         return bool((config.decoders or {})[decoder] == config.labels and self.kind_of(decoder) == config.kind)
 
-    def decode(self, hidden: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
-        """Each decoder's logits [B, C of that decoder] from the last hidden states."""
-        return {name: decoder(hidden, attention_mask) for name, decoder in self.decoders.items()}
+    def decode(self, hidden: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Each decoder's logits [B, U, C of that decoder] from the last hidden states of a batch."""
+        return {name: decoder(hidden, batch) for name, decoder in self.decoders.items()}
+
+    def decoded(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Each decoder's logits [B, U, C of that decoder] for a batch."""
+        return self.decode(self.hidden_states(batch)[-1], batch)
 
     def answer(self, logits: Mapping[str, Tensor]) -> Tensor:
-        """Probabilities [B, C] in the order of `config.labels`: the combined answer of the task's decoders.
+        """Probabilities [B, U, C] in the order of `config.labels`: the combined answer of the task's decoders.
 
         Decoders with other labels than the task's, or of another kind, train the encoder but have no say. Raises
         ParamsError if none has.
@@ -123,30 +135,31 @@ class StudentModel(PreTrainedModel):  # type: ignore[misc]
         asked = {name: value for name, value in logits.items() if self.has_say(name)}
         if not asked:
             raise ParamsError(f"no decoder predicts the task's labels (decoders: {', '.join(logits)})")
-        return combine(asked, config.combine, config.decoder_weights or {}, config.kind)
+        return combine(asked, config.combine, config.decoder_weights or {}, heads.of(config.kind))
 
-    def branch_logits(self, layer: int, hidden: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits [B, C] of the branch after layer `layer` (1-based) from that layer's output."""
-        logits: Tensor = self.branches[str(layer)](hidden, attention_mask)
+    def branch_logits(self, layer: int, hidden: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """Logits [B, U, C] of the branch after layer `layer` (1-based) from that layer's output."""
+        branch = self.branches[str(layer)]
+        logits: Tensor = branch(branch.gathered(hidden, batch))
         return logits
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None, **features: Tensor
     ) -> SequenceClassifierOutput:
         """The full model's answer; `.logits` [B, C] are its log-probabilities (multi-label: log-odds)."""
-        batch = {"input_ids": input_ids, "attention_mask": attention_mask}
+        batch = {"input_ids": input_ids, "attention_mask": attention_mask, **features}
         if token_type_ids is not None:
             batch["token_type_ids"] = token_type_ids
-        probabilities = self.answer(self.decode(self.hidden_states(batch)[-1], attention_mask))
-        return SequenceClassifierOutput(logits=logits_of(probabilities, self.config.kind))
+        kind = heads.of(self.config.kind)
+        return SequenceClassifierOutput(logits=kind.as_transformers(kind.logits_of(self.answer(self.decoded(batch)))))
 
     def replace_decoders(
         self,
         decoders: Mapping[str, Sequence[str]],
         labels: Sequence[str],
         combine: Combine,
+        kind: Kind,
         seed: int = 0,
-        kind: Kind = "classification",
     ) -> None:
         """Replace the multi-decoder layer; the encoder stays as it is, branches of the old task are dropped.
 
@@ -157,7 +170,8 @@ class StudentModel(PreTrainedModel):  # type: ignore[misc]
         self.config.id2label = dict(enumerate(labels))
         self.config.label2id = {label: index for index, label in enumerate(labels)}
         self.config.combine, self.config.decoder_weights, self.config.branches = combine, None, None
-        self.config.problem_type, self.config.decoder_kinds = problem_type_of(kind), None
+        self.config.decoder_kinds, self.config.kd_kind = None, None
+        name_kind(self.config, kind)
         with fixed_seed(seed):
             self.decoders, self.branches = self._new_decoders(), self._new_branches()
             self._initialise(self.decoders)
@@ -198,7 +212,7 @@ def new_student(
     decoders: Mapping[str, Sequence[str]],
     labels: Sequence[str],
     base_folder: Path,
-    kind: Kind = "classification",
+    kind: Kind,
     decoder_kinds: Mapping[str, Kind] | None = None,
 ) -> StudentModel:
     """An untrained student with these decoders (name → labels), of the base's architecture and vocabulary.
@@ -222,12 +236,12 @@ def new_student(
         encoder=_encoder_config(params, structure),
         decoders={name: list(owned) for name, owned in decoders.items()},
         labels=list(labels),
-        problem_type=problem_type_of(kind),
-        decoder_kinds=dict(decoder_kinds or {}),
+        decoder_kinds={name: own for name, own in (decoder_kinds or {}).items() if own != kind},
         pooling=params.pooling,
         combine=params.combine,
         dropout=params.dropout,
     )
+    name_kind(config, kind)
     with fixed_seed(params.seed):
         student = StudentModel(config)
     unused = student.encoder.load_state_dict(weights, strict=False).unexpected_keys

@@ -8,7 +8,7 @@ from transformers import PreTrainedConfig
 
 from kd_core.config.data import Kind
 from kd_core.config.student import Combine, Pooling
-from kd_core.models.kinds import PROBLEM_TYPES, kind_of
+from kd_core.models.kinds import kind_of
 
 
 class StudentConfig(PreTrainedConfig):  # type: ignore[misc]
@@ -30,6 +30,8 @@ class StudentConfig(PreTrainedConfig):  # type: ignore[misc]
     """The task's labels, in the order of the answer."""
     decoder_kinds: dict[str, Kind] | None = None
     """Decoder → kind of its task, where that is not the student's."""
+    kd_kind: Kind | None = None
+    """The task's kind, where Hugging Face has no `problem_type` for it."""
     dropout: float = 0.1
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -46,9 +48,4 @@ class StudentConfig(PreTrainedConfig):  # type: ignore[misc]
     def to_dict(self) -> dict[str, Any]:
         """As Hugging Face writes it; what is said of single decoders only where there is something to say."""
         values: dict[str, Any] = super().to_dict()
-        return {key: value for key, value in values.items() if key != "decoder_kinds" or value}
-
-
-def problem_type_of(kind: Kind) -> str | None:
-    """For a student's config, which says nothing where rows have one label."""
-    return None if kind == "classification" else PROBLEM_TYPES[kind]
+        return {key: value for key, value in values.items() if value or key not in ("decoder_kinds", "kd_kind")}

@@ -6,13 +6,54 @@ docs/tasks.md tells how the aspects belong together. B rows of a batch, N rows i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kd_core.tasks.units import Booleans, Units
+from kd_core.config.data import TaskParams
+from kd_core.tasks.units import Booleans, Integers, Units
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Columns(Protocol):
+    """How labels stand in a data set."""
+
+    @property
+    def LISTED(self) -> bool:  # noqa: N802 - a constant of a module
+        """Whether a label is a list of texts, which a text cell holds with a separator between them."""
+
+    @property
+    def ORDERED(self) -> bool:  # noqa: N802
+        """Whether the order of the list counts, and what is repeated in it."""
+
+
+class Checks(Protocol):
+    """What labels must be."""
+
+    def known_labels(self, frame: pd.DataFrame, task: TaskParams, condition: Any) -> tuple[pd.DataFrame, Any]:
+        """The frame with what the check needs, and Great Expectations' expectation on rows that meet a condition."""
+
+
+class Encode(Protocol):
+    """From texts to units. `texts` are the columns that the task reads, each [N]."""
+
+    @property
+    def FEATURES(self) -> tuple[str, ...]:  # noqa: N802 - a constant of a module
+        """What heads must know of each unit beside the tokens: names of integers [B, U] in a batch."""
+
+    def sizes(self, texts: Sequence[Sequence[str]]) -> Integers:
+        """[N], units of each row: they follow from its text alone, so that all tokenizers agree on them."""
+
+    def features(self, texts: Sequence[Sequence[str]], encodings: Sequence[Any]) -> Mapping[str, Units]:
+        """FEATURES of all rows; `encodings` [N] are those of the library `tokenizers`."""
+
+    def targets(self, rows: pd.DataFrame, task: TaskParams) -> Units:
+        """Gold of rows (id, texts, label), in the form of decisions; NO_LABEL throughout for an unlabelled row."""
 
 
 class Decide(Protocol):
@@ -47,5 +88,30 @@ class Decide(Protocol):
     def table(self, probabilities: Units, labels: Sequence[str]) -> dict[str, Any]:
         """Columns of N answers, `label` and `probability`, for predictions, their log and the signature."""
 
+    def indicators(self, gold: Units, outputs: int) -> NDArray[np.int64]:
+        """[ΣU, C], 1 at each output that gold takes."""
+
+    def choices(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Logits [ΣU, C] as those of M independent choices, each a softmax over C' options: [M, C']."""
+
+    def chosen(self, gold: NDArray[np.int64]) -> NDArray[np.int64]:
+        """[M], the option that gold takes of each choice."""
+
+    def chances(self, probabilities: NDArray[Any]) -> NDArray[np.float64]:
+        """Probabilities [ΣU, C] as those of the choices, [M, C']."""
+
+    def log_loss(self, probabilities: Units, gold: Units) -> float:
+        """Mean negative log-probability of what gold takes, in nats."""
+
     def shares(self, probabilities: Units, labels: Sequence[str]) -> dict[str, Any]:
         """Label → [N], its probability; for those who ask for the probability of every label."""
+
+
+class Baseline(Protocol):
+    """A model without any transformer, in a folder of its own."""
+
+    def fit(self, rows: pd.DataFrame, task: TaskParams, folder: Path) -> None:
+        """Fit on labelled rows and write the model to `folder`."""
+
+    def answer(self, folder: Path, rows: pd.DataFrame, task: TaskParams) -> Units:
+        """Probabilities [ΣU, C] of the model in `folder`."""

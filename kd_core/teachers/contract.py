@@ -8,16 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from kd_core.config.data import MULTI_LABEL, Kind, TaskParams
+from kd_core.config.data import Kind, TaskParams
+from kd_core.inference.answers import asked
+from kd_core.inference.batches import Encoded, encode
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.sampling import stratified_sample
-from kd_core.tasks.decisions import MAIN_METRIC, Integers, row_scores
-from kd_core.tasks.decode import probabilities, uncertainty
-from kd_core.tasks.encode import Encoded, collate, encode, token_batches
-from kd_core.tasks.metrics import log_loss
+from kd_core.tasks import decide
+from kd_core.tasks.units import Units
 from kd_core.teachers.model import Teacher
 
 if TYPE_CHECKING:
@@ -45,32 +44,30 @@ def check_teacher(teacher: Teacher, rows: pd.DataFrame, task: TaskParams) -> dic
         raise InvalidDataError(f"teacher {teacher.name}: no labelled row to check its labels against")
     encoded = encode(gold, teacher.tokenizer, task, teacher.max_length)
     unknown = _check_tokenizer(teacher, encoded)
-    answers, targets = _probabilities(teacher, encoded), encoded.targets.numpy()
-    if task.kind == MULTI_LABEL:
-        weights = targets / np.maximum(targets.sum(0), 1)  # a frequent label says no more than a rare one
-        _check_meaning(teacher.name, _centred_ranks(answers, np.ones(len(gold))), weights, task.labels)
-    else:
-        _check_order(teacher.name, answers, targets, task.labels)
+    answers, targets, kind = _probabilities(teacher, encoded), encoded.targets, decide.of(task.kind)
+    _check_order(teacher.name, answers.values, kind.indicators(targets, len(task.labels)), task.labels)
+    counts = kind.counts(kind.decisions(answers), targets)
     return {
-        f"gold_{MAIN_METRIC[task.kind]}": round(float(row_scores(answers, targets, task.kind).mean()), 6),
+        f"gold_{kind.MAIN_METRIC}": round(float(kind.metric(counts.sum(0))), 6),
         **_scales(teacher.name, answers, targets, task.kind),
         "rows": len(gold),
         "unknown_tokens": round(unknown, 6),
     }
 
 
-def _scales(name: str, answers: NDArray[np.float32], targets: Integers, kind: Kind) -> dict[str, float]:
+def _scales(name: str, answers: Units, targets: Units, kind: Kind) -> dict[str, float]:
     """How sharp the teacher's answers are, and how dear its mistakes: mean normalised entropy, log-loss in nats.
 
     The losses compare distributions, so no teacher outweighs another by the scale of its logits; one whose answers are
     all the same has nothing to teach, and is refused.
     """
-    if len(answers) > 1 and np.ptp(answers, axis=0).max() < _SAME:
+    if len(answers) > 1 and np.ptp(answers.values, axis=0).max() < _SAME:
         raise InvalidDataError(
             f"teacher {name}: gives every text the same answer, to {_SAME:g}; its logits are flat or its weights broken"
         )
-    entropy = uncertainty(torch.from_numpy(answers), kind).mean()
-    return {"entropy": round(float(entropy), 6), "log_loss": round(log_loss(answers, targets, kind), 6)}
+    task = decide.of(kind)
+    entropy, loss = task.uncertainty(answers).mean(), task.log_loss(answers, targets)
+    return {"entropy": round(float(entropy), 6), "log_loss": round(loss, 6)}
 
 
 def _check_label_count(teacher: Teacher, task: TaskParams) -> None:
@@ -97,30 +94,26 @@ def _check_tokenizer(teacher: Teacher, encoded: Encoded) -> float:
     return unknown
 
 
-def _probabilities(teacher: Teacher, encoded: Encoded) -> NDArray[np.float32]:
-    logits = torch.empty(len(encoded), len(teacher.labels))
-    teacher.model.eval()
-    with torch.inference_mode():
-        for indices in token_batches(encoded.lengths, _BATCH_TOKENS):
-            batch = collate(encoded, indices, teacher.tokenizer.pad_token_id)
-            logits[indices] = teacher.logits({k: v.to(teacher.model.device) for k, v in batch.items()}).cpu()
-    if not torch.isfinite(logits).all():
+def _probabilities(teacher: Teacher, encoded: Encoded) -> Units:
+    found = asked(teacher, encoded, _BATCH_TOKENS)
+    if not np.isfinite(found.values).all():
         raise InvalidDataError(f"teacher {teacher.name}: some logits are not finite; its weights are damaged")
-    found: NDArray[np.float32] = probabilities(logits, teacher.kind).numpy()
-    if teacher.kind != MULTI_LABEL and not np.allclose(found.sum(1), 1.0, atol=1e-4):
+    if not np.allclose(decide.of(teacher.kind).chances(found.values).sum(-1), 1.0, atol=1e-4):
         raise InvalidDataError(f"teacher {teacher.name}: probabilities do not sum to one")
     return found
 
 
-def _check_order(name: str, answers: NDArray[np.float32], targets: Integers, labels: tuple[str, ...]) -> None:
-    """Refuse a teacher whose answers [N, C] another assignment of its outputs to labels explains better.
+def _check_order(name: str, answers: NDArray[np.float32], gold: NDArray[np.int64], labels: tuple[str, ...]) -> None:
+    """Refuse a teacher whose answers [ΣU, C] another assignment of its outputs to labels explains better.
 
-    Each class counts the same, in the ranks too. Otherwise a teacher that favours a rare class would be told that this
-    output means the frequent one.
+    A frequent label says no more than a rare one: each counts the same, and where a unit has one label, in the ranks,
+    too. Otherwise a teacher that favours a rare class would be told that this output means the frequent one.
+
+    :param gold: [ΣU, C], 1 where a label is true
     """
-    classes = np.eye(len(labels))[targets]
-    weights = classes / np.maximum(classes.sum(0), 1)
-    _check_meaning(name, _centred_ranks(answers, weights.sum(1)), weights, labels)
+    weights = gold / np.maximum(gold.sum(0), 1)
+    one_each = bool((gold.sum(1) == 1).all())
+    _check_meaning(name, _centred_ranks(answers, weights.sum(1) if one_each else np.ones(len(gold))), weights, labels)
 
 
 def _centred_ranks(probabilities: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from kd_core.models.onnx_program import Axes, onnx_program
 from kd_core.runtime.cpu import open_session, usable_threads
-from kd_core.tasks.decode import probabilities
+from kd_core.tasks import heads
 from kd_core.teachers.model import Teacher
 
 Batch = Mapping[str, Tensor]
 Engine = Callable[[Batch], Tensor]
-"""A batch's logits [B, C] in fp32 on the CPU, in the order of the teacher's labels; many threads may ask at once."""
+"""A batch's logits [B, U, C] in fp32 on the CPU, in the order of the teacher's labels; many threads may ask at once."""
 
 SAME = 1e-4
 """Probabilities of another engine may differ by so much."""
@@ -50,17 +50,17 @@ def in_onnxruntime(teacher: Teacher) -> Engine:
     """The teacher as a graph on the CPU in fp32. Raises ParamsError or InvalidDataError where it cannot be one."""
     with tempfile.TemporaryDirectory() as folder:
         session = open_session(export(teacher, Path(folder) / "teacher.onnx"))
-    taken, order = [each.name for each in session.get_inputs()], list(teacher.label_order)
+    taken = [each.name for each in session.get_inputs()]
 
     def answer(batch: Batch) -> Tensor:
         (logits,) = session.run(None, {name: batch[name].numpy() for name in taken})
-        return torch.from_numpy(logits)[:, order]
+        return teacher.in_our_order(torch.from_numpy(logits), batch)
 
     return answer
 
 
 def export(teacher: Teacher, path: Path) -> Path:
-    """Write the teacher as a graph from its tokenizer's tensors [B, L] to `logits` [B, C] in its own labels' order.
+    """Write the teacher as a graph from its tokenizer's tensors [B, L] to `logits` in its own labels' order.
 
     Raises ParamsError if PyTorch's exporter cannot.
     """
@@ -75,14 +75,14 @@ def export(teacher: Teacher, path: Path) -> Path:
 
 
 class _Logits(nn.Module):
-    """A sequence classifier's logits."""
+    """A teacher's own logits."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, batch: Batch) -> Tensor:
-        """[B, C]"""
+        """As transformers' model gives them."""
         logits: Tensor = self.model(**batch).logits
         return logits
 
@@ -131,8 +131,8 @@ def faster(teacher: Teacher, batches: Sequence[Batch]) -> Engine:
 
 
 def _timed(teacher: Teacher, engine: Engine, batches: Sequence[Batch]) -> tuple[float, Tensor]:
-    """Seconds, once it is warm, and the probabilities of all texts [N, C]."""
+    """Seconds, once it is warm, and the probabilities of all units."""
     engine(batches[0])
     began = time.perf_counter()
-    logits = torch.cat(list(answers(engine, batches, "cpu")))
-    return time.perf_counter() - began, probabilities(logits, teacher.kind)
+    found = [logits.flatten(0, 1) for logits in answers(engine, batches, "cpu")]
+    return time.perf_counter() - began, heads.of(teacher.kind).probabilities(torch.cat(found))

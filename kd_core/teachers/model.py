@@ -16,12 +16,13 @@ from transformers import PreTrainedModel
 from kd_core.config.data import Kind, Role, TaskParams
 from kd_core.config.teachers import TeacherParams
 from kd_core.config.training import Precision
-from kd_core.models.kinds import PROBLEM_TYPES, kind_of
+from kd_core.models.kinds import kind_of
 from kd_core.models.layers import keep_layers
 from kd_core.models.loading import load_tokenizer, save_tokenizer
 from kd_core.models.student import StudentModel
 from kd_core.runtime import fingerprint as fingerprints
 from kd_core.runtime.errors import InvalidDataError, ParamsError
+from kd_core.tasks import heads
 from kd_core.teachers import classifier
 
 RECORD = "teacher.json"
@@ -87,9 +88,13 @@ class Teacher:
         return TaskParams(kind=self.kind, labels=self.labels, pair=self.pair, max_length=self.max_length)
 
     def logits(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Logits [B, C] in fp32, in the order of `labels`, of a batch made with this teacher's tokenizer."""
-        logits: Tensor = self.model(**batch).logits
-        return logits.float()[:, list(self.label_order)]
+        """Logits [B, U, C] in fp32, in the order of `labels`, of a batch made with this teacher's tokenizer."""
+        taken = {name: batch[name] for name in self.tokenizer.model_input_names if name in batch}
+        return self.in_our_order(self.model(**taken).logits, batch)
+
+    def in_our_order(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """The model's own logits of a batch → [B, U, C] in fp32, in the order of `labels`."""
+        return heads.of(self.kind).from_transformers(logits.float()[..., list(self.label_order)], batch)
 
 
 def prepare(
@@ -105,7 +110,7 @@ def prepare(
     if hasattr(nn.ModuleDict(), name):
         raise ParamsError(f"teachers.{name}: no decoder can have this name; rename the teacher")
     fresh = params.fine_tune is not None
-    model = classifier.load(folder, fresh_labels=task.labels if fresh else None)
+    model = classifier.load(folder, task.kind, fresh_labels=task.labels if fresh else None)
     if params.layers is not None:
         if isinstance(model, StudentModel):
             raise ParamsError(f"teachers.{name}.layers: {params.weights} is a distilled student; it keeps its layers")
@@ -166,7 +171,7 @@ def label_order(
 
 def _check_kind(name: str, theirs: str | None, kind: Kind) -> None:
     """A config that does not say what its logits stand for is believed to fit the task."""
-    if theirs is not None and theirs != PROBLEM_TYPES[kind]:
+    if theirs not in (None, heads.of(kind).PROBLEM_TYPE):
         raise InvalidDataError(
             f"teacher {name}: its config says {theirs}, the task is {kind}; use another teacher or fine-tune this one"
         )

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from kd_core.runtime.progress import Progress
-from kd_core.tasks.decisions import Floats, decisions
-from kd_core.tasks.decode import probabilities
+from kd_core.tasks import decide, heads
+from kd_core.tasks.units import Units
 from kd_core.teachers.model import Teacher
 from kd_core.teachers.score_keys import row_keys
 from kd_core.teachers.score_store import ScoreStore
@@ -32,18 +32,18 @@ def bf16_difference(folder: Path, rows: pd.DataFrame, store: ScoreStore, device:
     """
     exact, fast = (Teacher.load(folder, precision=precision) for precision in ("fp32", "bf16"))
     chosen = rows.iloc[np.argsort(row_keys(rows, exact.pair), kind="stable")[:SAMPLE]]
-    kind, found = exact.kind, [_probabilities(teacher, chosen, store, device) for teacher in (exact, fast)]
-    difference = np.abs(found[0] - found[1])
-    first, second = (decisions(each, kind).reshape(len(chosen), -1) for each in found)
+    task, found = decide.of(exact.kind), [_probabilities(teacher, chosen, store, device) for teacher in (exact, fast)]
+    difference = np.abs(found[0].values - found[1].values)
+    same = task.same(*(task.decisions(each) for each in found))
     return {
         "rows": len(chosen),
         "largest": round(float(difference.max()), 6),
         "mean": round(float(difference.mean()), 8),
-        "labels_changed": round(float((first != second).any(1).mean()), 6),
+        "labels_changed": round(float((~same).mean()), 6),
     }
 
 
-def _probabilities(teacher: Teacher, rows: pd.DataFrame, store: ScoreStore, device: str) -> Floats:
+def _probabilities(teacher: Teacher, rows: pd.DataFrame, store: ScoreStore, device: str) -> Units:
     teacher.model.to(device)
-    logits = torch.from_numpy(score(teacher, rows, store, Progress("bf16")))  # seconds of work: no progress of its own
-    return probabilities(logits, teacher.kind).numpy()
+    logits = score(teacher, rows, store, Progress("bf16"))  # seconds of work: no progress of its own
+    return logits.with_values(heads.of(teacher.kind).probabilities(torch.from_numpy(logits.values)).numpy())

@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 
 from kd_core.runtime.files import to_json
 from kd_core.runtime.storage import Storage
+from kd_core.tasks.units import Units
+from kd_core.teachers.logit_columns import from_column, to_column
 from kd_core.teachers.score_keys import ScoreSpec
 
-Logits = NDArray[np.float32]
-Shard = tuple[list[str], Logits]
+Shard = tuple[list[str], Units]
 
 _NAMED_BY_CONTENT = re.compile(r"[0-9a-f]{64}")
 """Earlier releases gave shards random names of 32 digits."""
@@ -41,19 +42,19 @@ class ScoreStore:
 
     def __init__(self, url: str | os.PathLike[str]) -> None:
         self._storage = Storage(url)
-        self._indices: dict[str, tuple[pd.Index[str], Logits]] = {}
+        self._indices: dict[str, tuple[pd.Index[str], Units]] = {}
 
-    def lookup(self, spec: ScoreSpec, row_keys: Sequence[str]) -> tuple[NDArray[np.bool_], Logits]:
-        """Which of the N rows have a score ([N]), and their logits in `spec.labels`' order ([N, C]; 0 where not)."""
+    def lookup(self, spec: ScoreSpec, row_keys: Sequence[str]) -> tuple[NDArray[np.bool_], Units]:
+        """Which of the N rows have a score ([N]), and their logits in `spec.labels`' order (no unit where not)."""
         keys, logits = self._index(spec)
         positions = keys.get_indexer(pd.Index(list(row_keys), dtype="object"))
         found = positions >= 0
-        result = np.zeros((len(row_keys), len(spec.labels)), dtype=np.float32)
-        result[found] = logits[positions[found]]
-        return found, result
+        places, sizes = positions[found], np.zeros(len(row_keys), dtype=np.int64)
+        sizes[found] = logits.sizes[places]
+        return found, Units.of_sizes(logits.take(places).values, sizes)
 
-    def add(self, spec: ScoreSpec, row_keys: Sequence[str], logits: Logits) -> None:
-        """Store one shard: logits [N, C] of N rows."""
+    def add(self, spec: ScoreSpec, row_keys: Sequence[str], logits: Units) -> None:
+        """Store one shard: logits of N rows."""
         folder = self._storage / spec.key
         if not folder.exists("spec.json"):
             folder.write("spec.json", to_json(asdict(spec)))
@@ -62,7 +63,7 @@ class ScoreStore:
         if spec.key in self._indices:
             self._indices[spec.key] = _merge([self._indices[spec.key], (list(row_keys), logits)], len(spec.labels))
 
-    def _index(self, spec: ScoreSpec) -> tuple[pd.Index[str], Logits]:
+    def _index(self, spec: ScoreSpec) -> tuple[pd.Index[str], Units]:
         if spec.key not in self._indices:
             folder = self._storage / spec.key
             names = [name for name in folder.list() if name.endswith(".parquet")]
@@ -86,27 +87,24 @@ def _read(folder: Storage, name: str, classes: int) -> Shard | None:
     return None
 
 
-def _merge(
-    shards: Sequence[tuple[Sequence[str] | pd.Index[str], Logits]], classes: int
-) -> tuple[pd.Index[str], Logits]:
+def _merge(shards: Sequence[tuple[Sequence[str] | pd.Index[str], Units]], classes: int) -> tuple[pd.Index[str], Units]:
     keys = pd.Index([key for names, _ in shards for key in names], dtype="object")
-    logits = np.concatenate([np.empty((0, classes), np.float32), *(values for _, values in shards)])
+    none = Units.one_a_row(np.empty((0, classes), np.float32))
+    logits = Units.joined([none, *(values for _, values in shards)])
     first = ~keys.duplicated()
-    return keys[first], logits[first]
+    return keys[first], logits.take(first)
 
 
-def _pack(row_keys: Sequence[str], logits: Logits) -> bytes:
-    flat = pa.array(np.ascontiguousarray(logits, dtype=np.float32).ravel())
-    column = pa.FixedSizeListArray.from_arrays(flat, logits.shape[1])
+def _pack(row_keys: Sequence[str], logits: Units) -> bytes:
     buffer = io.BytesIO()
-    pq.write_table(pa.table({"key": pa.array(row_keys, pa.string()), "logits": column}), buffer, compression="zstd")
+    table = pa.table({"key": pa.array(row_keys, pa.string()), "logits": to_column(logits)})
+    pq.write_table(table, buffer, compression="zstd")
     return buffer.getvalue()
 
 
 def _unpack(data: bytes, classes: int) -> Shard | None:
     try:
         table = pq.read_table(io.BytesIO(data))
-        logits = table["logits"].combine_chunks().flatten().to_numpy().reshape(-1, classes)
-        return table["key"].to_pylist(), logits
+        return table["key"].to_pylist(), from_column(table["logits"], classes)
     except (pa.ArrowException, KeyError, ValueError, OSError):
         return None

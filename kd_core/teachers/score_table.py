@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from kd_core.config.data import Kind
 from kd_core.runtime.errors import InvalidDataError
+from kd_core.tasks.kinds import kind_in
+from kd_core.tasks.units import Units
+from kd_core.teachers.logit_columns import from_column, to_column
 from kd_core.teachers.score_keys import ScoreSpec, row_keys, text_hash
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 TABLE, RECORD = "scores.parquet", "scores.json"
 
@@ -39,27 +38,27 @@ def write_scores(
     teacher: str,
     spec: ScoreSpec,
     frames: Mapping[str, pd.DataFrame],
-    logits: NDArray[np.float32],
-    kind: Kind = "classification",
+    logits: Units,
+    kind: Kind,
     bf16_difference: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write scores.parquet (id, split, key of the text, logits [C] per row) and scores.json to `folder`.
+    """Write scores.parquet (id, split, key of the text, logits [U · C] per row) and scores.json to `folder`.
 
-    `frames` are the splits' rows in the order of `logits` [N, C]; `kind` is what those stand for, `bf16_difference`
+    `frames` are the splits' rows in the order of `logits` [ΣU, C]; `kind` is what those stand for, `bf16_difference`
     what faster arithmetic cost.
     """
     folder.mkdir(parents=True, exist_ok=True)
     keys = [key for frame in frames.values() for key in row_keys(frame, spec.pair)]
-    flat = pa.array(np.ascontiguousarray(logits, dtype=np.float32).ravel())
     columns = {
         "id": pa.array([row for frame in frames.values() for row in frame["id"]], pa.string()),
         "split": pa.array([name for name, frame in frames.items() for _ in range(len(frame))], pa.string()),
         "key": pa.array(keys, pa.string()),
-        "logits": pa.FixedSizeListArray.from_arrays(flat, len(spec.labels)),
+        "logits": to_column(logits),
     }
     pq.write_table(pa.table(columns), folder / TABLE, compression="zstd")
     record = {
         "teacher": teacher,
+        "kind": kind,
         "fingerprint": spec.fingerprint,
         "labels": list(spec.labels),
         "tokenizer": spec.tokenizer,
@@ -71,13 +70,11 @@ def write_scores(
         "rows": len(keys),
         "bf16_difference": bf16_difference,
     }
-    if kind != "classification":
-        record["kind"] = kind
     (folder / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_scores(folder: Path, teacher_record: Mapping[str, Any], rows: pd.DataFrame) -> torch.Tensor:
-    """Logits [N, C] in fp32 for `rows`, in their order; rows may be any part of those that were scored.
+def read_scores(folder: Path, teacher_record: Mapping[str, Any], rows: pd.DataFrame) -> Units:
+    """Logits [ΣU, C] in fp32 for `rows`, in their order; rows may be any part of those that were scored.
 
     `teacher_record` holds what the caller knows of the teacher, under the names of teacher.json (name, fingerprint,
     task_labels, …) and the task's kind; each field that stands in it must agree. Raises InvalidDataError naming the
@@ -97,27 +94,27 @@ def read_scores(folder: Path, teacher_record: Mapping[str, Any], rows: pd.DataFr
         row = rows["id"].iloc[int(np.flatnonzero(positions < 0)[0])]
         count = int((positions < 0).sum())
         raise _differs(folder, record, "text", f"{count} of {len(rows)} rows have other texts, the first is {row!r}")
-    return torch.from_numpy(logits[unique][positions])
+    return logits.take(np.flatnonzero(unique)[positions])
 
 
 def read_score_record(folder: Path) -> dict[str, Any]:
-    """What scores.json in `folder` says; a record without a kind is one of classification.
+    """What scores.json in `folder` says.
 
     Raises InvalidDataError if it is missing or not JSON.
     """
     try:
-        return {"kind": "classification"} | cast(dict[str, Any], json.loads((folder / RECORD).read_text("utf-8")))
+        record = cast(dict[str, Any], json.loads((folder / RECORD).read_text("utf-8")))
     except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InvalidDataError(f"{folder / RECORD}: cannot be read ({error}); run the scoring stage again") from None
+    return {**record, "kind": kind_in(record)}
 
 
-def _read_table(folder: Path, record: Mapping[str, Any]) -> tuple[pd.Index[str], NDArray[np.float32]]:
+def _read_table(folder: Path, record: Mapping[str, Any]) -> tuple[pd.Index[str], Units]:
     try:
         table = pq.read_table(folder / TABLE, columns=["key", "logits"])
     except (FileNotFoundError, pa.ArrowException) as error:
         raise InvalidDataError(f"{folder / TABLE}: cannot be read ({error}); run the scoring stage again") from None
-    logits = table["logits"].combine_chunks().flatten().to_numpy().reshape(-1, len(record["labels"]))
-    return pd.Index(table["key"].to_pylist(), dtype="object"), logits.copy()
+    return pd.Index(table["key"].to_pylist(), dtype="object"), from_column(table["logits"], len(record["labels"]))
 
 
 def _plain(value: Any) -> Any:

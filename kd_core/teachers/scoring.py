@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from kd_core.inference.batches import Encoded, collate, encode
 from kd_core.runtime.cpu import usable_threads
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.runtime.progress import Progress
-from kd_core.tasks.encode import collate, encode
+from kd_core.tasks.units import Units
 from kd_core.teachers.engines import Batch, Engine, answers, faster, in_pytorch
 from kd_core.teachers.model import Teacher
 from kd_core.teachers.score_keys import ScoreSpec, row_keys
-from kd_core.teachers.score_store import Logits, ScoreStore
+from kd_core.teachers.score_store import ScoreStore
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,8 +49,8 @@ def spec_of(teacher: Teacher) -> ScoreSpec:
 
 def score(
     teacher: Teacher, rows: pd.DataFrame, store: ScoreStore, progress: Progress, engine: Engine | None = None
-) -> Logits:
-    """The teacher's logits [N, C] in fp32 for each row, in the order of `teacher.labels`.
+) -> Units:
+    """The teacher's logits [ΣU, C] in fp32 for each row, in the order of `teacher.labels`.
 
     Texts that the store has are not scored again; equal texts are scored once. A batch holds texts of one length only,
     so nothing is padded and a row's logits do not depend on which rows stand beside it.
@@ -72,16 +73,14 @@ def score(
     return store.lookup(spec, keys)[1] if len(todo) else logits
 
 
-def logits_of(teacher: Teacher, rows: pd.DataFrame) -> torch.Tensor:
-    """The teacher's logits [N, C] in fp32 for each row, past any store. Raises InvalidDataError as `score` does."""
-    parts = [(positions, torch.from_numpy(values)) for positions, values in _shards(teacher, rows)]
-    logits = torch.zeros(len(rows), len(teacher.labels))
-    for positions, values in parts:
-        logits[positions] = values
-    return logits
+def logits_of(teacher: Teacher, rows: pd.DataFrame) -> Units:
+    """The teacher's logits [ΣU, C] in fp32 for each row, past any store. Raises InvalidDataError as `score` does."""
+    parts = list(_shards(teacher, rows))
+    order = np.argsort([position for positions, _ in parts for position in positions])
+    return Units.joined([values for _, values in parts]).take(order)
 
 
-def _shards(teacher: Teacher, rows: pd.DataFrame, engine: Engine | None = None) -> Iterator[tuple[list[int], Logits]]:
+def _shards(teacher: Teacher, rows: pd.DataFrame, engine: Engine | None = None) -> Iterator[tuple[list[int], Units]]:
     """Row positions and their logits, a few seconds' worth at a time."""
     device, chosen, engine = teacher.model.device.type, engine is not None, engine or in_pytorch(teacher)
     encoded = encode(rows, teacher.tokenizer, teacher.task)
@@ -92,10 +91,11 @@ def _shards(teacher: Teacher, rows: pd.DataFrame, engine: Engine | None = None) 
 
     while left:
         began = time.monotonic()
-        values = list(answers(engine, map(collated, _begun_within(SHARD_SECONDS, left)), device))
-        seconds_a_batch = (time.monotonic() - began) / len(values)
-        done, left = left[: len(values)], left[len(values) :]
-        yield [index for batch in done for index in batch], _finite(teacher, torch.cat(values)).numpy()
+        found = list(answers(engine, map(collated, _begun_within(SHARD_SECONDS, left)), device))
+        seconds_a_batch = (time.monotonic() - began) / len(found)
+        done, left = left[: len(found)], left[len(found) :]
+        values = [_units(teacher, each, encoded, batch) for each, batch in zip(found, done, strict=True)]
+        yield [index for batch in done for index in batch], Units.joined(values)
         if not chosen and seconds_a_batch * len(left) > COMPARED_FROM_SECONDS:
             engine, chosen = faster(teacher, [collated(batch) for batch in _spread(left)]), True
 
@@ -111,10 +111,13 @@ def _spread(batches: Sequence[list[int]]) -> Sequence[list[int]]:
     return batches[:: -(-len(batches) // (4 * usable_threads()))]
 
 
-def _finite(teacher: Teacher, logits: torch.Tensor) -> torch.Tensor:
-    if not torch.isfinite(logits).all():
+def _units(teacher: Teacher, logits: torch.Tensor, encoded: Encoded, batch: Sequence[int]) -> Units:
+    """A batch's logits [B, U, C] without padding."""
+    mask = encoded.targets.padded(batch)[1]
+    found = logits.numpy()[mask]
+    if not np.isfinite(found).all():
         raise InvalidDataError(f"teacher {teacher.name}: some logits are not finite; use fp32 or check its weights")
-    return logits
+    return Units.of_sizes(found, mask.sum(1))
 
 
 def equal_length_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:

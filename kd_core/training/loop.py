@@ -21,14 +21,13 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from kd_core.config.training import Optimisation
+from kd_core.inference.batches import Batch
 from kd_core.runtime.errors import InvalidDataError, ParamsError
-from kd_core.runtime.progress import Progress
-from kd_core.runtime.storage import Storage
 from kd_core.training.checkpoint import Curves, Position, identity_of, pack, unpack
 from kd_core.training.interruption import Interruption
 from kd_core.training.optimizer import learning_rate_factor, new_optimizer
+from kd_core.training.work import Work
 
-Batch = dict[str, Tensor]
 Loss = Callable[[Any, Batch], dict[str, Tensor]]
 """(model, batch) → scalars; `loss` is minimised, all of them are drawn as curves."""
 
@@ -64,19 +63,18 @@ def train(
     loss: Loss,
     batches: Batches,
     optimisation: Optimisation,
-    progress: Progress,
-    state: Storage | None = None,
+    work: Work,
     validation: Validation | None = None,
 ) -> Curves:
     """Train `model` in place and return its curves; with patience it ends with the best epoch's weights.
 
-    With `state`, unfinished work is saved there at most every `checkpoint_seconds` and when the process is asked to
-    stop, and taken up by the next call. Raises ParamsError if the loss stops being finite or if patience has no
+    With `work.state`, unfinished work is saved there at most every `checkpoint_seconds` and when the process is asked
+    to stop, and taken up by the next call. Raises ParamsError if the loss stops being finite or if patience has no
     validation to look at, InvalidDataError if there is nothing to train on.
     """
     if optimisation.patience is not None and validation is None:
         raise ParamsError("optimisation.patience: there are no labelled validation rows to measure progress on")
-    training = _Training(model, loss, batches, optimisation, progress, state, validation)
+    training = _Training(model, loss, batches, optimisation, work, validation)
     training.resume()
     with Interruption() as interruption, _threads(optimisation.threads):
         training.run(interruption)
@@ -117,8 +115,7 @@ class _Training:
         loss: Loss,
         batches: Batches,
         optimisation: Optimisation,
-        progress: Progress,
-        state: Storage | None,
+        work: Work,
         validation: Validation | None,
     ) -> None:
         self.position = Position()
@@ -126,13 +123,13 @@ class _Training:
         self._model = model
         self._batches = batches
         self._optimisation = optimisation
-        self._progress = progress
+        self._progress = work.progress
         self._validation = validation
         # A batch without gold labels leaves the gold decoder, and some encoders' pooler, without a gradient.
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
         self._accelerator = Accelerator(kwargs_handlers=[unused])
-        self._state = state if self._accelerator.is_main_process else None
-        self._readable = state
+        self._state = work.state if self._accelerator.is_main_process else None
+        self._readable = work.state
         self._saved = time.monotonic()
         self._identity = _identity(model, optimisation)
         self._plain_optimizer = new_optimizer(model, optimisation)

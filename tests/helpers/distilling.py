@@ -11,11 +11,12 @@ from torch import Tensor
 
 from kd_core.config.data import TaskParams
 from kd_core.config.training import Distillation, Optimisation, PretrainParams
+from kd_core.inference.batches import collate, encode
 from kd_core.models.student import StudentModel
 from kd_core.models.student_config import StudentConfig
 from kd_core.runtime.progress import Progress
-from kd_core.tasks.encode import collate, encode
 from kd_core.teachers.model import Teacher
+from tests.helpers.one_unit import targets_of
 from tests.helpers.tiny import LABELS, tiny_config, tiny_tokenizer
 
 TASK = TaskParams(kind="classification", labels=LABELS, max_length=16)
@@ -83,8 +84,8 @@ def scores_for(rows: pd.DataFrame, classes: int = 3, seed: int = 0) -> Tensor:
 
 def batch_of(rows: pd.DataFrame, **scores: Tensor) -> dict[str, Tensor]:
     encoded = encode(rows, TOKENIZER, TASK)
-    batch = collate(encoded, range(len(rows)), TOKENIZER.pad_token_id) | {"targets": encoded.targets}
-    return batch | {f"scores:{name}": logits for name, logits in scores.items()}
+    batch = collate(encoded, range(len(rows)), TOKENIZER.pad_token_id) | {"targets": targets_of(encoded).unsqueeze(1)}
+    return batch | {f"scores:{name}": logits.unsqueeze(1) for name, logits in scores.items()}
 
 
 def gradient(module: torch.nn.Module) -> float:

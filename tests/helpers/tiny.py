@@ -14,13 +14,13 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
-from kd_core.config.data import TaskParams
+from kd_core.config.data import CLASSIFICATION, TaskParams
 from kd_core.config.student import StudentParams
 from kd_core.config.teachers import TeacherParams
 from kd_core.config.training import Optimisation, Precision
+from kd_core.inference.batches import UNIT_MASK, collate, encode, padded
 from kd_core.models.student import StudentModel, new_student
-from kd_core.tasks.encode import collate, encode
-from kd_core.tasks.loss import hard_loss
+from kd_core.tasks import loss as losses
 from kd_core.teachers import scoring
 from kd_core.teachers.engines import Batch, Engine
 from kd_core.teachers.model import Teacher, prepare, save_teacher
@@ -224,7 +224,8 @@ def tiny_teacher(
     optimizer = torch.optim.AdamW(teacher.model.parameters(), lr=5e-3)
     for step in range(steps):
         indices = [(48 * step + offset) % len(encoded) for offset in range(48)]
-        loss = hard_loss(teacher.logits(collate(encoded, indices, 0)), encoded.targets[indices])
+        batch = collate(encoded, indices, 0)
+        loss = losses.of(task.kind).hard(teacher.logits(batch), padded(encoded.targets, indices), batch[UNIT_MASK])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -235,7 +236,7 @@ def tiny_teacher(
 def tiny_student(base: Path, decoders: Sequence[str] = ("gold", "one", "two"), **params: Any) -> StudentModel:
     """A fresh student of two narrow layers over `base`, in eval mode, every decoder with the task's labels."""
     spec = StudentParams(base=str(base), **{"layers": 2, "hidden": 16, "heads": 2, **params})
-    return new_student(spec, {name: list(LABELS) for name in decoders}, LABELS, base).eval()
+    return new_student(spec, {name: list(LABELS) for name in decoders}, LABELS, base, CLASSIFICATION).eval()
 
 
 def count_texts(patch: pytest.MonkeyPatch) -> Counter[str]:

@@ -14,14 +14,14 @@ from transformers import AutoConfig
 from kd_core.config.data import TaskParams
 from kd_core.config.evaluation import ExportParams
 from kd_core.export.stage import export
+from kd_core.inference.batches import Encoded, collate
 from kd_core.models.student import StudentModel
 from kd_core.models.student_config import StudentConfig
 from kd_core.rows import write_rows
 from kd_core.serving.exits.outcomes import Predictions
 from kd_core.serving.exits.thresholds import Thresholds, per_exit
-from kd_core.tasks.decode import probabilities as probabilities_of
-from kd_core.tasks.decode import uncertainty
-from kd_core.tasks.encode import Encoded, collate
+from tests.helpers.one_unit import probabilities as probabilities_of
+from tests.helpers.one_unit import uncertainty
 from tests.helpers.tiny import LABELS, tiny_base, tiny_rows, tiny_tokenizer
 
 TASK = TaskParams(kind="classification", labels=LABELS, max_length=32)
@@ -52,13 +52,13 @@ def one_by_one(model: StudentModel, encoded: Encoded, thresholds: Thresholds) ->
     for row in range(len(encoded)):
         batch = collate(encoded, [row], pad_id=0)
         with torch.inference_mode():
-            mask, states = batch["attention_mask"], model.hidden_states(batch)
+            states = model.hidden_states(batch)
             for layer, limit in zip(sorted(map(int, model.branches)), limits, strict=True):
-                answer = probabilities_of(model.branch_logits(layer, states[layer], mask), kind)
+                answer = probabilities_of(model.branch_logits(layer, states[layer], batch), kind)[:, 0]
                 if uncertainty(answer, kind) < limit:
                     break
             else:
-                layer, answer = model.layer_count, model.answer(model.decode(states[-1], mask))
+                layer, answer = model.layer_count, model.answer(model.decode(states[-1], batch))[:, 0]
         found.append((answer[0].numpy(), layer, uncertainty(answer, kind).item()))
     probabilities, layers, entropies = map(np.array, zip(*found, strict=True))
     return Predictions(probabilities, layers, entropies, kind)

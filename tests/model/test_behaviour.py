@@ -14,13 +14,12 @@ from kd_core.config.data import TaskParams
 from kd_core.config.evaluation import ExportParams
 from kd_core.config.student import StudentParams
 from kd_core.config.training import FinetuneParams, Optimisation, SelfDistillParams
-from kd_core.distill.finetune import finetune
-from kd_core.distill.self_distill import self_distill
 from kd_core.export.stage import export
 from kd_core.models.student import new_student
 from kd_core.rows import write_rows
 from kd_core.runtime.progress import Progress
 from kd_core.serving.predictor import Predictor
+from tests.helpers.one_unit import finetune, self_distill
 from tests.helpers.tiny import FILLER, LABELS, TOPICS, tiny_base, tiny_rows, tiny_tokenizer
 
 TASK = TaskParams(kind="classification", labels=LABELS, max_length=32)
@@ -33,7 +32,7 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     folder = tmp_path_factory.mktemp("trained")
     tokenizer, progress = tiny_tokenizer(), Progress("test")
     params = StudentParams(base="", layers=3, hidden=32, heads=4, intermediate=64)
-    model = new_student(params, {"gold": LABELS}, LABELS, tiny_base(folder / "base", hidden=32))
+    model = new_student(params, {"gold": LABELS}, LABELS, tiny_base(folder / "base", hidden=32), "classification")
     rows, valid = tiny_rows(240, seed=1), tiny_rows(90, seed=2)
     optimisation = Optimisation(epochs=6, learning_rate=3e-3, batch_tokens=256)
     finetune(model, tokenizer, rows, {}, valid, TASK, FinetuneParams(teachers=(), optimisation=optimisation), progress)

@@ -12,13 +12,12 @@ from typing import Any
 
 import pandas as pd
 
-from kd_core.config.data import MULTI_LABEL, DataParams, Role, TaskParams
-from kd_core.rows import label_sets
+from kd_core.config.data import DataParams, Role
+from kd_core.tasks import checks
 
 ROW = "row"
 """Column of the checked frame that numbers its rows from 0."""
 NEAR_DUPLICATE_OF = "near_duplicate_of"
-UNKNOWN_LABELS = "unknown_labels"
 LABEL_SHIFT = "label_shift"
 LABELLED = ("train", "valid", "calibration", "test")
 
@@ -72,11 +71,7 @@ def run_row_suite(frame: pd.DataFrame, params: DataParams) -> SuiteResult:
     suite.append(("id used more than once", gxe.ExpectColumnValuesToBeUnique(column="id")))
     if params.task is not None and frame["split"].isin(LABELLED).any():
         labelled = _in_splits(LABELLED)
-        labels = list(params.task.labels)
-        in_set = gxe.ExpectColumnValuesToBeInSet(column="label", value_set=labels, row_condition=labelled)
-        if params.task.kind == MULTI_LABEL:
-            frame = frame.assign(**{UNKNOWN_LABELS: _unknown_labels(frame, params.task)})
-            in_set = gxe.ExpectColumnValuesToBeNull(column=UNKNOWN_LABELS, row_condition=labelled)
+        frame, in_set = checks.of(params.task.kind).known_labels(frame, params.task, labelled)
         suite += [
             ("label missing", gxe.ExpectColumnValuesToNotBeNull(column="label", row_condition=labelled)),
             ("label outside the set", in_set),
@@ -110,14 +105,6 @@ def run_dataset_suite(frame: pd.DataFrame, params: DataParams, role: Role) -> Su
     if frame.empty:
         suite = suite[:1]
     return _run("dataset", suite, frame)
-
-
-def _unknown_labels(frame: pd.DataFrame, task: TaskParams) -> pd.Series:
-    """For each row its labels outside the set, as text; null where there are none."""
-    unknown = [
-        ", ".join(label for label in row or () if label not in task.labels) for row in label_sets(frame["label"])
-    ]
-    return pd.Series([text or None for text in unknown], dtype=object, index=frame.index)
 
 
 def _great_expectations() -> Any:

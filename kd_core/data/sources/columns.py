@@ -31,12 +31,13 @@ def to_rows(
     pair: bool,
     labelled: bool,
     separator: str | None = None,
+    ordered: bool = False,
 ) -> pd.DataFrame:
     """Our columns out of theirs; nulls as None. `name` is the file or data set that errors name.
 
-    `separator` is given where a row may have several labels: it stands between those of a text cell. A table without
-    rows and columns (an empty jsonl file) gives no rows. Raises InvalidDataError for a column that is not there, or a
-    cell that is not text.
+    `separator` is given where a row may have several labels: it stands between those of a text cell; `ordered` keeps
+    their order and what is repeated. A table without rows and columns (an empty jsonl file) gives no rows. Raises
+    InvalidDataError for a column that is not there, or a cell that is not text.
     """
     wanted = _wanted(columns, pair, labelled)
     if table.empty and table.columns.empty:
@@ -48,7 +49,7 @@ def to_rows(
         column = table[theirs(columns, ours)]
         where = f"{name}: column {theirs(columns, ours)!r}"
         if ours == "label" and separator is not None:
-            cells: list[Any] = label_sets(column, where, separator)
+            cells: list[Any] = label_sets(column, where, separator, ordered)
         else:
             cells = texts_of(column, where, _SEVERAL if ours == "label" else "give one text a row")
         found[ours] = pd.Series(cells, dtype=object)
@@ -57,8 +58,10 @@ def to_rows(
     return pd.DataFrame(found)
 
 
-def label_sets(column: pd.Series, where: str, separator: str) -> list[tuple[str, ...] | None]:
-    """The labels of each row, sorted; None where the cell is null or blank. A separator alone says that none applies.
+def label_sets(column: pd.Series, where: str, separator: str, ordered: bool = False) -> list[tuple[str, ...] | None]:
+    """The labels of each row; None where the cell is null or blank. A separator alone says that none applies.
+
+    They are sorted, and each once, unless their order counts.
 
     A cell is a list of labels, or a text with `separator` between them. Raises InvalidDataError naming the row.
     """
@@ -67,13 +70,14 @@ def label_sets(column: pd.Series, where: str, separator: str) -> list[tuple[str,
         if not isinstance(cell, list | tuple):
             text = texts_of(pd.Series([cell], dtype=object), f"{where}, row {row}", "give a list of labels")[0]
             cell = [part.strip() for part in text.split(separator)] if text and text.strip() else None
-        found.append(None if cell is None else _label_set(cell, f"{where}, row {row}"))
+        found.append(None if cell is None else _label_set(cell, f"{where}, row {row}", ordered))
     return found
 
 
-def _label_set(labels: list[Any] | tuple[Any, ...], where: str) -> tuple[str, ...]:
+def _label_set(labels: list[Any] | tuple[Any, ...], where: str, ordered: bool) -> tuple[str, ...]:
     texts = texts_of(pd.Series(list(labels), dtype=object), f"{where}, list", "give a list of labels, each a text")
-    return tuple(sorted({label for label in texts if label}))
+    kept = [label for label in texts if label]
+    return tuple(kept if ordered else sorted(set(kept)))
 
 
 def _wanted(columns: Columns, pair: bool, labelled: bool) -> list[Column]:

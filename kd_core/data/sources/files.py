@@ -36,19 +36,20 @@ def read_files(
     pair: bool,
     labelled: bool,
     separator: str | None = None,
+    ordered: bool = False,
 ) -> tuple[pd.DataFrame, list[str]]:
     """The rows of the files of all splits (key None: no split given), and notes for a person.
 
     Columns: id, text, text_pair?, label, and split unless None. A path may be a folder, all of whose files are read,
-    or a glob; what either leaves out is noted. `separator`: see `to_rows`. Raises InvalidDataError naming the file and
-    what to do.
+    or a glob; what either leaves out is noted. `separator`, `ordered`: see `to_rows`. Raises
+    InvalidDataError naming the file and what to do.
     """
     files, notes = _files(paths)
     parts: list[Part] = []
     first: dict[str, _File] = {}
     for file, name in zip(files, _distinct(files), strict=True):
         with_label = labelled and file.split != "unlabelled"
-        found = to_rows(read_table(file.path), columns, str(file.path), role, pair, with_label, separator)
+        found = to_rows(read_table(file.path), columns, str(file.path), role, pair, with_label, separator, ordered)
         if len(found):
             notes += _copies(first.setdefault(fingerprint.of_file(file.path), file), file, role)
         parts.append((name, found.assign(split=file.split)))

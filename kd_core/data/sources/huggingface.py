@@ -19,11 +19,17 @@ from kd_core.runtime.errors import InvalidDataError
 
 
 def read_huggingface(
-    source: HuggingFaceSource, revision: str, role: Role, pair: bool, labelled: bool, separator: str | None = None
+    source: HuggingFaceSource,
+    revision: str,
+    role: Role,
+    pair: bool,
+    labelled: bool,
+    separator: str | None = None,
+    ordered: bool = False,
 ) -> tuple[pd.DataFrame, list[str]]:
     """The rows of the splits that `source` names, and notes: id, text, text_pair?, label, split.
 
-    `revision` is the commit to read; `separator`: see `to_rows`. Class numbers become class names. Raises
+    `revision` is the commit to read; `separator`, `ordered`: see `to_rows`. Class numbers become class names. Raises
     InvalidDataError naming the data set.
     """
     _check_splits(source, role)
@@ -35,7 +41,7 @@ def read_huggingface(
         if with_label and (names := _class_names(data, label)) is not None:
             check_class_names(files, label, names, source.name)
         table = _table(data, [theirs(source.columns, name) for name in ("id", "text", "text_pair", "label")], label)
-        found = to_rows(table, source.columns, f"{source.name} ({split})", role, pair, with_label, separator)
+        found = to_rows(table, source.columns, f"{source.name} ({split})", role, pair, with_label, separator, ordered)
         parts.append((split, found.assign(split=ours)))
     rows, notes = joined(parts, theirs(source.columns, "id"))
     if rows.empty:

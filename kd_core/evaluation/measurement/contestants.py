@@ -14,13 +14,13 @@ from torch import Tensor
 
 from kd_core.evaluation.names import ADAPTIVE, TRUNK
 from kd_core.evaluation.reference import reference_teachers
+from kd_core.inference.batches import collate, encode
 from kd_core.models.student import StudentModel
 from kd_core.serving.exits.thresholds import Thresholds
 from kd_core.serving.predictor import Predictor
 from kd_core.serving.speed.costs import Costs
 from kd_core.serving.speed.timing import measure_costs
-from kd_core.tasks.decode import probabilities
-from kd_core.tasks.encode import collate, encode
+from kd_core.tasks import heads
 from kd_core.teachers.model import Teacher
 
 PIPELINE = "pipeline:"
@@ -68,7 +68,7 @@ def _answer_teacher(teacher: Teacher, device: torch.device, rows: pd.DataFrame) 
     batch = collate(encoded, range(len(encoded)), teacher.tokenizer.pad_token_id)
     with torch.inference_mode():
         logits = teacher.logits({name: value.to(device) for name, value in batch.items()})
-        return probabilities(logits, teacher.kind).cpu()
+        return heads.of(teacher.kind).probabilities(logits).cpu()
 
 
 def at_thresholds(student: Predictor, folder: Path, thresholds: Mapping[str, Thresholds]) -> list[Contestant]:

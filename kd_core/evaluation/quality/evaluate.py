@@ -23,7 +23,7 @@ from kd_core.runtime.errors import InvalidDataError
 from kd_core.runtime.progress import Progress
 from kd_core.serving.exits.outcomes import Exits, Predictions, shares
 from kd_core.serving.predictor import Predictor
-from kd_core.tasks.encode import targets
+from kd_core.tasks import encode
 from kd_core.teachers.model import Teacher
 
 _DIGITS = 6
@@ -113,13 +113,13 @@ def _plain(
     found: dict[str, Probabilities] = {}
     teachers = reference_teachers(models.teachers)
     for folder in progress.track(teachers, "teachers", len(teachers), "models"):
-        found[f"{TEACHER}{folder.name}"] = answered.of_teacher(Teacher.load(folder), rows, task)
+        found[f"{TEACHER}{folder.name}"] = answered.of_teacher(Teacher.load(folder), rows, task).values
     alone = answered.of_student(models.alone, rows, task)
     return found | {
         TRUNK: student.exits.only(student.exits.layers[-1]),
         ADAPTIVE: student.adaptive.probabilities,
         ALONE: alone.only(alone.layers[-1]),
-        TFIDF: answered.of_tfidf(models.tfidf, rows, task),
+        TFIDF: answered.of_baseline(models.tfidf, rows, task).values,
     }
 
 
@@ -129,7 +129,7 @@ def _answers(
     exits = student.exits
     found = plain | {f"branch:{layer}": exits.only(layer) for layer in exits.layers[:-1]}
     found |= {exits_name(value): exits.simulate(value).probabilities for value in params.thresholds}
-    return Answers(targets(rows, task).numpy(), rows["group"].to_numpy(str), found, task.kind)
+    return Answers(encode.of(task.kind).targets(rows, task).values, rows["group"].to_numpy(str), found, task.kind)
 
 
 def _metrics(answers: Answers, student: _Student, params: EvaluateParams) -> dict[str, Any]:

@@ -1,28 +1,34 @@
 """The baseline without any transformer: TF-IDF of words and word pairs, then logistic regression.
 
-Multi-label: one regression a label.
+A kind of task brings the regressions, and what their sums stand for.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kd_core.config.data import MULTI_LABEL, Kind
-from kd_core.rows import Label, labels_of
+from kd_core.config.data import Kind, TaskParams
+from kd_core.rows import Label
 from kd_core.runtime.errors import InvalidDataError
+from kd_core.tasks.kinds import kind_in
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats = NDArray[np.float64]
+Regress = Callable[[Any, Sequence[Label], Sequence[str]], tuple[Floats, Floats]]
+"""Features [N, F], labels [N] and label set → coefficients [C, F] and intercepts [C] in the order of the set."""
 
 INVERSE_REGULARISATION = 300.0
 """Where validation accuracy on the embedded default levels off, so that the baseline is not made weak."""
-_MISSING_CLASS = -1e4  # intercept of a class without a single row, or label that never applies: its probability is 0
+MISSING_CLASS = -1e4  # intercept of a class without a single row, or label that never applies: its probability is 0
 _TENSORS, _CONFIG = "tfidf.safetensors", "tfidf.json"
 
 
@@ -39,16 +45,13 @@ class TfidfModel:
     intercepts: Floats
     """[C]"""
     pair: bool
-    kind: Kind = "classification"
+    kind: Kind
 
-    def predict_proba(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Floats:
-        """Probabilities [N, C] in the order of the labels that it was fitted with."""
-        from scipy.special import expit, softmax
-
-        features = _features(self._vectorizer(), texts, pairs if self.pair else None)
-        logits = features @ self.coefficients.T + self.intercepts
-        probabilities: Floats = expit(logits) if self.kind == MULTI_LABEL else softmax(logits, axis=1)
-        return probabilities
+    def logits(self, rows: pd.DataFrame) -> Floats:
+        """[N, C] of rows (text, text_pair), in the order of the labels that it was fitted with."""
+        features = _features(self._vectorizer(), *_texts(rows, self.pair))
+        found: Floats = features @ self.coefficients.T + self.intercepts
+        return found
 
     def _vectorizer(self) -> Any:
         vectorizer = _new_vectorizer({term: index for index, term in enumerate(self.vocabulary)})
@@ -62,30 +65,27 @@ class TfidfModel:
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {"idf": self.idf, "coefficients": self.coefficients, "intercepts": self.intercepts}
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / _TENSORS)
-        config: dict[str, Any] = {"pair": self.pair, "vocabulary": list(self.vocabulary)}
-        if self.kind != "classification":
-            config["kind"] = self.kind
+        config: dict[str, Any] = {"kind": self.kind, "pair": self.pair, "vocabulary": list(self.vocabulary)}
         (folder / _CONFIG).write_text(json.dumps(config, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def fit(
-    texts: Sequence[str],
-    labels: Sequence[Label],
-    classes: Sequence[str],
-    pairs: Sequence[str] | None = None,
-    kind: Kind = "classification",
-) -> TfidfModel:
-    """Fit on N labelled texts (or pairs of texts); `classes` are the task's labels in their order.
+def fit(rows: pd.DataFrame, task: TaskParams, regress: Regress) -> TfidfModel:
+    """Fit on N labelled rows (text, text_pair, label) of texts or pairs of texts.
 
     A pair's features are those of both texts and their cosine. Raises InvalidDataError with fewer than two classes.
     """
+    labels = rows["label"].tolist()
     if len(set(labels)) < 2:
         raise InvalidDataError("the TF-IDF baseline needs labelled rows of at least two classes")
+    texts, pairs = _texts(rows, task.pair)
     vectorizer = _new_vectorizer(None).fit([*texts, *(pairs or [])])
-    regress = _by_label if kind == MULTI_LABEL else _by_class
-    coefficients, intercepts = regress(_features(vectorizer, texts, pairs), labels, classes)
+    coefficients, intercepts = regress(_features(vectorizer, texts, pairs), labels, task.labels)
     terms = sorted(vectorizer.vocabulary_, key=vectorizer.vocabulary_.__getitem__)
-    return TfidfModel(tuple(terms), vectorizer.idf_, coefficients, intercepts, pairs is not None, kind)
+    return TfidfModel(tuple(terms), vectorizer.idf_, coefficients, intercepts, task.pair, task.kind)
+
+
+def _texts(rows: pd.DataFrame, pair: bool) -> tuple[list[str], list[str] | None]:
+    return rows["text"].tolist(), rows["text_pair"].tolist() if pair else None
 
 
 def load(folder: Path) -> TfidfModel:
@@ -98,8 +98,7 @@ def load(folder: Path) -> TfidfModel:
         arrays = load_file(folder / _TENSORS)
     except (OSError, ValueError, SafetensorError) as error:
         raise InvalidDataError(f"{folder}: no readable TF-IDF model ({error}); run baseline again") from None
-    kind = config.get("kind", "classification")
-    return TfidfModel(vocabulary=tuple(config["vocabulary"]), pair=config["pair"], kind=kind, **arrays)
+    return TfidfModel(vocabulary=tuple(config["vocabulary"]), pair=config["pair"], kind=kind_in(config), **arrays)
 
 
 def _new_vectorizer(vocabulary: dict[str, int] | None) -> Any:
@@ -121,37 +120,8 @@ def _features(vectorizer: Any, texts: Sequence[str], pairs: Sequence[str] | None
     return hstack(blocks, format="csr")
 
 
-def _regression() -> Any:
+def regression() -> Any:
+    """Logistic regression as all kinds take it."""
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(C=INVERSE_REGULARISATION, max_iter=2000)
-
-
-def _by_label(features: Any, labels: Sequence[Label], classes: Sequence[str]) -> tuple[Floats, Floats]:
-    """Coefficients [C, F] and intercepts [C] in the order of `classes`, each for a sigmoid of its own."""
-    sets = [set(labels_of(row)) for row in labels]
-    coefficients, intercepts = np.zeros((len(classes), features.shape[1])), np.zeros(len(classes))
-    for position, label in enumerate(classes):
-        applies = np.array([label in row for row in sets])
-        if applies.all() or not applies.any():
-            intercepts[position] = -_MISSING_CLASS if applies.all() else _MISSING_CLASS
-            continue
-        model = _regression().fit(features, applies)
-        coefficients[position], intercepts[position] = model.coef_[0], model.intercept_[0]
-    return coefficients, intercepts
-
-
-def _by_class(features: Any, labels: Sequence[Label], classes: Sequence[str]) -> tuple[Floats, Floats]:
-    """Coefficients [C, F] and intercepts [C] in the order of `classes`, for a softmax."""
-    model = _regression().fit(features, list(labels))
-    found, coefficients, intercepts = list(model.classes_), model.coef_, model.intercept_
-    if len(found) == 2:  # one row of coefficients, for the second class: sigmoid(z) = softmax(0, z)
-        coefficients = np.vstack([np.zeros_like(coefficients), coefficients])
-        intercepts = np.concatenate([[0.0], intercepts])
-    ordered = np.zeros((len(classes), coefficients.shape[1]))
-    offsets = np.full(len(classes), _MISSING_CLASS)
-    for position, label in enumerate(classes):
-        if label in found:
-            ordered[position] = coefficients[found.index(label)]
-            offsets[position] = intercepts[found.index(label)]
-    return ordered, offsets

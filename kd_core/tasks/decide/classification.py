@@ -65,3 +65,35 @@ def table(probabilities: Units, labels: Sequence[str]) -> dict[str, Any]:
 def shares(probabilities: Units, labels: Sequence[str]) -> dict[str, Any]:
     """Label → [N], its probability."""
     return {label: probabilities.values[:, index] for index, label in enumerate(labels)}
+
+
+def indicators(gold: Units, outputs: int) -> NDArray[np.int64]:
+    """[ΣU, C], 1 at the class of each unit."""
+    return np.eye(outputs, dtype=np.int64)[gold.values]
+
+
+def choices(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logits [ΣU, C] as those of M independent choices between C' options, each a softmax: they are one each."""
+    return logits
+
+
+def chosen(gold: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[M], the option that gold takes of each choice."""
+    return gold
+
+
+def chances(probabilities: NDArray[Any]) -> NDArray[np.float64]:
+    """Probabilities [ΣU, C] as those of the choices, [M, C']."""
+    exact = probabilities.astype(np.float64)
+    return np.asarray(exact / exact.sum(-1, keepdims=True))
+
+
+def log_loss(probabilities: Units, gold: Units) -> float:
+    """Mean negative log-probability of gold, in nats."""
+    return mean_log_loss(chances(probabilities.values), chosen(gold.values))
+
+
+def mean_log_loss(probabilities: NDArray[np.float64], options: NDArray[np.int64]) -> float:
+    """Mean negative log-probability of `options` [M] of M choices [M, C']; 0 counts as the smallest step from 0."""
+    given = np.clip(probabilities[np.arange(len(options)), options], np.finfo(np.float64).eps, 1.0)
+    return float(-np.log(given).mean())

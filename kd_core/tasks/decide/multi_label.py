@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kd_core.tasks.decide.classification import metric, normalised_entropy, shares
+from kd_core.tasks.decide.classification import mean_log_loss, metric, normalised_entropy, shares
 from kd_core.tasks.units import Booleans, Units
 
 MAIN_METRIC = "example_f1"
@@ -58,12 +58,46 @@ def table(probabilities: Units, labels: Sequence[str]) -> dict[str, Any]:
     return {"label": label, "probability": [tuple(float(each[index[name]]) for name in given) for each, given in rows]}
 
 
+def indicators(gold: Units, outputs: int) -> NDArray[np.int64]:
+    """[ΣU, C], 1 where a label applies: as gold is."""
+    return np.asarray(gold.values, dtype=np.int64)
+
+
+def choices(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logits [ΣU, C] → [ΣU · C, 2]: each label as a choice between "does not apply" and "applies".
+
+    A sigmoid is the softmax over 0 and its logit, also of an average of logits.
+    """
+    return np.stack([np.zeros_like(logits), logits], axis=-1).reshape(-1, 2)
+
+
+def chosen(gold: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[ΣU · C], 1 where a label applies."""
+    return gold.ravel()
+
+
+def chances(probabilities: NDArray[Any]) -> NDArray[np.float64]:
+    """[ΣU, C] → [ΣU · C, 2]: how probable it is of each label that it does not apply, and that it does."""
+    applies = probabilities.astype(np.float64).reshape(-1)
+    return np.stack([1 - applies, applies], axis=1)
+
+
+def log_loss(probabilities: Units, gold: Units) -> float:
+    """Mean negative log-probability of all decisions on a label, in nats."""
+    return mean_log_loss(chances(probabilities.values), chosen(gold.values))
+
+
 __all__ = [
     "APPLIES",
     "MAIN_METRIC",
     "METRIC_NAME",
+    "chances",
+    "choices",
+    "chosen",
     "counts",
     "decisions",
+    "indicators",
+    "log_loss",
     "metric",
     "named",
     "same",

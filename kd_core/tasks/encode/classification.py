@@ -1,30 +1,33 @@
-"""Classification: one text, or a pair of texts, and its label or labels."""
+"""Classification: a row is one unit; its target is the place of its label."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from kd_core.config.data import TaskParams
-from kd_core.runtime.errors import InvalidDataError
-from kd_core.tasks.encode.batches import Encoded
-from kd_core.tasks.encode.targets import targets
+from kd_core.tasks.encode.gold import NO_LABEL, known_labels
+from kd_core.tasks.units import Integers, Units
 
 if TYPE_CHECKING:
     import pandas as pd
 
+FEATURES: tuple[str, ...] = ()
 
-def encode(rows: pd.DataFrame, tokenizer: Any, task: TaskParams, max_length: int | None) -> Encoded:
-    """See `kd_core.tasks.encode.encode`."""
-    columns = ["text", "text_pair"] if task.pair else ["text"]
-    for column in columns:
-        if column not in rows.columns:
-            raise InvalidDataError(
-                f"rows have no column {column!r}, which the task needs (data.…task.pair: {task.pair})"
-            )
-    length = min(max_length or task.max_length, tokenizer.model_max_length)
-    if rows.empty:
-        return Encoded([], None, targets(rows, task))
-    tokens = tokenizer(
-        *(rows[column].tolist() for column in columns), truncation=True, max_length=length, return_attention_mask=False
-    )
-    return Encoded(tokens["input_ids"], tokens.get("token_type_ids"), targets(rows, task))
+
+def sizes(texts: Sequence[Sequence[str]]) -> Integers:
+    """[N], units of each row: 1."""
+    return np.ones(len(texts[0]), dtype=np.int64)
+
+
+def features(texts: Sequence[Sequence[str]], encodings: Sequence[Any]) -> Mapping[str, Units]:
+    """None: the heads pool all tokens."""
+    return {}
+
+
+def targets(rows: pd.DataFrame, task: TaskParams) -> Units:
+    """[N] index of each row's label; NO_LABEL if unlabelled. Raises InvalidDataError naming a row."""
+    places = known_labels(rows, task.labels)
+    return Units.one_a_row(np.array([NO_LABEL if row is None else row[0] for row in places], dtype=np.int64))

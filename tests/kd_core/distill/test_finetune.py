@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
+from kd_core.config.data import CLASSIFICATION
 from kd_core.config.training import FinetuneParams
-from kd_core.distill.finetune import combined_answer, finetune, target_loss
+from kd_core.distill.finetune import combined_answer, target_loss
 from kd_core.distill.update import update
+from kd_core.inference.batches import encode
 from kd_core.runtime.errors import ParamsError
-from kd_core.tasks.encode import encode
-from kd_core.training.texts import validation_on
 from tests.helpers.distilling import (
     KL,
     PROGRESS,
@@ -29,28 +29,29 @@ from tests.helpers.distilling import (
     target_student,
     tiny_student,
 )
+from tests.helpers.one_unit import decoded, finetune, validation_on
 from tests.helpers.tiny import LABELS, tiny_rows
 
 
 def test_update_replaces_the_decoders_and_no_bit_of_the_encoder() -> None:
     model = tiny_student({"a": ["x", "y"], "b": list(LABELS)})
     before = copy_of(model.encoder)
-    update(model, ["t1", "t2", "t3"], ["p", "q", "r", "s"], "probabilities")
+    update(model, ["t1", "t2", "t3"], ["p", "q", "r", "s"], "probabilities", CLASSIFICATION)
     assert same(model.encoder, before)
     assert list(model.decoders) == ["gold", "t1", "t2", "t3"]
     assert model.decoders["t3"].linear.weight.shape == (4, 16)
     assert model.config.labels == ["p", "q", "r", "s"]
     with pytest.raises(ParamsError, match="gold"):
-        update(model, ["gold"], ["p", "q"], "probabilities")
+        update(model, ["gold"], ["p", "q"], "probabilities", CLASSIFICATION)
 
 
 def test_the_new_decoders_follow_from_the_seed() -> None:
     model, drawn = tiny_student({"a": ["x", "y"]}), {}
     for seed in (1, 2):
-        update(model, ["t"], ["p", "q"], "probabilities", seed=seed)
+        update(model, ["t"], ["p", "q"], "probabilities", CLASSIFICATION, seed=seed)
         drawn[seed] = copy_of(model.decoders)
     assert not same(model.decoders, drawn[1])
-    update(model, ["t"], ["p", "q"], "probabilities", seed=1)
+    update(model, ["t"], ["p", "q"], "probabilities", CLASSIFICATION, seed=1)
     assert same(model.decoders, drawn[1])
 
 
@@ -65,9 +66,9 @@ def test_alpha_weighs_gold_against_teachers(alpha: float) -> None:
     rows = tiny_rows(6)
     model, batch = target_student().eval(), batch_of(rows, a=scores_for(rows))
     losses = target_loss(finetune_params(alpha))(model, batch)
-    logits = model.decode(model.hidden_states(batch)[-1], batch["attention_mask"])
-    hard = torch.nn.functional.cross_entropy(logits["gold"], batch["targets"])
-    p, q = (batch["scores:a"] / 2).softmax(-1), (logits["a"] / 2).softmax(-1)
+    logits = decoded(model, batch)
+    hard = torch.nn.functional.cross_entropy(logits["gold"], batch["targets"].squeeze(1))
+    p, q = (batch["scores:a"].squeeze(1) / 2).softmax(-1), (logits["a"] / 2).softmax(-1)
     soft = 4 * (p * (p / q).log()).sum(-1).mean()
     assert losses["loss"].item() == pytest.approx(float(((1 - alpha) * hard + alpha * soft).detach()), abs=1e-5)
     losses["loss"].backward()
@@ -94,8 +95,8 @@ def test_without_teachers_only_gold_counts_whatever_alpha_is() -> None:
     rows = tiny_rows(6)
     model, batch = tiny_student().eval(), batch_of(rows)
     losses = target_loss(finetune_params(alpha=0.9, teachers=()))(model, batch)
-    logits = model.decode(model.hidden_states(batch)[-1], batch["attention_mask"])
-    expected = torch.nn.functional.cross_entropy(logits["gold"], batch["targets"])
+    logits = decoded(model, batch)
+    expected = torch.nn.functional.cross_entropy(logits["gold"], batch["targets"].squeeze(1))
     assert float(losses["loss"].detach()) == pytest.approx(float(expected), abs=1e-6)
 
 
@@ -123,6 +124,6 @@ def test_validation_looks_at_the_combined_answer() -> None:
     rows = tiny_rows(9)
     model = target_student().eval()
     batch = batch_of(rows)
-    logits = model.decode(model.hidden_states(batch)[-1], batch["attention_mask"])
+    logits = decoded(model, batch)
     expected = (logits["gold"].softmax(-1) + logits["a"].softmax(-1)) / 2
-    torch.testing.assert_close(combined_answer(model)(batch), expected)
+    torch.testing.assert_close(combined_answer(model)(batch).squeeze(1), expected)

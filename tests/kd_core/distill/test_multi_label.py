@@ -17,20 +17,20 @@ from kd_core.config.student import StudentParams
 from kd_core.config.teachers import TeacherParams
 from kd_core.config.training import Distillation, FinetuneParams
 from kd_core.distill import decoder_weights, teacher_weights
-from kd_core.distill.finetune import finetune, fit_decoder_weights, target_loss
+from kd_core.distill.finetune import fit_decoder_weights, target_loss
 from kd_core.distill.soft_targets import score_columns
 from kd_core.distill.update import update
+from kd_core.inference.batches import collate, encode
 from kd_core.models.student import StudentModel, new_student
 from kd_core.models.student_config import StudentConfig
 from kd_core.runtime.errors import InvalidDataError
-from kd_core.tasks.encode import collate, encode
-from kd_core.tasks.loss import average, hard_loss, soft_loss
 from kd_core.teachers.contract import check_teacher
 from kd_core.teachers.model import Teacher, prepare, save_teacher
 from kd_core.teachers.precision import bf16_difference
 from kd_core.teachers.score_store import ScoreStore
 from kd_core.teachers.scoring import logits_of
 from tests.helpers.distilling import PROGRESS, copy_of, encoder_config, optimisation, same
+from tests.helpers.one_unit import answered, average, decoded, finetune, hard_loss, one, soft_loss, targets_of, units_of
 from tests.helpers.tiny import tiny_base, tiny_tokenizer
 from tests.helpers.tiny_multi_label import LABELS, TASK, multi_label_rows
 
@@ -82,12 +82,16 @@ def test_teachers_are_averaged_as_sigmoids_each_at_the_temperature(distillation:
 def test_one_decoder_learns_gold_and_the_average_of_sigmoids(base: Path) -> None:
     model, given = student(base, "gold").eval(), {"a": scores(9, 1), "b": scores(9, 2)}
     encoded = encode(ROWS, TOKENIZER, TASK)
-    batch = collate(encoded, range(9), TOKENIZER.pad_token_id) | score_columns(given) | {"targets": encoded.targets}
+    batch = (
+        collate(encoded, range(9), TOKENIZER.pad_token_id)
+        | {name: torch.from_numpy(each.values).unsqueeze(1) for name, each in score_columns(units_of(given)).items()}
+        | {"targets": targets_of(encoded).unsqueeze(1)}
+    )
     losses = target_loss(params(("a", "b"), alpha=0.7, decoders="one"))(model, batch)
-    logits = model.decode(model.hidden_states(batch)[-1], batch["attention_mask"])["gold"]
+    logits = decoded(model, batch)["gold"]
     target = torch.stack([(z / 2).sigmoid() for z in given.values()]).mean(0)
     soft = 4 * bernoulli(target, (logits / 2).sigmoid())
-    torch.testing.assert_close(losses["loss"], 0.3 * hard_loss(logits, encoded.targets, MULTI_LABEL) + 0.7 * soft)
+    torch.testing.assert_close(losses["loss"], 0.3 * hard_loss(logits, targets_of(encoded), MULTI_LABEL) + 0.7 * soft)
 
 
 # Weights of teachers and decoders
@@ -98,7 +102,9 @@ def test_weights_by_validation_loss_follow_the_likelihood_of_all_decisions() -> 
     sharp = torch.tensor([[2.0, -2.0], [-2.0, -2.0], [9.0, 9.0]])  # the last row has no label: must not count
     losses = [2 * float(np.log(1 + np.exp(-2.0))), 2 * float(np.log(2.0))]
     expected = np.exp(-np.array(losses)) / np.exp(-np.array(losses)).sum()
-    weights = teacher_weights.by_validation_loss({"sharp": sharp, "flat": torch.zeros(3, 2)}, targets, MULTI_LABEL)()
+    weights = teacher_weights.by_validation_loss(
+        {"sharp": one(sharp), "flat": one(torch.zeros(3, 2))}, one(targets), MULTI_LABEL
+    )()
     np.testing.assert_allclose(weights.numpy(), expected, atol=1e-6)
 
 
@@ -120,7 +126,7 @@ def test_fitted_decoder_weights_have_the_least_binary_log_loss(mode: Any) -> Non
         "other": 1.5 * sure + random.normal(size=gold.shape) * 1.5,
         "noise": random.normal(size=gold.shape) * 3,
     }
-    weights = decoder_weights.fit(logits, gold, mode, MULTI_LABEL)
+    weights = decoder_weights.fit(units_of(logits), one(gold), mode, MULTI_LABEL)
     assert sum(weights.values()) == pytest.approx(1.0, abs=1e-5)
     assert weights["noise"] < 0.1 < weights["good"]
     stacked = np.stack(list(logits.values()))
@@ -139,7 +145,7 @@ def test_weights_are_fitted_on_labelled_rows_and_are_the_answer(base: Path) -> N
     weights = model.config.decoder_weights
     assert weights is not None
     assert weights["gold"] > 0.8, "the other decoder has learned noise"
-    fit_decoder_weights(model, TOKENIZER, encode(valid.drop(index=3), TOKENIZER, TASK), 256)
+    fit_decoder_weights(model, TOKENIZER.pad_token_id, encode(valid.drop(index=3), TOKENIZER, TASK), 256)
     assert model.config.decoder_weights == pytest.approx(weights, abs=1e-5)
 
 
@@ -176,14 +182,14 @@ def test_a_student_teaches_its_own_kind_of_task_only(base: Path, tmp_path: Path)
     encoded = encode(ROWS, TOKENIZER, TASK)
     batch = collate(encoded, range(9), TOKENIZER.pad_token_id)
     own = StudentModel.from_pretrained(several).eval()
-    wanted = own.answer(own.decode(own.hidden_states(batch)[-1], batch["attention_mask"]))
-    torch.testing.assert_close(teacher.logits(batch).sigmoid(), wanted)
+    wanted = answered(own, batch)
+    torch.testing.assert_close(teacher.logits(batch).squeeze(1).sigmoid(), wanted)
     tuned = TeacherParams(weights=str(single), fine_tune=optimisation())
     assert prepare("t", tuned, TASK, single).kind == MULTI_LABEL, "a new classifier may be of any kind"
 
 
 def test_a_config_says_nothing_of_kinds_where_rows_have_one_label() -> None:
-    """Model folders of classification stay what they were."""
+    """As in folders that were written before configs named the kind."""
     config = StudentConfig(encoder=encoder_config(), decoders={"gold": ["a", "b"]}, labels=["a", "b"])
     assert config.kind == "classification"
     assert not {"problem_type", "decoder_kinds"} & set(config.to_diff_dict())
@@ -206,8 +212,8 @@ def folder(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_contract_tells_how_sharp_single_decisions_are(folder: Path) -> None:
     rows, teacher = multi_label_rows(60, seed=2), Teacher.load(folder)
     found = check_teacher(teacher, rows, TASK)
-    p = logits_of(teacher, rows).sigmoid().detach().double().numpy()
-    gold = encode(rows, TOKENIZER, TASK).targets.numpy()
+    p = torch.from_numpy(logits_of(teacher, rows).values).sigmoid().detach().double().numpy()
+    gold = encode(rows, TOKENIZER, TASK).targets.values
     entropy = -(p * np.log(p) + (1 - p) * np.log(1 - p)).mean() / np.log(2)
     assert found["entropy"] == pytest.approx(entropy, abs=1e-4)
     assert found["log_loss"] == pytest.approx(-np.log(np.where(gold == 1, p, 1 - p)).mean(), abs=1e-4)
@@ -222,7 +228,10 @@ def test_a_teacher_with_one_answer_for_every_text_is_refused(folder: Path) -> No
 
 def test_the_cost_of_bf16_is_told_in_sigmoids_and_sets_of_labels(folder: Path, tmp_path: Path) -> None:
     rows = multi_label_rows(40, seed=3)
-    exact, fast = (logits_of(Teacher.load(folder, precision=kind), rows).sigmoid() for kind in ("fp32", "bf16"))
+    exact, fast = (
+        torch.from_numpy(logits_of(Teacher.load(folder, precision=kind), rows).values).sigmoid()
+        for kind in ("fp32", "bf16")
+    )
     found = bf16_difference(folder, rows, ScoreStore(tmp_path))
     assert found["largest"] == pytest.approx(float((exact - fast).abs().max()), abs=1e-6)
     changed = ((exact > 0.5) != (fast > 0.5)).any(1).float().mean()

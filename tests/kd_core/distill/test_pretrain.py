@@ -7,9 +7,9 @@ import torch
 
 from kd_core.config.training import Distillation, PretrainParams
 from kd_core.distill.attention import AttentionDistiller
-from kd_core.distill.pretrain import held_out, multi_teacher_loss, pretrain, with_attention
+from kd_core.distill.pretrain import held_out, multi_teacher_loss, with_attention
+from kd_core.inference.batches import encode
 from kd_core.runtime.errors import ParamsError
-from kd_core.tasks.encode import encode
 from tests.helpers.distilling import (
     KL,
     PROGRESS,
@@ -26,6 +26,7 @@ from tests.helpers.distilling import (
     tiny_student,
     tiny_teacher,
 )
+from tests.helpers.one_unit import decoded, pretrain, targets_of
 from tests.helpers.tiny import LABELS, tiny_rows, tiny_tokenizer
 
 
@@ -51,10 +52,10 @@ def test_pretraining_loss_is_the_uniform_sum_over_teachers() -> None:
     model = tiny_student({"a": list(LABELS), "b": list(LABELS)}).eval()
     batch = batch_of(rows, a=scores_for(rows), b=scores_for(rows, seed=1))
     losses = multi_teacher_loss(["a", "b"], KL)(model, batch)
-    logits = model.decode(model.hidden_states(batch)[-1], batch["attention_mask"])
+    logits = decoded(model, batch)
     expected = 0.0
     for name in ("a", "b"):
-        p = (batch[f"scores:{name}"] / 2).softmax(-1)
+        p = (batch[f"scores:{name}"].squeeze(1) / 2).softmax(-1)
         q = (logits[name] / 2).softmax(-1)
         expected += 0.5 * 4 * float((p * (p / q).log()).sum(-1).mean())
     assert float(losses["loss"]) == pytest.approx(expected, abs=1e-5)
@@ -72,7 +73,7 @@ def test_pretraining_moves_the_encoder_and_every_decoder() -> None:
 @pytest.mark.parametrize("divergence", ["kl", "mse"])
 def test_pretraining_learns_and_reports_agreement(divergence: str) -> None:
     rows = tiny_rows(200)
-    teacher = torch.nn.functional.one_hot(encode(rows, TOKENIZER, TASK).targets, 3) * 6.0
+    teacher = torch.nn.functional.one_hot(targets_of(encode(rows, TOKENIZER, TASK)), 3) * 6.0
     model = tiny_student({"a": list(LABELS), "b": list(LABELS)})
     params = PretrainParams(
         teachers=("a", "b"),
@@ -113,8 +114,8 @@ def test_learned_weights_spare_the_teacher_that_is_hard_to_follow(kind: str) -> 
 def test_held_out_rows_are_few_and_stable() -> None:
     ids = [f"row-{index}" for index in range(5000)]
     chosen = held_out(ids)
-    assert 0.01 < float(chosen.float().mean()) < 0.03
-    assert torch.equal(held_out(ids[::-1]).flip(0), chosen)
+    assert 0.01 < float(chosen.mean()) < 0.03
+    assert (held_out(ids[::-1])[::-1] == chosen).all()
 
 
 def test_live_teacher_adds_both_relations() -> None:

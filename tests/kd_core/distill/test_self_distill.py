@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from kd_core.config.data import CLASSIFICATION
 from kd_core.config.training import SelfDistillParams
 from kd_core.distill import self_distill as self_distillation
-from kd_core.distill.self_distill import divergence, self_distill
+from kd_core.inference.batches import UNIT_MASK
 from tests.helpers.distilling import (
     PROGRESS,
     TASK,
@@ -22,6 +23,7 @@ from tests.helpers.distilling import (
     target_student,
     tiny_student,
 )
+from tests.helpers.one_unit import divergence, self_distill
 from tests.helpers.tiny import tiny_rows
 
 
@@ -86,13 +88,14 @@ def test_cached_vectors_give_what_a_branch_gives_on_the_whole_text() -> None:
     self_distill(model, TOKENIZER, rows, TASK, self_distill_params(), PROGRESS)
     batch = batch_of(rows)
     states = model.hidden_states(batch)
-    trunk = model.answer(model.decode(states[-1], batch["attention_mask"]))
+    trunk = model.answer(model.decode(states[-1], batch)).squeeze(1)
     expected = sum(
-        float(divergence(model.branch_logits(layer, states[layer], batch["attention_mask"]), trunk, "branch_to_trunk"))
+        float(divergence(model.branch_logits(layer, states[layer], batch).squeeze(1), trunk, "branch_to_trunk"))
         for layer in (1, 2)
     )
-    outputs = self_distillation._columns(model, self_distillation._trunk_outputs(model)(batch))
-    losses = self_distillation.branch_loss("branch_to_trunk")(model.branches, outputs)
+    trunk_outputs = self_distillation._trunk_outputs(model)(batch)
+    outputs = self_distillation._columns(model, trunk_outputs, batch[UNIT_MASK])
+    losses = self_distillation.branch_loss("branch_to_trunk", CLASSIFICATION)(model.branches, outputs)
     assert float(losses["loss"].detach()) == pytest.approx(expected, abs=1e-5)
 
 

@@ -14,13 +14,14 @@ from components import finetune, pretrain, score, teach, update
 from components.base import Component, Context
 from kd_core.config.base import parse
 from kd_core.config.params import Params
+from kd_core.inference.batches import collate, encode
 from kd_core.models.loading import load_tokenizer
 from kd_core.models.student import StudentModel
 from kd_core.rows import write_rows
 from kd_core.runtime.errors import ParamsError
-from kd_core.tasks.encode import collate, encode
 from kd_core.teachers.model import read_record
 from tests.conftest import PROJECT
+from tests.helpers.one_unit import decoded, targets_of
 from tests.helpers.tiny import LABELS, tiny_base, tiny_bpe, tiny_rows, tiny_task, tiny_unigram
 
 MATCH = ("irrelevant", "relevant")
@@ -92,8 +93,8 @@ def accuracy(root: Path, model: str, decoder: str, labels: tuple[str, ...], pair
     encoded = encode(tiny_rows(60, labels, pair, seed=9), tokenizer, tiny_task(labels, pair, max_length=30))
     batch = collate(encoded, range(60), tokenizer.pad_token_id)
     with torch.no_grad():
-        logits = student.decode(student.hidden_states(batch)[-1], batch["attention_mask"])[decoder]
-    return float((logits.argmax(-1) == encoded.targets).float().mean())
+        logits = decoded(student, batch)[decoder]
+    return float((logits.argmax(-1) == targets_of(encoded)).float().mean())
 
 
 def test_each_teacher_belongs_to_its_own_task(workspace: Path) -> None:

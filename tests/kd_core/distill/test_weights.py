@@ -12,16 +12,15 @@ import torch
 from torch import Tensor
 
 from kd_core.config.base import parse
+from kd_core.config.data import CLASSIFICATION
 from kd_core.config.training import Distillation, FinetuneParams, PretrainParams
 from kd_core.distill import decoder_weights, teacher_weights
-from kd_core.distill.finetune import finetune, fit_decoder_weights, target_loss
-from kd_core.distill.pretrain import pretrain
+from kd_core.distill.finetune import fit_decoder_weights, target_loss
+from kd_core.inference.batches import encode
 from kd_core.models.student import StudentModel
 from kd_core.runtime.errors import ParamsError
 from kd_core.runtime.progress import Progress
 from kd_core.runtime.storage import Storage
-from kd_core.tasks.encode import encode
-from kd_core.tasks.loss import average, soft_loss
 from tests.helpers.distilling import (
     KL,
     PROGRESS,
@@ -37,6 +36,7 @@ from tests.helpers.distilling import (
     tiny_student,
     tiny_teacher,
 )
+from tests.helpers.one_unit import average, decoded, finetune, one, pretrain, soft_loss, targets_of, units_of
 from tests.helpers.tiny import LABELS, tiny_rows
 
 MSE = Distillation(divergence="mse", temperature=2.0)
@@ -75,10 +75,10 @@ def test_one_decoder_learns_gold_and_the_average(teachers: tuple[str, ...]) -> N
     scores = {name: scores_for(rows, seed=index) for index, name in enumerate(teachers)}
     batch = batch_of(rows, **scores)
     losses = target_loss(params(teachers, alpha=0.7, decoders="one"))(model, batch)
-    logits = model.decode(model.hidden_states(batch)[-1], batch["attention_mask"])["gold"]
+    logits = decoded(model, batch)["gold"]
     target = torch.stack([(z / 2).softmax(-1) for z in scores.values()]).mean(0)
     soft = 4 * (target * (target / (logits / 2).softmax(-1)).log()).sum(-1).mean()
-    hard = torch.nn.functional.cross_entropy(logits, batch["targets"])
+    hard = torch.nn.functional.cross_entropy(logits, batch["targets"].squeeze(1))
     torch.testing.assert_close(losses["loss"], 0.3 * hard + 0.7 * soft)
     losses["loss"].backward()
     assert gradient(model.encoder) > 0
@@ -115,7 +115,9 @@ def test_weights_by_validation_loss_follow_the_likelihood_of_gold() -> None:
     sharp[2] = torch.tensor([9.0, 0.0, 0.0])  # of a row without a label: must not count
     losses = [float(np.log(1 + 2 * np.exp(-4.0))), float(np.log(3.0))]
     expected = np.exp(-np.array(losses)) / np.exp(-np.array(losses)).sum()
-    weights = teacher_weights.by_validation_loss({"sharp": sharp, "flat": flat}, targets)()
+    weights = teacher_weights.by_validation_loss(
+        units_of({"sharp": sharp, "flat": flat}), one(targets), CLASSIFICATION
+    )()
     np.testing.assert_allclose(weights.numpy(), expected, atol=1e-6)
 
 
@@ -157,9 +159,11 @@ def test_validation_loss_decides_how_much_a_teacher_teaches(decoders: str) -> No
     """The scores of the validation rows weigh those of the training rows, which say nothing of gold here."""
     rows, valid = tiny_rows(30), tiny_rows(9, seed=1)
     scores = {"a": scores_for(rows), "b": scores_for(rows, seed=1)}
-    gold = torch.nn.functional.one_hot(encode(valid, TOKENIZER, TASK).targets, 3).float()
+    gold = torch.nn.functional.one_hot(targets_of(encode(valid, TOKENIZER, TASK)), 3).float()
     valid_scores = {"a": 2 * gold, "b": -2 * gold}
-    shares = teacher_weights.by_validation_loss(valid_scores, encode(valid, TOKENIZER, TASK).targets)()
+    shares = teacher_weights.by_validation_loss(
+        units_of(valid_scores), encode(valid, TOKENIZER, TASK).targets, CLASSIFICATION
+    )()
     assert shares[0] > 0.8
     wanted = params(
         teacher_weights="validation_loss", decoders=decoders, alpha=1.0, optimisation=optimisation(epochs=1)
@@ -225,7 +229,7 @@ def test_fitted_decoder_weights_have_the_least_log_loss(mode: Any) -> None:
         "other": 2 * gold + random.normal(size=(300, 3)) * 1.5,
         "noise": random.normal(size=(300, 3)) * 3,
     }
-    weights = decoder_weights.fit(logits, targets, mode)
+    weights = decoder_weights.fit(units_of(logits), one(targets), mode, CLASSIFICATION)
     assert sum(weights.values()) == pytest.approx(1.0, abs=1e-5)
     assert min(weights.values()) >= 0
     assert weights["noise"] < 0.1 < weights["good"]
@@ -247,7 +251,7 @@ def test_fitted_decoder_weights_are_the_model_s_answer_and_are_saved(tmp_path: P
     model.save_pretrained(tmp_path)
     loaded, batch = StudentModel.from_pretrained(tmp_path), batch_of(valid)
     with torch.no_grad():
-        logits = loaded.decode(loaded.hidden_states(batch)[-1], batch["attention_mask"])
+        logits = decoded(loaded, batch)
         expected = weights["gold"] * logits["gold"].softmax(-1) + weights["a"] * logits["a"].softmax(-1)
         torch.testing.assert_close(loaded.answer(logits), expected)
 
@@ -255,7 +259,7 @@ def test_fitted_decoder_weights_are_the_model_s_answer_and_are_saved(tmp_path: P
 def test_fitting_without_labelled_rows_is_refused() -> None:
     unlabelled = encode(tiny_rows(5, labels=None), TOKENIZER, TASK)
     with pytest.raises(ParamsError, match="decoder_weights"):
-        fit_decoder_weights(student("gold"), TOKENIZER, unlabelled, 64)
+        fit_decoder_weights(student("gold"), TOKENIZER.pad_token_id, unlabelled, 64)
 
 
 def test_weighing_teachers_by_validation_loss_without_labelled_rows_is_refused() -> None:

@@ -21,7 +21,7 @@ from kd_core.config.evaluation import EvaluateParams
 from kd_core.evaluation.quality.masked import compare, mask
 from kd_core.evaluation.quality.quality import Answers
 from kd_core.rows import write_rows
-from kd_core.tasks.encode import targets
+from kd_core.tasks import encode as encoders
 from kd_ops.resolving.split_ledgers import data_key
 from tests.helpers.tiny_multi_label import LABELS, TASK, multi_label_rows
 
@@ -63,7 +63,7 @@ def test_what_masking_costs_is_told_in_the_main_metric() -> None:
 # Comparisons
 
 ROWS = multi_label_rows(200)
-TRUTH = targets(ROWS, TASK).numpy()
+TRUTH = encoders.of(TASK.kind).targets(ROWS, TASK).values
 
 
 def planted(share: float) -> np.ndarray:

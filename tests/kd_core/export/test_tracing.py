@@ -17,12 +17,12 @@ from kd_core.export.checking import serve_graphs
 from kd_core.export.packing import MASKED
 from kd_core.export.tracing import inputs_of, trace
 from kd_core.inference.all_exits import all_exits
+from kd_core.inference.batches import encode
 from kd_core.models.loading import load_tokenizer
 from kd_core.models.student import StudentModel
 from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_core.serving.folder.record import ModelRecord
 from kd_core.serving.graphs.tokens import TextEncoder
-from kd_core.tasks.encode import encode
 from tests.conftest import PROJECT
 from tests.helpers.tiny import ARCHITECTURES, tiny_rows, tiny_student
 from tests.helpers.tiny_exits import TASK, exported_student

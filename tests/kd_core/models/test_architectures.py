@@ -13,17 +13,17 @@ from transformers import AutoModel, AutoModelForSequenceClassification, pipeline
 
 from kd_core.config.teachers import TeacherParams
 from kd_core.config.training import Optimisation
+from kd_core.inference.batches import collate, encode
 from kd_core.models import layers
 from kd_core.models.loading import load_encoder, load_tokenizer
 from kd_core.models.student import StudentModel
 from kd_core.runtime.errors import ParamsError
 from kd_core.runtime.progress import Progress
-from kd_core.tasks.encode import collate, encode
 from kd_core.teachers import scoring
 from kd_core.teachers.contract import check_teacher
 from kd_core.teachers.model import Teacher, prepare, save_teacher
 from kd_core.teachers.score_store import ScoreStore
-from kd_core.teachers.teaching import fine_tune
+from tests.helpers.one_unit import decoded, fine_tune
 from tests.helpers.tiny import (
     ARCHITECTURES,
     LABELS,
@@ -128,10 +128,7 @@ def test_a_student_may_be_fresh_and_narrow(architecture: str, tmp_path: Path) ->
 def test_every_weight_of_a_student_is_trained(architecture: str, tmp_path: Path) -> None:
     base = base_of(architecture, tmp_path)
     student, batch = tiny_student(base, layers=2, hidden=8, heads=2).train(), padded_batch(base)
-    sum(
-        each.square().sum()
-        for each in student.decode(student.hidden_states(batch)[-1], batch["attention_mask"]).values()
-    ).backward()
+    sum(each.square().sum() for each in decoded(student, batch).values()).backward()
     assert [name for name, parameter in student.named_parameters() if parameter.grad is None] == []
 
 
@@ -149,7 +146,7 @@ def test_a_teacher_learns_is_checked_asked_and_loaded_by_others(architecture: st
     folder = tmp_path / "saved"
     save_teacher(teacher, folder, found)
     logits = scoring.score(Teacher.load(folder), rows, ScoreStore(tmp_path / "store"), QUIET)
-    assert (logits.argmax(1) == encode(rows, teacher.tokenizer, task).targets.numpy()).mean() == pytest.approx(
+    assert (logits.values.argmax(1) == encode(rows, teacher.tokenizer, task).targets.values).mean() == pytest.approx(
         found["gold_accuracy"], abs=0.02
     )
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()

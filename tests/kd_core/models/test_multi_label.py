@@ -19,23 +19,34 @@ from kd_core.config.data import MULTI_LABEL
 from kd_core.config.student import StudentParams
 from kd_core.config.teachers import TeacherParams
 from kd_core.config.training import Distillation, PretrainParams, SelfDistillParams
-from kd_core.distill.pretrain import multi_teacher_loss, pretrain
-from kd_core.distill.self_distill import divergence, self_distill
+from kd_core.distill.pretrain import multi_teacher_loss
 from kd_core.inference.all_exits import all_exits
+from kd_core.inference.batches import collate, encode
 from kd_core.models.student import StudentModel, new_student
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.serving.exits.curve import at
 from kd_core.serving.exits.outcomes import Exits
 from kd_core.tasks.baseline import tfidf
-from kd_core.tasks.decode import combine, uncertainty
-from kd_core.tasks.encode import collate, encode
-from kd_core.tasks.loss import soft_loss
+from kd_core.tasks.baseline.multi_label import answer, by_label
 from kd_core.teachers import contract
 from kd_core.teachers.contract import check_teacher
 from kd_core.teachers.model import Teacher, prepare, save_teacher
-from kd_core.teachers.teaching import PROBE_REGULARISATION, _inputs_of, fine_tune, probe
-from kd_core.training.texts import validation_on
+from kd_core.teachers.teaching import PROBE_REGULARISATION, _inputs_of, probe
 from tests.helpers.distilling import PROGRESS, optimisation
+from tests.helpers.one_unit import (
+    combine,
+    decoded,
+    divergence,
+    fine_tune,
+    one,
+    pretrain,
+    self_distill,
+    soft_loss,
+    targets_of,
+    uncertainty,
+    units_of,
+    validation_on,
+)
 from tests.helpers.tiny import tiny_base, tiny_task, tiny_teacher, tiny_tokenizer
 from tests.helpers.tiny_exits import one_by_one
 from tests.helpers.tiny_multi_label import LABELS, TASK, multi_label_rows
@@ -72,7 +83,7 @@ def test_hugging_face_reads_a_saved_teacher_with_sigmoids(folder: Path) -> None:
     assert teacher.task == TASK
     rows = multi_label_rows(1)
     answers = pipeline("text-classification", model=str(folder), device="cpu", top_k=None)(rows["text"].tolist())[0]
-    expected = dict(zip(LABELS, teacher.logits(batch_of(rows))[0].sigmoid().tolist(), strict=True))
+    expected = dict(zip(LABELS, teacher.logits(batch_of(rows))[0, 0].sigmoid().tolist(), strict=True))
     assert {each["label"]: each["score"] for each in answers} == pytest.approx(expected, abs=1e-5)
 
 
@@ -144,9 +155,10 @@ def test_the_probe_is_one_regression_a_label(base: Path) -> None:
     after = teacher.model.classifier.weight.detach()
     assert torch.equal(after[2], before[2]), "a label that no row has cannot be learnt"
     features = _inputs_of(teacher.model.classifier, teacher, encoded, 256)
-    features, logits = features - features.mean(0), teacher.logits(batch_of(rows)).detach().numpy()
+    features, gold = features.values - features.values.mean(0), targets_of(encoded)
+    logits = teacher.logits(batch_of(rows)).squeeze(1).detach().numpy()
     for label in (0, 1, 3):
-        regression = LogisticRegression(C=PROBE_REGULARISATION, max_iter=500).fit(features, encoded.targets[:, label])
+        regression = LogisticRegression(C=PROBE_REGULARISATION, max_iter=500).fit(features, gold[:, label])
         np.testing.assert_allclose(logits[:, label], regression.decision_function(features), atol=1e-3)
 
 
@@ -168,7 +180,7 @@ def batch_of(rows: pd.DataFrame) -> dict[str, Tensor]:
 
 def test_a_student_answers_with_sigmoids_and_gives_their_log_odds(base: Path, tmp_path: Path) -> None:
     model, batch = student(base), batch_of(multi_label_rows(6))
-    logits = model.decode(model.hidden_states(batch)[-1], batch["attention_mask"])
+    logits = decoded(model, batch)
     expected = combine(logits, "probabilities", {}, MULTI_LABEL)
     torch.testing.assert_close(model.answer(logits), expected)
     torch.testing.assert_close(model(**batch).logits.sigmoid(), expected)
@@ -184,8 +196,8 @@ def test_a_decoder_of_another_kind_trains_by_its_own_divergence_and_has_no_say(b
     scores = {
         name: torch.randn(6, 4, generator=torch.Generator().manual_seed(i)) for i, name in enumerate(["gold", "one"])
     }
-    batch = batch_of(rows) | {f"scores:{name}": logits for name, logits in scores.items()}
-    logits = model.decode(model.hidden_states(batch)[-1], batch["attention_mask"])
+    batch = batch_of(rows) | {f"scores:{name}": logits.unsqueeze(1) for name, logits in scores.items()}
+    logits = decoded(model, batch)
     torch.testing.assert_close(model.answer(logits), logits["gold"].sigmoid())
     losses = multi_teacher_loss(["gold", "one"], Distillation())(model, batch)
     torch.testing.assert_close(
@@ -203,14 +215,15 @@ def test_agreement_with_a_teacher_is_the_f1_of_its_answers(base: Path) -> None:
 
     theirs = torch.tensor([[3.0, -3.0, -3.0, -3.0], [3.0, 3.0, -3.0, -3.0]])
     ours = torch.tensor([[-3.0, -3.0, -3.0, -3.0], [3.0, -3.0, -3.0, -3.0]])
-    assert _agreement(ours, {"a": theirs}, lambda name: MULTI_LABEL)["agreement_a"] == pytest.approx((0 + 2 / 3) / 2)
+    found = _agreement(one(ours), units_of({"a": theirs}), lambda name: MULTI_LABEL)
+    assert found["agreement_a"] == pytest.approx((0 + 2 / 3) / 2)
 
 
 def test_validation_looks_at_the_f1_of_each_row(base: Path) -> None:
     rows = multi_label_rows(9)
     rows.at[3, "label"] = None
     encoded = encode(rows, TOKENIZER, TASK)
-    right = encoded.targets.clamp_min(0).float()
+    right = targets_of(encoded).clamp_min(0).float()
     order = iter([right[sorted(range(9), key=lambda i: -encoded.lengths[i])]])
     found = validation_on(torch.nn.Linear(1, 1), lambda batch: next(order), encoded, TOKENIZER, 10_000, MULTI_LABEL)
     assert found is not None
@@ -283,12 +296,12 @@ def test_an_early_answer_disagrees_where_any_label_does() -> None:
 def test_tfidf_is_one_regression_a_label(tmp_path: Path) -> None:
     rows, asked = multi_label_rows(150, seed=2), multi_label_rows(40, seed=3)["text"].tolist()
     labels = [tuple(label for label in row if label != "blue") for row in rows["label"]]
-    model = tfidf.fit(rows["text"].tolist(), labels, LABELS, kind=MULTI_LABEL)
-    found = model.predict_proba(asked)
+    model = tfidf.fit(rows.assign(label=labels), TASK, by_label)
+    model.save(tmp_path)
+    found = answer(tmp_path, pd.DataFrame({"text": asked}), TASK).values
     assert (found[:, 2] == 0).all(), "never seen"
     features, questions = (tfidf._features(model._vectorizer(), texts, None) for texts in (rows["text"], asked))
     truth = np.array([[label in row for label in ("red", "green", "grey")] for row in labels], dtype=int)
     reference = OneVsRestClassifier(LogisticRegression(C=tfidf.INVERSE_REGULARISATION, max_iter=2000))
     np.testing.assert_allclose(found[:, [0, 1, 3]], reference.fit(features, truth).predict_proba(questions), atol=1e-6)
     model.save(tmp_path)
-    np.testing.assert_array_equal(tfidf.load(tmp_path).predict_proba(asked), found)

@@ -10,10 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from kd_core.config.data import CLASSIFICATION
 from kd_core.config.student import StudentParams
+from kd_core.inference.batches import collate, encode
 from kd_core.models.student import StudentModel, new_student
 from kd_core.runtime.errors import InvalidDataError, ParamsError
-from kd_core.tasks.encode import collate, encode
+from tests.helpers.one_unit import decoded
 from tests.helpers.tiny import LABELS, tiny_base, tiny_rows, tiny_student, tiny_task, tiny_tokenizer
 
 
@@ -43,19 +45,19 @@ def test_token_types_reach_the_embeddings(base: Path) -> None:
 def test_forward_gives_the_log_of_the_combined_answer(base: Path, batch: dict[str, torch.Tensor]) -> None:
     student = tiny_student(base)
     hidden = student.hidden_states(batch)[-1]
-    logits = student.decode(hidden, batch["attention_mask"])
+    logits = student.decode(hidden, batch)
     assert list(logits) == ["gold", "one", "two"]
     mean = torch.stack([value.softmax(-1) for value in logits.values()]).mean(0)
-    torch.testing.assert_close(student(**batch).logits.exp(), mean)
+    torch.testing.assert_close(student(**batch).logits.exp(), mean.squeeze(1))
 
 
 def test_decoders_of_another_label_space_train_but_do_not_answer(base: Path, batch: dict[str, torch.Tensor]) -> None:
     spec = StudentParams(base=str(base), layers=1, hidden=16, heads=2)
-    student = new_student(spec, {"gold": LABELS, "other": ["yes", "no"]}, LABELS, base).eval()
-    logits = student.decode(student.hidden_states(batch)[-1], batch["attention_mask"])
+    student = new_student(spec, {"gold": LABELS, "other": ["yes", "no"]}, LABELS, base, CLASSIFICATION).eval()
+    logits = decoded(student, batch)
     assert logits["other"].shape == (6, 2)
     torch.testing.assert_close(student.answer(logits), logits["gold"].softmax(-1))
-    student.replace_decoders({"other": ["yes", "no"]}, LABELS, "probabilities")
+    student.replace_decoders({"other": ["yes", "no"]}, LABELS, "probabilities", CLASSIFICATION)
     with pytest.raises(ParamsError, match="other"):
         student.answer({"other": logits["other"]})
 
@@ -64,7 +66,7 @@ def test_update_replaces_the_decoders_and_leaves_the_encoder_bit_equal(base: Pat
     student = tiny_student(base, decoders=("one", "two"))
     before = {key: value.clone() for key, value in student.encoder.state_dict().items()}
     old = student.decoders["one"].linear.weight.clone()
-    student.replace_decoders({"gold": LABELS, "one": LABELS, "three": LABELS}, LABELS, "logits", seed=5)
+    student.replace_decoders({"gold": LABELS, "one": LABELS, "three": LABELS}, LABELS, "logits", CLASSIFICATION, seed=5)
     after = student.encoder.state_dict()
     assert all(torch.equal(value, after[key]) for key, value in before.items())
     assert list(student.decoders) == ["gold", "one", "three"]
@@ -89,9 +91,9 @@ def test_branches_stand_on_every_layer_but_the_last(base: Path, tmp_path: Path, 
     loaded = StudentModel.from_pretrained(tmp_path)
     assert same(student, loaded)
     states = student.hidden_states(batch)
-    mask = batch["attention_mask"]
+    mask = batch
     assert torch.equal(student.branch_logits(1, states[1], mask), loaded.branch_logits(1, states[1], mask))
-    assert student.branch_logits(2, states[2], mask).shape == (6, 3)
+    assert student.branch_logits(2, states[2], mask).shape == (6, 1, 3)
     assert not same(student.branches["1"], student.branches["2"])
 
 
@@ -100,7 +102,7 @@ def test_branches_pool_as_the_trunk_does_unless_told_otherwise(base: Path, pooli
     student = tiny_student(base, pooling=pooling)
     student.add_branches(width=8)
     assert [branch.pooling for branch in student.branches.values()] == [pooling]
-    student.replace_decoders({"gold": LABELS}, LABELS, "gold")
+    student.replace_decoders({"gold": LABELS}, LABELS, "gold", CLASSIFICATION)
     assert not student.branches, "branches of the old decoders have nothing to say about the new ones"
     assert student.config.branches is None
 
@@ -127,7 +129,7 @@ def test_fresh_students_follow_the_seed_and_leave_the_global_generator_alone(bas
     expected = torch.rand(1)
     torch.manual_seed(2)
     first.add_branches(4)
-    first.replace_decoders({"gold": LABELS}, LABELS, "gold")
+    first.replace_decoders({"gold": LABELS}, LABELS, "gold", CLASSIFICATION)
     assert torch.equal(torch.rand(1), expected)
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from kd_core.inference.all_exits import all_exits, exit_layers
+from kd_core.inference.batches import Encoded, encode
 from kd_core.models.student import StudentModel
 from kd_core.serving.exits.outcomes import Exits, entropy, shares
-from kd_core.tasks.decode import uncertainty
-from kd_core.tasks.encode import Encoded, encode
+from tests.helpers.one_unit import uncertainty
 from tests.helpers.tiny import ARCHITECTURES, LABELS, tiny_rows, tiny_tokenizer
 from tests.helpers.tiny_exits import LAYERS, TASK, one_by_one, tiny_student
 

@@ -7,8 +7,11 @@ import math
 import pytest
 import torch
 
+from kd_core.config.data import CLASSIFICATION
 from kd_core.runtime.errors import ParamsError
-from kd_core.tasks.decode import Branch, Decoder, combine, pool, uncertainty
+from kd_core.tasks import heads
+from kd_core.tasks.heads.modules import Branch, Decoder, pool
+from tests.helpers.one_unit import combine, uncertainty
 
 LOGITS = {"gold": torch.tensor([[2.0, 0.0, -1.0]]), "one": torch.tensor([[0.0, 3.0, 0.0]])}
 
@@ -23,12 +26,14 @@ def test_mean_pooling_ignores_padding() -> None:
     assert torch.equal(pool(hidden, mask, "cls"), hidden[:, 0])
 
 
-def test_decoders_and_branches_give_one_logit_a_class() -> None:
-    hidden, mask = torch.randn(3, 5, 8), torch.ones(3, 5, dtype=torch.long)
-    assert Decoder(8, 4, 0.1, "mean")(hidden, mask).shape == (3, 4)
-    branch = Branch(8, 4, 2, "cls")
-    assert branch(hidden, mask).shape == (3, 4)
-    torch.testing.assert_close(branch(hidden, mask), branch.linear(torch.tanh(branch.narrow(hidden[:, 0]))))
+def test_decoders_and_branches_give_one_logit_a_class_and_unit() -> None:
+    hidden, batch = torch.randn(3, 5, 8), {"attention_mask": torch.ones(3, 5, dtype=torch.long)}
+    kind = heads.of(CLASSIFICATION)
+    assert Decoder(8, 4, 0.1, "mean", kind)(hidden, batch).shape == (3, 1, 4)
+    branch = Branch(8, 4, 2, "cls", kind)
+    logits = branch(branch.gathered(hidden, batch))
+    assert logits.shape == (3, 1, 4)
+    torch.testing.assert_close(logits[:, 0], branch.linear(torch.tanh(branch.narrow(hidden[:, 0]))))
 
 
 def test_probabilities_are_averaged_by_weight() -> None:

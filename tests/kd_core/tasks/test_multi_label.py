@@ -12,13 +12,13 @@ from torch import Tensor
 
 from kd_core.config.data import MULTI_LABEL
 from kd_core.config.training import Distillation
+from kd_core.inference.batches import encode
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.serving.exits.outcomes import entropy
+from kd_core.tasks import encode as encoders
 from kd_core.tasks.decisions import MAIN_METRIC, decisions, named, row_scores
-from kd_core.tasks.decode import combine, logits_of, probabilities, uncertainty
-from kd_core.tasks.encode import encode, targets
-from kd_core.tasks.loss import hard_loss, soft_loss
 from kd_core.tasks.metrics import quality, reliability_bins
+from tests.helpers.one_unit import combine, hard_loss, logits_of, probabilities, soft_loss, targets_of, uncertainty
 from tests.helpers.tiny import tiny_tokenizer
 from tests.helpers.tiny_multi_label import LABELS, TASK, multi_label_rows
 
@@ -37,20 +37,20 @@ def sigmoid(value: float) -> float:
 def test_targets_mark_every_label_that_applies_and_tell_none_from_unknown() -> None:
     rows = multi_label_rows(4)
     rows["label"] = [("blue", "red"), (), None, ("grey",)]
-    found = targets(rows, TASK)
+    found = encoders.of(TASK.kind).targets(rows, TASK).values
     assert found.tolist() == [[1, 0, 1, 0], [0, 0, 0, 0], [-100] * 4, [0, 0, 0, 1]]
     encoded = encode(rows, tiny_tokenizer(), TASK)
-    assert torch.equal(encoded.targets, found)
+    assert targets_of(encoded).tolist() == found.tolist()
     assert encoded.labelled.tolist() == [True, True, False, True]
     assert not encode(rows.drop(columns="label"), tiny_tokenizer(), TASK).labelled.any()
-    assert encode(rows.head(0), tiny_tokenizer(), TASK).targets.shape == (0, 4)
+    assert encode(rows.head(0), tiny_tokenizer(), TASK).targets.values.shape == (0, 4)
 
 
 def test_a_label_outside_the_set_is_refused_with_its_row() -> None:
     rows = multi_label_rows(3)
     rows.at[1, "label"] = ("red", "violet")
     with pytest.raises(InvalidDataError, match=r"row0-000001.*violet"):
-        targets(rows, TASK)
+        encoders.of(TASK.kind).targets(rows, TASK)
 
 
 # Losses

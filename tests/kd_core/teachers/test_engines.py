@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from kd_core.inference.batches import collate, encode
 from kd_core.runtime.errors import ParamsError
 from kd_core.runtime.progress import Progress
-from kd_core.tasks.encode import collate, encode
 from kd_core.teachers import engines, scoring
 from kd_core.teachers.engines import Batch, Engine
 from kd_core.teachers.model import Teacher
@@ -144,13 +144,13 @@ def test_engines_are_compared_once_and_only_where_much_is_left(
         return counted("onnxruntime", engines.in_onnxruntime(teacher))
 
     rows, in_pytorch = tiny_rows(60).drop_duplicates("text"), engines.in_pytorch
-    expected = scoring.logits_of(Teacher.load(folder), rows)
+    expected = scoring.logits_of(Teacher.load(folder), rows).values
     monkeypatch.setattr(scoring, "in_pytorch", lambda teacher: counted("pytorch", in_pytorch(teacher)))
     monkeypatch.setattr(scoring, "faster", faster)
     monkeypatch.setattr(scoring, "SHARD_SECONDS", 0.0)
     monkeypatch.setattr(scoring, "COMPARED_FROM_SECONDS", worth)
     monkeypatch.setitem(scoring._BATCH_TOKENS, "cpu", 64)
-    found = scoring.score(Teacher.load(folder), rows, ScoreStore(tmp_path), QUIET)
+    found = scoring.score(Teacher.load(folder), rows, ScoreStore(tmp_path), QUIET).values
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert asked["comparisons"] == compared
     assert asked["pytorch"] + asked["onnxruntime"] == len(rows)

@@ -16,13 +16,14 @@ from components import teach
 from kd_core.config.data import TaskParams
 from kd_core.config.teachers import TeacherParams
 from kd_core.config.training import Optimisation
+from kd_core.inference.batches import collate, encode
 from kd_core.models.layers import encoder_layers
 from kd_core.models.weights import local_folder
 from kd_core.runtime.errors import InvalidDataError, ParamsError
-from kd_core.tasks.encode import collate, encode
 from kd_core.teachers import contract
 from kd_core.teachers.contract import check_teacher
 from kd_core.teachers.model import Teacher, label_order, prepare, save_teacher
+from tests.helpers.one_unit import targets_of
 from tests.helpers.tiny import LABELS, tiny_base, tiny_rows, tiny_task, tiny_teacher, tiny_tokenizer
 
 FINE_TUNE = Optimisation(epochs=1, learning_rate=1e-3)
@@ -62,7 +63,7 @@ def test_fine_tuning_starts_from_the_chosen_layers_and_a_new_classifier(base: Pa
     layers, all_layers = encoder_layers(teacher.model), encoder_layers(whole.model)
     assert (len(layers), teacher.model.config.num_hidden_layers, len(all_layers)) == (2, 2, 3)
     assert all(torch.equal(v, all_layers[2].state_dict()[k]) for k, v in layers[0].state_dict().items())
-    assert teacher.logits(batch_for(teacher)).shape == (9, 3)
+    assert teacher.logits(batch_for(teacher)).shape == (9, 1, 3)
 
 
 def test_a_saved_teacher_loads_with_the_same_answers_and_fingerprint(base: Path, tmp_path: Path) -> None:
@@ -133,7 +134,7 @@ def test_logits_come_in_our_order(folder: Path, tmp_path: Path) -> None:
     ours = (LABELS[2], LABELS[0], LABELS[1])
     teacher = prepare("t", as_it_is(folder), tiny_task(ours), folder)
     original = Teacher.load(folder)
-    expected = original.logits(batch_for(original))[:, [2, 0, 1]]
+    expected = original.logits(batch_for(original))[..., [2, 0, 1]]
     assert torch.equal(teacher.logits(batch_for(teacher)), expected)
     save_teacher(teacher, tmp_path, {})
     loaded = Teacher.load(tmp_path)
@@ -158,7 +159,7 @@ def test_the_contract_tells_how_sharp_a_teacher_s_answers_are(folder: Path) -> N
     logits = teacher.logits(collate(encoded, range(60), teacher.tokenizer.pad_token_id)).detach().double()
     p = logits.softmax(-1)
     assert sharp["entropy"] == pytest.approx(float((-(p * p.log()).sum(-1) / np.log(3)).mean()), abs=1e-5)
-    assert sharp["log_loss"] == pytest.approx(float(-p.log()[range(60), encoded.targets].mean()), abs=1e-5)
+    assert sharp["log_loss"] == pytest.approx(float(-p.log()[range(60), 0, targets_of(encoded)].mean()), abs=1e-5)
     with torch.no_grad():
         for parameter in teacher.model.classifier.parameters():
             parameter.mul_(0.5)
@@ -193,6 +194,10 @@ def test_permuted_labels_are_refused_naming_the_swap(folder: Path) -> None:
     assert "blue" not in str(error.value)
 
 
+def classes_of(targets: np.ndarray) -> np.ndarray:
+    return np.eye(int(targets.max()) + 1, dtype=int)[targets]
+
+
 def answers_of(targets: np.ndarray, classes: int, signal: float, seed: int = 0) -> np.ndarray:
     """Made-up probabilities [N, C]: noise, and `signal` more at the true class."""
     logits = np.random.default_rng(seed).normal(size=(len(targets), classes))
@@ -207,16 +212,16 @@ FORTY = tuple(map(str, range(40)))
 def test_a_merely_bad_teacher_is_not_called_permuted(seed: int) -> None:
     """Some assignment always fits random answers better than the given one: it must not count on the rows it fits."""
     targets = np.random.default_rng(seed).integers(40, size=500)
-    contract._check_order("bad", answers_of(targets, 40, signal=0.0, seed=seed), targets, FORTY)
+    contract._check_order("bad", answers_of(targets, 40, signal=0.0, seed=seed), classes_of(targets), FORTY)
 
 
 def test_two_swapped_labels_among_forty_are_found() -> None:
     targets = np.random.default_rng(0).integers(40, size=500)
     answers = answers_of(targets, 40, signal=3.0)
-    contract._check_order("good", answers, targets, FORTY)
+    contract._check_order("good", answers, classes_of(targets), FORTY)
     answers[:, [3, 8]] = answers[:, [8, 3]]
     with pytest.raises(InvalidDataError, match=r"order than the gold's: 3 means 8; 8 means 3;"):
-        contract._check_order("swapped", answers, targets, FORTY)
+        contract._check_order("swapped", answers, classes_of(targets), FORTY)
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -227,10 +232,10 @@ def test_a_right_teacher_that_favours_a_rare_class_is_not_called_permuted(classe
     answers = answers_of(targets, classes, signal=1.0, seed=seed) * ([1, 6, 2][:classes])
     assert (answers.argmax(1)[targets == 0] == 1).mean() > 0.5
     labels = FORTY[:classes]
-    contract._check_order("biased", answers / answers.sum(1, keepdims=True), targets, labels)
+    contract._check_order("biased", answers / answers.sum(1, keepdims=True), classes_of(targets), labels)
     answers[:, [0, 1]] = answers[:, [1, 0]]
     with pytest.raises(InvalidDataError, match="0 means 1; 1 means 0;"):
-        contract._check_order("swapped", answers / answers.sum(1, keepdims=True), targets, labels)
+        contract._check_order("swapped", answers / answers.sum(1, keepdims=True), classes_of(targets), labels)
 
 
 def test_the_contract_looks_at_every_label_whatever_the_ids_begin_with(

@@ -15,9 +15,11 @@ from tokenizers import Tokenizer
 
 import components.score
 from components.base import Context
+from kd_core.config.data import CLASSIFICATION
+from kd_core.inference.batches import collate, encode
 from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_core.runtime.progress import Progress
-from kd_core.tasks.encode import collate, encode
+from kd_core.tasks.units import Units
 from kd_core.teachers import scoring
 from kd_core.teachers.model import Teacher, read_record
 from kd_core.teachers.precision import bf16_difference
@@ -60,11 +62,11 @@ def distinct_rows(n: int, seed: int = 0) -> pd.DataFrame:
 
 def test_scores_are_the_teacher_s_logits_in_row_order(folder: Path, tmp_path: Path) -> None:
     teacher, rows = Teacher.load(folder), distinct_rows(30)
-    result = scoring.score(teacher, rows, ScoreStore(tmp_path), QUIET)
+    result = scoring.score(teacher, rows, ScoreStore(tmp_path), QUIET).values
     encoded = encode(rows, teacher.tokenizer, teacher.task)
     with torch.no_grad():
         expected = torch.cat([teacher.logits(collate(encoded, [index], 0)) for index in range(30)])
-    np.testing.assert_allclose(result, expected.numpy(), atol=1e-5)
+    np.testing.assert_allclose(result, expected.squeeze(1).numpy(), atol=1e-5)
     assert result.dtype == np.float32
 
 
@@ -72,7 +74,7 @@ def test_a_teacher_that_was_just_trained_is_asked_without_dropout(folder: Path, 
     teacher, rows = Teacher.load(folder), distinct_rows(30)
     expected = scoring.logits_of(teacher, rows)
     teacher.model.train()
-    np.testing.assert_array_equal(scoring.score(teacher, rows, ScoreStore(tmp_path), QUIET), expected.numpy())
+    np.testing.assert_array_equal(scoring.score(teacher, rows, ScoreStore(tmp_path), QUIET).values, expected.values)
 
 
 def test_a_teacher_of_another_architecture_and_vocabulary_is_asked_in_its_own_words(tmp_path: Path) -> None:
@@ -90,9 +92,9 @@ def test_a_teacher_of_another_architecture_and_vocabulary_is_asked_in_its_own_wo
     table = renumbered.model.get_input_embeddings().weight
     table.data = table.data[[ids[i] for i in range(len(ids))]]  # its own inverse
     store = ScoreStore(tmp_path / "store")
-    expected = scoring.score(teacher, rows, store, QUIET)
+    expected = scoring.score(teacher, rows, store, QUIET).values
     counter = Counting(renumbered)
-    np.testing.assert_allclose(scoring.score(renumbered, rows, store, QUIET), expected, atol=1e-5)
+    np.testing.assert_allclose(scoring.score(renumbered, rows, store, QUIET).values, expected, atol=1e-5)
     assert counter.rows == 12, "scores of another tokenizer were reused"
     assert np.ptp(expected, axis=0).min() > 0.01
 
@@ -104,7 +106,7 @@ def test_one_percent_of_new_rows_costs_one_percent(folder: Path, tmp_path: Path)
     changed.loc[[7, 150], "text"] = ["violin of my stone", "the old cloud"]
     teacher = Teacher.load(folder)
     counter = Counting(teacher)
-    result = scoring.score(teacher, changed, ScoreStore(tmp_path), QUIET)
+    result = scoring.score(teacher, changed, ScoreStore(tmp_path), QUIET).values
     assert counter.rows == 2
     assert np.isfinite(result).all()
     assert np.abs(result).sum(1).min() > 0
@@ -114,7 +116,7 @@ def test_equal_texts_are_scored_once(folder: Path, tmp_path: Path) -> None:
     teacher, rows = Teacher.load(folder), distinct_rows(20)
     counter = Counting(teacher)
     twice = pd.concat([rows, rows], ignore_index=True)
-    result = scoring.score(teacher, twice, ScoreStore(tmp_path), QUIET)
+    result = scoring.score(teacher, twice, ScoreStore(tmp_path), QUIET).values
     assert counter.rows == 20
     np.testing.assert_array_equal(result[:20], result[20:])
 
@@ -125,14 +127,14 @@ def test_a_killed_scoring_keeps_its_finished_shards(
     monkeypatch.setattr(scoring, "SHARD_SECONDS", 0.0)
     monkeypatch.setitem(scoring._BATCH_TOKENS, "cpu", 64)
     rows = distinct_rows(100)
-    whole = scoring.score(Teacher.load(folder), rows, ScoreStore(tmp_path / "whole"), QUIET)
+    whole = scoring.score(Teacher.load(folder), rows, ScoreStore(tmp_path / "whole"), QUIET).values
     killed = Teacher.load(folder)
     Counting(killed, fail_after=50)
     with pytest.raises(KeyboardInterrupt):
         scoring.score(killed, rows, ScoreStore(tmp_path / "killed"), QUIET)
     teacher = Teacher.load(folder)
     counter = Counting(teacher)
-    resumed = scoring.score(teacher, rows, ScoreStore(tmp_path / "killed"), QUIET)
+    resumed = scoring.score(teacher, rows, ScoreStore(tmp_path / "killed"), QUIET).values
     assert 0 < counter.rows <= 50
     np.testing.assert_array_equal(resumed, whole)
 
@@ -177,7 +179,7 @@ def scored(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     teacher, rows = Teacher.load(folder), distinct_rows(40)
     logits = scoring.score(teacher, rows, ScoreStore(root / "store"), QUIET)
     frames = {"train": rows.iloc[:25], "unlabelled": rows.iloc[25:]}
-    write_scores(root / "scores", "tiny", scoring.spec_of(teacher), frames, logits)
+    write_scores(root / "scores", "tiny", scoring.spec_of(teacher), frames, logits, teacher.kind)
     return root / "scores", rows, logits
 
 
@@ -186,8 +188,8 @@ def test_a_part_of_the_rows_in_another_order_gets_its_own_scores(
 ) -> None:
     scores, rows, logits = scored
     order = [30, 2, 39, 0]
-    part = read_scores(scores, read_record(folder), rows.iloc[order])
-    np.testing.assert_array_equal(part.numpy(), logits[order])
+    part = read_scores(scores, read_record(folder), rows.iloc[order]).values
+    np.testing.assert_array_equal(part, logits.values[order])
 
 
 @pytest.mark.parametrize(
@@ -223,7 +225,7 @@ def test_a_score_table_of_another_record_is_refused(
 ) -> None:
     scores, rows, logits = scored
     spec = scoring.spec_of(Teacher.load(folder))
-    write_scores(tmp_path, "tiny", spec, {"train": rows.iloc[:10]}, logits[:10])
+    write_scores(tmp_path, "tiny", spec, {"train": rows.iloc[:10]}, logits.take(range(10)), CLASSIFICATION)
     (tmp_path / "scores.json").write_bytes((scores / "scores.json").read_bytes())
     with pytest.raises(InvalidDataError, match="text differs"):
         read_scores(tmp_path, read_record(folder), rows.iloc[:10])
@@ -265,7 +267,11 @@ def test_the_cost_of_bf16_is_measured_against_the_same_weights_in_fp32(folder: P
     rows = distinct_rows(40)
     found = bf16_difference(folder, rows, ScoreStore(tmp_path))
     exact, fast = (Teacher.load(folder, precision=kind) for kind in ("fp32", "bf16"))
-    expected = (scoring.logits_of(exact, rows).softmax(-1) - scoring.logits_of(fast, rows).softmax(-1)).abs()
+    expected = (softmax(scoring.logits_of(exact, rows)) - softmax(scoring.logits_of(fast, rows))).abs()
     assert found["rows"] == 40
     assert found["largest"] == pytest.approx(float(expected.max()), abs=1e-6)
     assert 0 < found["largest"] < 0.1
+
+
+def softmax(logits: Units) -> torch.Tensor:
+    return torch.from_numpy(logits.values).softmax(-1)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from kd_core.tasks.encode import encode
-from kd_core.teachers.teaching import fine_tune, pass_features_on, probe
-from kd_core.training.texts import outputs_of
+from kd_core.inference.batches import encode
+from kd_core.teachers.teaching import pass_features_on, probe
 from tests.helpers.distilling import PROGRESS, TASK, TOKENIZER, copy_of, moved, optimisation, tiny_student, tiny_teacher
+from tests.helpers.one_unit import fine_tune, outputs_of, targets_of
 from tests.helpers.tiny import tiny_rows
 
 
@@ -28,7 +28,7 @@ def test_the_probe_sees_the_encoder_s_features_and_not_those_of_an_untrained_poo
     encoded = encode(tiny_rows(150), teacher.tokenizer, teacher.task)
     probe(teacher, encoded, 512)
     answers = outputs_of(teacher.model, teacher.logits, encoded, teacher.tokenizer, 512)
-    assert float((answers.argmax(-1) == encoded.targets).float().mean()) > 0.6  # by chance: a third
+    assert float((answers.argmax(-1) == targets_of(encoded)).float().mean()) > 0.6  # by chance: a third
 
 
 def test_outputs_come_in_the_order_of_the_rows() -> None:

@@ -13,12 +13,11 @@ from components import teach
 from components.base import Context
 from kd_core.config.teachers import TeacherParams
 from kd_core.config.training import PretrainParams
-from kd_core.distill.pretrain import pretrain
+from kd_core.inference.batches import collate, encode
 from kd_core.models.student import StudentModel
 from kd_core.rows import write_rows
 from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_core.serving.predictor import Predictor
-from kd_core.tasks.encode import collate, encode
 from kd_core.teachers.model import Teacher, prepare, read_record, save_teacher
 from kd_ops.base.settings import Settings
 from kd_ops.registering import register
@@ -27,6 +26,7 @@ from kd_ops.resolving.resolve import resolve
 from kd_ops.stages import inputs
 from tests.helpers import distilling
 from tests.helpers.fabricated import finished_run, real_student
+from tests.helpers.one_unit import pretrain
 from tests.helpers.recipes import bring
 from tests.helpers.tiny import LABELS, tiny_rows, tiny_task, tiny_teacher
 

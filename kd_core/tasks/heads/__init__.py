@@ -1,0 +1,15 @@
+"""From hidden states to logits, and what logits stand for: decoders, branches, the combined answer; needs torch."""
+
+from __future__ import annotations
+
+from kd_core.config.data import CLASSIFICATION, MULTI_LABEL, Kind
+from kd_core.tasks import kinds
+from kd_core.tasks.heads import classification, multi_label
+from kd_core.tasks.heads.protocol import Heads
+
+_KINDS: dict[Kind, Heads] = {CLASSIFICATION: classification, MULTI_LABEL: multi_label}
+
+
+def of(kind: Kind) -> Heads:
+    """The heads of a kind of task. Raises ParamsError if there is no such kind."""
+    return kinds.aspect("heads", kind, _KINDS)

@@ -1,0 +1,74 @@
+"""Classification: a text is one unit, pooled from its tokens; logits are those of a softmax over the classes."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from torch import Tensor
+
+from kd_core.config.student import Pooling
+from kd_core.models.loading import load_classifier
+from kd_core.tasks.heads.modules import pool
+from kd_core.tasks.heads.probes import multinomial as probe
+from kd_core.tasks.heads.protocol import Batch
+
+BRANCHES = True
+PROBLEM_TYPE = "single_label_classification"
+
+load = load_classifier
+
+
+def gather(hidden: Tensor, batch: Batch, pooling: Pooling) -> Tensor:
+    """[B, L, H] → [B, 1, H]."""
+    return pool(hidden, batch["attention_mask"], pooling).unsqueeze(1)
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """[…, C] → […, C] in float32: the softmax over the classes."""
+    return logits.float().softmax(-1)
+
+
+def log_distributions(logits: Tensor) -> Tensor:
+    """Logits […, C] → log-probabilities in float32 […, C], summing to one over the last axis."""
+    return F.log_softmax(logits.float(), dim=-1)
+
+
+def log_of(given: Tensor) -> Tensor:
+    """Probabilities […, C] → what `log_distributions` gives for their logits; finite also for 0."""
+    return given.clamp_min(torch.finfo(torch.float32).tiny).log()
+
+
+def as_logits(logs: Tensor) -> Tensor:
+    """What `log_distributions` gives → logits […, C] with these distributions: the same."""
+    return logs
+
+
+def logits_of(given: Tensor) -> Tensor:
+    """Logits […, C] whose probabilities are given: their logarithms."""
+    return log_of(given)
+
+
+def from_transformers(logits: Tensor, batch: Batch) -> Tensor:
+    """A sequence classifier's logits [B, C] → [B, 1, C]."""
+    return logits.unsqueeze(1)
+
+
+def as_transformers(logits: Tensor) -> Tensor:
+    """[B, 1, C] → [B, C]."""
+    return logits.squeeze(1)
+
+
+__all__ = [
+    "BRANCHES",
+    "PROBLEM_TYPE",
+    "as_logits",
+    "as_transformers",
+    "from_transformers",
+    "gather",
+    "load",
+    "log_distributions",
+    "log_of",
+    "logits_of",
+    "probabilities",
+    "probe",
+]
