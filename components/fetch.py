@@ -47,7 +47,7 @@ def fetch_weights(address: str, revision: str | None = None) -> str:
     if address.startswith("s3://"):
         otherwise = f"matches {', '.join(WEIGHT_PATTERNS)}; correct the address"
         fetch = partial(_fetch_s3, address, wanted=_weights, revision=revision, otherwise=otherwise)
-        return str(_downloaded(address, revision, fetch))
+        return str(_downloaded(address, revision, partial(_fetch_model, address, fetch, revision)))
     if address.startswith((".", "/", "~")) or address.count("/") > 1:
         raise InvalidDataError(f"{address}: no such folder; correct the address of the weights")
     return _fetch_hub(address, revision)
@@ -127,6 +127,8 @@ def _fetch_hub(name: str, revision: str | None) -> str:
 
     try:
         folder = snapshot_download(name, revision=revision, allow_patterns=list(WEIGHT_PATTERNS))
+        if more := _further_files(Path(folder)):
+            folder = snapshot_download(name, revision=revision, allow_patterns=sorted(more))
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
         raise InvalidDataError(f"{name}: no such model on the hub at {revision or 'main'} ({error})") from None
     except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
@@ -163,15 +165,28 @@ def _move_unless_there(partial: Path, target: Path) -> None:
             raise
 
 
+def _fetch_model(address: str, fetch: Callable[[Path], None], revision: str | None, folder: Path) -> None:
+    """What `fetch` brings, and files of other names that the tokenizer's class says it is made of."""
+    fetch(folder)
+    if more := _further_files(folder):
+        _fetch_s3(address, folder, wanted=lambda names: [name for name in names if name in more], revision=revision)
+
+
+def _further_files(folder: Path) -> set[str]:
+    from kd_core.models.tokenizer_files import tokenizer_files
+
+    return {name for name in tokenizer_files(folder) if not (folder / name).exists()}
+
+
 def _weights(names: Sequence[str]) -> Sequence[str]:
     return [name for name in names if any(PurePosixPath(name).match(pattern) for pattern in WEIGHT_PATTERNS)]
 
 
-def _fetch_s3(address: str, folder: Path, *, wanted: Chooser, revision: str | None, otherwise: str) -> None:
+def _fetch_s3(address: str, folder: Path, *, wanted: Chooser, revision: str | None, otherwise: str = "") -> None:
     """Download an object, or all objects below a prefix, that are `wanted` into `folder`.
 
     Their etags are compared with `revision` before, so that nothing big is fetched in vain, and after. `otherwise` ends
-    the message for an address at which nothing is wanted.
+    the message for an address at which nothing is wanted; without it, that is no error.
     """
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
@@ -194,7 +209,7 @@ def _fetch_s3(address: str, folder: Path, *, wanted: Chooser, revision: str | No
         raise _explain_s3(address, error) from None
     except BotoCoreError as error:
         raise TryAgainError(f"{address}: {error}; check AWS_ENDPOINT_URL and the network, then run again") from None
-    if not chosen:
+    if not chosen and otherwise:
         raise InvalidDataError(f"{address}: no object here {otherwise}")
 
 

@@ -14,6 +14,7 @@ from components.base import Component, Context, run
 from components.fetch import fetched_data, fetched_wheel
 from kd_core.config.data import BotocoreSource, DataParams, FilesSource, HuggingFaceSource, Role
 from kd_core.config.rules import has_pairs, paths_of
+from kd_core.data.contradictions import contradictions, note_of
 from kd_core.data.dataset import build_dataset, write_splits
 from kd_core.data.sources.botocore_docs import label_names, read_models, rows_of
 from kd_core.data.sources.files import read_files
@@ -63,6 +64,7 @@ def main(context: Context) -> None:
     earlier = _earlier_ledger(context, resolved.get("ledger"))
     dataset = build_dataset(rows, params, earlier, source["revision"], role)
     context.progress.update("write", 2, 3, "steps", rows=len(rows))
+    contradicting = contradictions(rows)
     record = {
         "role": role,
         "source": {**params.source.model_dump(mode="json", exclude=_unused(params)), **source},
@@ -71,7 +73,8 @@ def main(context: Context) -> None:
         "label_shares": dataset.ledger.label_shares,
         "previous": {"revision": earlier.revision, "label_shares": earlier.label_shares} if earlier.revision else None,
         "unlabelled_from": dataset.unlabelled_from,
-        "notes": [*found.notes, *dataset.notes],
+        "contradictions": contradicting,
+        "notes": [*found.notes, *note_of(contradicting), *dataset.notes],
     }
     folder = context.output("raw")
     write_splits(folder, dataset.splits, record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -42,13 +43,13 @@ def parse(model: type[SectionType], values: Any, where: str) -> SectionType:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ParamsError(_explain(error, model, where)) from None
+        raise ParamsError(_explain(error, model, where, values)) from None
 
 
-def _explain(error: ValidationError, model: type[Section], where: str) -> str:
+def _explain(error: ValidationError, model: type[Section], where: str, values: Any) -> str:
     lines = []
     for problem in error.errors():
-        key = ".".join([part for part in (where, *map(str, problem["loc"])) if part])
+        key = ".".join([part for part in (where, *_typed(problem["loc"], values)) if part])
         if problem["type"] == "extra_forbidden":
             lines.append(f"{key}: unknown key{_suggestion(str(problem['loc'][-1]), model)}")
         elif problem["type"] == "missing":
@@ -59,6 +60,20 @@ def _explain(error: ValidationError, model: type[Section], where: str) -> str:
             said = problem["msg"].removeprefix("Value error, ")
             lines.append(": ".join([part for part in (key, said) if part]) + shown)
     return "params: " + "; ".join(lines)
+
+
+def _typed(loc: Sequence[int | str], values: Any) -> list[str]:
+    """The parts of an error's place that a person typed: pydantic also names the branches of unions that it tried."""
+    found: list[str] = []
+    for part in loc:
+        is_key = isinstance(values, Mapping) and part in values
+        is_index = isinstance(values, list | tuple) and isinstance(part, int) and part < len(values)
+        if is_key or is_index:
+            found.append(str(part))
+            values = values[part]
+        elif part is loc[-1] and isinstance(values, Mapping) and part != "[key]":
+            found.append(str(part))  # what is missing
+    return found
 
 
 def _suggestion(key: str, model: type[Section]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -20,6 +21,7 @@ from kd_core.models.kinds import kind_of
 from kd_core.models.layers import keep_layers
 from kd_core.models.loading import load_tokenizer, save_tokenizer
 from kd_core.models.student import StudentModel
+from kd_core.models.tokenizer_files import tokenizer_files
 from kd_core.runtime import fingerprint as fingerprints
 from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_core.tasks import heads
@@ -74,7 +76,7 @@ class Teacher:
             data=record["data"],
             weights=record["weights"],
             fingerprint=record["fingerprint"],
-            tokenizer_hash=_hash(folder, _TOKENIZER_FILES),
+            tokenizer_hash=_tokenizer_hash(folder),
         )
 
     @property
@@ -110,7 +112,9 @@ def prepare(
     if hasattr(nn.ModuleDict(), name):
         raise ParamsError(f"teachers.{name}: no decoder can have this name; rename the teacher")
     fresh = params.fine_tune is not None
-    model = classifier.load(folder, task.kind, fresh_labels=task.labels if fresh else None)
+    with _naming(name):
+        model = classifier.load(folder, task.kind, fresh_labels=task.labels if fresh else None)
+        tokenizer = load_tokenizer(tokenizer_folder or folder)
     if params.layers is not None:
         if isinstance(model, StudentModel):
             raise ParamsError(f"teachers.{name}.layers: {params.weights} is a distilled student; it keeps its layers")
@@ -122,7 +126,6 @@ def prepare(
         _check_kind(name, classifier.problem_type(model), task.kind)
         order = label_order(name, model.config.id2label, params.labels, task.labels)
         classifier.name_outputs(model, [task.labels[order.index(output)] for output in range(len(order))], task.kind)
-    tokenizer = load_tokenizer(tokenizer_folder or folder)
     _fit_inputs(tokenizer, model)
     return Teacher(
         name=name,
@@ -136,6 +139,15 @@ def prepare(
         data=params.data,
         weights=params.weights,
     )
+
+
+@contextmanager
+def _naming(teacher: str) -> Iterator[None]:
+    """Errors in a teacher's folder name the teacher, too."""
+    try:
+        yield
+    except InvalidDataError as error:
+        raise InvalidDataError(f"teacher {teacher}: {error}") from None
 
 
 def _fit_inputs(tokenizer: Any, model: PreTrainedModel) -> None:
@@ -188,7 +200,7 @@ def save_teacher(teacher: Teacher, folder: Path, contract: Mapping[str, Any]) ->
     teacher.model.float().save_pretrained(folder)
     save_tokenizer(teacher.tokenizer, folder)
     teacher.fingerprint = fingerprint(folder)
-    teacher.tokenizer_hash = _hash(folder, _TOKENIZER_FILES)
+    teacher.tokenizer_hash = _tokenizer_hash(folder)
     record = _record(teacher, contract)
     (folder / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return record
@@ -219,7 +231,11 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def fingerprint(folder: Path) -> str:
     """Hash of a folder's weights, config and tokenizer: what a score depends on."""
-    return _hash(folder, (*_MODEL_FILES, *_TOKENIZER_FILES))
+    return _hash(folder, (*_MODEL_FILES, *_TOKENIZER_FILES, *tokenizer_files(folder)))
+
+
+def _tokenizer_hash(folder: Path) -> str:
+    return _hash(folder, (*_TOKENIZER_FILES, *tokenizer_files(folder)))
 
 
 def _hash(folder: Path, patterns: Sequence[str]) -> str:

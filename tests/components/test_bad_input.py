@@ -260,3 +260,52 @@ def test_pairs_are_checked_on_both_texts(tmp_path: Path) -> None:
     stage(tmp_path, "ingest", "pretraining")
     stage(tmp_path, "validate")
     assert record(tmp_path, "checked")["validation"]["set_aside"] == {"text_pair missing": 1}
+
+
+def test_texts_with_contradicting_labels_are_counted(tmp_path: Path) -> None:
+    rows = [*texts(300), ("one and the same", "billing"), ("one and the same", "returns"), ("twice alike", "billing")]
+    found = check(tmp_path, [*rows, ("twice alike", "billing")])
+    example = {"text": "one and the same", "labels": ["billing", "returns"]}
+    assert found["contradictions"] == {"texts": 1, "rows": 2, "example": example}
+    assert "1 texts have rows with different labels (2 rows), for instance 'one and the same': billing, returns" in str(
+        found["notes"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"task": task([True, False])},
+            r"reference.task.labels.0: YAML reads yes, no, .* booleans: write \"yes\"",
+        ),
+        ({"task": task([0, 1])}, r"data.reference.task.labels.0: a label is text: write \"0\" in quotes"),
+        ({"path": {"validation": "x"}}, "data.reference.source.path: no split 'validation'; there are train, valid,"),
+        ({"path": 3}, "data.reference.source.path: give a path, a list of paths, or one of these for each split"),
+        ({"path": {"train": [1]}}, "data.reference.source.path: give a path, a list of paths"),
+        (
+            {"source": {"columns": {"label": None}}},
+            "source.columns: label: null; only the column of ids",
+        ),
+        ({"source": {"columns": {"body": "text"}}}, "data.reference.source.columns.body: Input should be"),
+    ],
+)
+def test_wrong_sources_and_labels_are_told_once_by_the_key_that_was_typed(
+    tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    values = {"path": "x.csv", **change}
+    write_params(tmp_path, files_data(values.pop("path"), **values))
+    with pytest.raises(ParamsError) as caught:
+        stage(tmp_path, "ingest")
+    assert re.search(said, str(caught.value))
+    assert not re.search(r"\.files\.|\[key\]|\.str\b|literal\[", str(caught.value))
+
+
+def test_lists_and_globs_of_files_are_read(tmp_path: Path) -> None:
+    rows = texts(300)
+    paths = [str(write_csv(tmp_path / f"part-{part}.csv", rows[part * 100 : part * 100 + 100])) for part in range(3)]
+    for path in (paths, str(tmp_path / "part-*.csv"), {"train": paths[:2], "test": str(tmp_path / "part-2*")}):
+        write_params(tmp_path, files_data(path))
+        stage(tmp_path, "ingest")
+        found = splits(tmp_path)
+        assert {text for frame in found.values() for text in frame["text"]} == {text for text, _ in rows}

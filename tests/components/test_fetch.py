@@ -16,7 +16,7 @@ from components.fetch import fetch_resolved, fetch_weights, fetched_data, fetche
 from kd_core.runtime import fingerprint
 from kd_core.runtime.errors import InvalidDataError, ParamsError, TryAgainError
 from kd_ops.resolving.addresses import s3_revision
-from tests.helpers.workspace import files_data, splits, stage, texts, write_csv, write_params
+from tests.helpers.workspace import files_data, record, splits, stage, texts, write_csv, write_params
 
 
 @pytest.fixture
@@ -177,3 +177,28 @@ def test_an_unknown_release_and_a_dead_network(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(fetch.subprocess, "run", pip("Connection refused\n"))
     with pytest.raises(TryAgainError, match="Connection refused"), fetched_wheel("botocore", "9"):
         pass
+
+
+def test_a_prefix_is_read_like_a_folder_and_what_is_left_out_is_on_record(bucket: Any, tmp_path: Path) -> None:
+    rows = texts(60)
+    for name, part in (("0.csv.gz", rows[:30]), ("1.CSV", rows[30:]), (".hidden.csv", rows), ("_tmp/2.csv", rows)):
+        path = write_csv(tmp_path / name.replace("/", "-"), part)
+        data = path.read_bytes()  # pandas compresses by the name
+        bucket.put_object(Bucket="models", Key=f"sets/{name}", Body=data)
+    bucket.put_object(Bucket="models", Key="sets/README.md", Body=b"")
+    write_params(tmp_path, files_data("s3://models/sets"))
+    stage(tmp_path, "ingest")
+    assert sum(len(frame) for name, frame in splits(tmp_path).items() if name != "unlabelled") == 60
+    assert "files of s3://models/sets: 3 left out: .hidden.csv, README.md, _tmp/2.csv" in record(tmp_path)["notes"]
+    bucket.put_object(Bucket="models", Key="sets/3.csv.zip", Body=b"")
+    with pytest.raises(InvalidDataError, match=r"s3://models/sets: 3\.csv\.zip is compressed"):
+        stage(tmp_path, "ingest")
+
+
+def test_a_tokenizer_s_files_come_whatever_their_names(bucket: Any) -> None:
+    config = b'{"tokenizer_class": "PhobertTokenizer"}'
+    files = {"tokenizer_config.json": config, "vocab.txt": b"", "bpe.codes": b"a b 1", "notes.codes": b"", "x.bin": b""}
+    for name, body in files.items():
+        bucket.put_object(Bucket="models", Key=f"t/{name}", Body=body)
+    folder = Path(fetch_weights("s3://models/t", s3_revision("s3://models/t")))
+    assert {path.name for path in folder.iterdir()} == {"tokenizer_config.json", "vocab.txt", "bpe.codes"}

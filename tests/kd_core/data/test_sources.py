@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pandas as pd
 import pytest
 
@@ -258,3 +259,39 @@ def test_a_hugging_face_folder_is_read_with_its_splits(tmp_path: Path, monkeypat
     wrong = wanted.model_copy(update={"splits": {"train": "nothere"}})
     with pytest.raises(InvalidDataError, match="cannot read split 'nothere'"):
         read_huggingface(wrong, "main", "reference", False, True)
+
+
+def hugging_face_folder(root: Path, monkeypatch: pytest.MonkeyPatch, names: dict[str, list[str]]) -> HuggingFaceSource:
+    """A Parquet file a split, labels as numbers of its own list of names: each text is its label's name."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", root / "cache")
+    (root / "set").mkdir()
+    for split, own in names.items():
+        features = datasets.Features(
+            {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=own), "id": datasets.Value("int64")}
+        )
+        rows = {"text": own, "label": list(range(len(own))), "id": list(range(len(own)))}
+        datasets.Dataset.from_dict(rows, features).to_parquet(root / "set" / f"{split}.parquet")
+    splits = {"train": "train[:100%]", "test": "test"}
+    return HuggingFaceSource.model_validate({"kind": "huggingface", "name": str(root / "set"), "splits": splits})
+
+
+def test_splits_that_number_their_classes_otherwise_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = hugging_face_folder(tmp_path, monkeypatch, {"train": ["a", "b", "c"], "test": ["c", "a", "b"]})
+    said = r"test\.parquet numbers the classes of 'label' as 'c', 'a', 'b', the data set as 'a', 'b', 'c'"
+    with pytest.raises(InvalidDataError, match=said):
+        read_huggingface(wanted, "main", "reference", False, True)
+
+
+def test_splits_of_one_numbering_are_read_and_their_ids_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = hugging_face_folder(tmp_path, monkeypatch, {"train": ["a", "b"], "test": ["a", "b"]})
+    rows, (note,) = read_huggingface(wanted, "main", "reference", False, True)
+    assert rows["label"].tolist() == rows["text"].tolist() == ["a", "b", "a", "b"]
+    assert rows["id"].tolist() == ["train[:100%]/0", "train[:100%]/1", "test/0", "test/1"]
+    assert "column 'id'" in note
+    twice = wanted.model_copy(update={"splits": {"train": "train", "test": "train"}})
+    with pytest.raises(InvalidDataError, match=r"source\.splits: train and test are the same split \('train'\)"):
+        read_huggingface(twice, "main", "reference", False, True)

@@ -167,3 +167,20 @@ def test_yaml_means_the_same_to_both_readers(text: str, tmp_path: Path) -> None:
     document = to_yaml(values)
     assert from_yaml(document) == values
     assert YAML(typ="safe", pure=True).load(document.decode()) == values
+
+
+def test_globs_stand_for_the_files_that_are_there_now(settings: Settings, tmp_path: Path) -> None:
+    recipe = bring(tmp_path / "own")
+    for name in ("part-0.csv", "part-1.csv", "part-2.txt"):
+        shutil.copy(recipe.parent / "rows.csv", recipe.parent / name)
+        with (recipe.parent / name).open("a") as file:
+            file.write(f"about {name} and nothing else,{name}\n")
+    overrides = ["data.reference.source.path=part-*"]
+    values = resolve(recipe, overrides, settings=settings).params()
+    assert [path.split("/")[-1] for path in values["data"]["reference"]["source"]["path"]] == [
+        "part-0.csv",
+        "part-1.csv",
+    ]
+    assert [Path(name).name for name in values["resolved"]["data"]["reference"]["left_out"]] == ["part-2.txt"]
+    with pytest.raises(InvalidDataError, match=r"nothing-\*: no file that is read matches"):
+        resolve(recipe, ["data.reference.source.path=nothing-*"], settings=settings)
