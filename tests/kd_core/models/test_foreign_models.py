@@ -51,8 +51,8 @@ def test_names_of_outputs_are_text_however_they_are_written(folder: Path, writte
     ("written", "said"),
     [
         ({"0": "a", "2": "b"}, "id2label has no name for output 1 .it names 0, 2.; number its labels from 0 to 1"),
-        ({"1": "a", "2": "b"}, "no name for output 0"),
-        ({"0": None, "1": "b"}, "no name for output 0"),
+        ({"1": "a", "2": "b"}, "id2label has no name for output 0"),
+        ({"0": None, "1": "b"}, "id2label has no name for output 0"),
         ({"a": 0, "b": 1}, "id2label: invalid literal for int"),
         ({"0": ["a"], "1": "b"}, "id2label: a list"),
         ("a,b", "id2label is no list of names"),
