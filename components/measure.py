@@ -6,6 +6,7 @@ import json
 
 from components.base import Component, Context, run
 from kd_core.config.evaluation import MeasureParams
+from kd_core.runtime.files import write_json
 
 COMPONENT = Component(
     stage="measure",
@@ -33,8 +34,7 @@ def main(context: Context) -> None:
         progress=context.progress,
         thresholds=context.value("evaluate.thresholds"),
     )
-    path = context.output("metrics")
-    path.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(context.output("metrics"), found)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from kd_core.runtime.files import write_json
 
 if TYPE_CHECKING:
     from components.base import Context
@@ -31,5 +32,4 @@ def save_student(folder: Path, model: StudentModel, tokenizer: Any, curves: Curv
 
 def write_history(folder: Path, curves: Curves, **counts: int) -> None:
     """Write history.json."""
-    text = json.dumps({"curves": curves, **counts}, indent=1, sort_keys=True)
-    (folder / "history.json").write_text(text + "\n", encoding="utf-8")
+    write_json(folder / "history.json", {"curves": curves, **counts})

@@ -11,8 +11,9 @@ from kd_core.config.data import DataParams, Role
 from kd_core.config.names import SPLITS
 from kd_core.data.checks.data_docs import write_data_docs
 from kd_core.data.checks.validation import EVALUATION, Verdict, validate
-from kd_core.data.dataset import read_splits, write_json, write_splits
+from kd_core.data.dataset import read_splits, write_splits
 from kd_core.runtime.errors import InvalidDataError
+from kd_core.runtime.files import write_json
 
 COMPONENT = Component(
     stage="validate",

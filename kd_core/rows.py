@@ -7,7 +7,6 @@ a tuple in memory, `()` where none applies. Null is unlabelled in both cases.
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kd_core.runtime.errors import InvalidDataError
+from kd_core.runtime.files import whole
 
 COLUMNS = ("id", "group", "text", "text_pair", "label")
 """All columns, in the order of the file; `text_pair` stands only in data sets of pairs."""
@@ -69,14 +69,9 @@ def write_rows(path: Path, frame: pd.DataFrame) -> None:
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Write any Arrow table as Parquet through a temporary file and a rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        pq.write_table(table, temporary, compression="zstd")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write any Arrow table as Parquet, whole or not at all."""
+    with whole(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
 
 
 def rows_hash(frame: pd.DataFrame) -> str:

@@ -20,6 +20,7 @@ from kd_core.data.splits.words import stable_order
 from kd_core.rows import label_sets, nulls_as_none, read_rows, rows_hash, write_rows
 from kd_core.runtime import fingerprint
 from kd_core.runtime.errors import InvalidDataError, ParamsError
+from kd_core.runtime.files import write_json
 
 Labels = tuple[str, ...]
 """All labels of a labelled row."""
@@ -242,14 +243,6 @@ def read_splits(folder: Path) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     except (FileNotFoundError, ValueError) as error:
         raise InvalidDataError(f"{path}: missing or broken ({error}); run ingest again") from None
     return {name: read_rows(folder / f"{name}.parquet") for name in SPLITS}, record
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON for people and programs: sorted, indented, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
 
 
 def _label_counts(labels: pd.Series) -> dict[str, int]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from kd_core.runtime.files import whole
 from kd_core.tables.cells import as_csv, as_json, is_absent, values_of
 from kd_core.tables.csv_files import write_csv
 from kd_core.tables.formats import known_format
@@ -28,15 +28,10 @@ def writable(path: Path, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_table(path: Path, rows: pd.DataFrame) -> None:
-    """Write all rows, whole or not at all, through a temporary file beside `path`. Raises as `writable`."""
+    """Write all rows, whole or not at all. Raises as `writable`."""
     form, prepared = known_format(path), writable(path, rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        WRITERS[form.kind](temporary, prepared, form)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole(path) as partial:
+        WRITERS[form.kind](partial, prepared, form)
 
 
 def _csv_column(column: pd.Series, where: str) -> pd.Series:

@@ -24,6 +24,7 @@ from kd_core.models.student import StudentModel
 from kd_core.models.tokenizer_files import tokenizer_files
 from kd_core.runtime import fingerprint as fingerprints
 from kd_core.runtime.errors import InvalidDataError, ParamsError
+from kd_core.runtime.files import write_json
 from kd_core.tasks import heads
 from kd_core.teachers import classifier
 
@@ -202,7 +203,7 @@ def save_teacher(teacher: Teacher, folder: Path, contract: Mapping[str, Any]) ->
     teacher.fingerprint = fingerprint(folder)
     teacher.tokenizer_hash = _tokenizer_hash(folder)
     record = _record(teacher, contract)
-    (folder / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / RECORD, record)
     return record
 
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from kd_core.config.data import Kind
 from kd_core.runtime.errors import InvalidDataError
+from kd_core.runtime.files import write_json
 from kd_core.tasks.kinds import kind_in
 from kd_core.tasks.units import Units
 from kd_core.teachers.logit_columns import from_column, to_column
@@ -70,7 +71,7 @@ def write_scores(
         "rows": len(keys),
         "bf16_difference": bf16_difference,
     }
-    (folder / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(folder / RECORD, record)
 
 
 def read_scores(folder: Path, teacher_record: Mapping[str, Any], rows: pd.DataFrame) -> Units:

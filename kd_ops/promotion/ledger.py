@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
+from kd_core.runtime.files import to_json
 from kd_core.runtime.storage import Storage
 
 ALIASES = "ledgers/aliases"
@@ -48,7 +49,7 @@ def append(store: Storage, event: AliasEvent, after: Sequence[AliasEvent]) -> Al
     """Add an event that was decided in the light of the history `after`; None if that is not the newest any more."""
     number = after[-1].number + 1 if after else 1
     values = {key: value for key, value in asdict(event).items() if key != "number"}
-    data = json.dumps(values, indent=1, ensure_ascii=False).encode()
+    data = to_json(values)
     return replace(event, number=number) if store.create(_name(ALIASES, event.model, number), data) else None
 
 
@@ -80,7 +81,7 @@ def is_carried_out(store: Storage, event: AliasEvent) -> bool:
 
 def note_carried_out(store: Storage, event: AliasEvent) -> None:
     """Say that the registry shows what the event decided."""
-    store.create(_name(CARRIED_OUT, event.model, event.number), json.dumps({"when": now()}).encode())
+    store.create(_name(CARRIED_OUT, event.model, event.number), to_json({"when": now()}))
 
 
 def _name(folder: str, model: str, number: int) -> str:
@@ -93,7 +94,7 @@ def count_test_use(store: Storage, test_hash: str, model: str, version: str) -> 
     A decision repeated for the same version looks at nothing new and is counted once.
     """
     place = f"{TEST_SETS}/{test_hash}"
-    store.create(f"{place}/{model}-{version}.json", json.dumps({"when": now()}).encode())
+    store.create(f"{place}/{model}-{version}.json", to_json({"when": now()}))
     return len(store.list(place))
 
 

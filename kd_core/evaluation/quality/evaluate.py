@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from kd_core.evaluation.reference import reference_teachers
 from kd_core.inference import answers as answered
 from kd_core.rows import read_rows, rows_hash
 from kd_core.runtime.errors import InvalidDataError
+from kd_core.runtime.files import write_json
 from kd_core.runtime.progress import Progress
 from kd_core.serving.exits.outcomes import Exits, Predictions, shares
 from kd_core.serving.predictor import Predictor
@@ -184,4 +184,4 @@ def _round(value: Any) -> Any:
 
 
 def _write(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, content)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from kd_core.evaluation.report import model_card, plots
 from kd_core.evaluation.report.findings import Findings
 from kd_core.evaluation.report.promise import named_thresholds
 from kd_core.evaluation.report.summary import largest_batch, speeds, summarise
+from kd_core.runtime.files import write_json
 
 TEMPLATES = Path(__file__).parent / "templates"
 MORE_METRICS = ("micro_f1", "subset_accuracy")
@@ -23,8 +23,7 @@ def write(findings: Findings, folder: Path) -> None:
     summary = summarise(findings.metrics, findings.measured, findings.model)
     (folder / "report.html").write_text(render(findings, summary), encoding="utf-8")
     (folder / "model_card.md").write_text(model_card.render(findings, summary), encoding="utf-8")
-    text = json.dumps(summary, indent=2, ensure_ascii=False)
-    (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
+    write_json(folder / "summary.json", summary)
 
 
 def render(findings: Findings, summary: Mapping[str, Any]) -> str:

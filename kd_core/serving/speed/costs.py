@@ -10,7 +10,6 @@ coefficients of its own: it takes less than the line through larger batches says
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_core.runtime.errors import InvalidDataError
+from kd_core.runtime.files import write_json
 
 UNTIMED_BATCH_TOKENS = 1024
 """Tokens of a batch, padding included, where nothing was timed: enough to fill vector units, few enough for caches."""
@@ -74,11 +74,8 @@ class Costs:
     """How many times faster all threads answer a large request than one does; all other costs are those of one."""
 
     def write(self, path: Path) -> None:
-        """Write a JSON file, through a temporary one, since a server may read it."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps({"schema_version": SCHEMA_VERSION, **asdict(self)}, indent=2) + "\n", "utf-8")
-        temporary.replace(path)
+        """Write a JSON file; a server may read it meanwhile."""
+        write_json(path, {"schema_version": SCHEMA_VERSION, **asdict(self)})
 
     @classmethod
     def read(cls, path: Path) -> Costs:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from kd_core.config.data import Kind, TaskParams
 from kd_core.rows import Label
 from kd_core.runtime.errors import InvalidDataError
+from kd_core.runtime.files import write_json
 from kd_core.tasks.kinds import kind_in
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class TfidfModel:
         arrays = {"idf": self.idf, "coefficients": self.coefficients, "intercepts": self.intercepts}
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / _TENSORS)
         config: dict[str, Any] = {"kind": self.kind, "pair": self.pair, "vocabulary": list(self.vocabulary)}
-        (folder / _CONFIG).write_text(json.dumps(config, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(folder / _CONFIG, config)
 
 
 def fit(rows: pd.DataFrame, task: TaskParams, regress: Regress) -> TfidfModel:
