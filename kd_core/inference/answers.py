@@ -5,18 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
-from torch import Tensor
 
 from kd_core.config.data import TaskParams
 from kd_core.inference.all_exits import all_exits
-from kd_core.inference.asking import BATCH_TOKENS, ask
-from kd_core.inference.batches import Batch, Encoded, encode
+from kd_core.inference.batches import encode
 from kd_core.models.loading import load_tokenizer
 from kd_core.models.student import StudentModel
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.serving.exits.outcomes import Exits
-from kd_core.tasks import baseline, heads
+from kd_core.tasks import baseline
 from kd_core.tasks.units import Units
+from kd_core.teachers.asking import probabilities
 from kd_core.teachers.model import Teacher
 
 
@@ -27,16 +26,7 @@ def of_teacher(teacher: Teacher, rows: pd.DataFrame, task: TaskParams) -> Units:
     """
     if (teacher.labels, teacher.kind) != (task.labels, task.kind):
         raise InvalidDataError(f"teacher {teacher.name}: its labels or kind are not the task's; run teach again")
-    return asked(teacher, encode(rows, teacher.tokenizer, teacher.task))
-
-
-def asked(teacher: Teacher, encoded: Encoded, batch_tokens: int = BATCH_TOKENS) -> Units:
-    """A teacher's probabilities [ΣU, C] of encoded rows."""
-
-    def answer(batch: Batch) -> Tensor:
-        return heads.of(teacher.kind).probabilities(teacher.logits(batch))
-
-    return ask(teacher.model, answer, encoded, teacher.tokenizer.pad_token_id, batch_tokens)
+    return probabilities(teacher, encode(rows, teacher.tokenizer, teacher.task))
 
 
 def of_student(folder: Path, rows: pd.DataFrame, task: TaskParams) -> Exits:

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd_core.config.data import Kind, TaskParams
-from kd_core.inference.answers import asked
 from kd_core.inference.batches import Encoded, encode
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.sampling import stratified_sample
 from kd_core.tasks import decide
 from kd_core.tasks.units import Units
+from kd_core.teachers.asking import probabilities
 from kd_core.teachers.model import Teacher
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _check_tokenizer(teacher: Teacher, encoded: Encoded) -> float:
 
 
 def _probabilities(teacher: Teacher, encoded: Encoded) -> Units:
-    found = asked(teacher, encoded, _BATCH_TOKENS)
+    found = probabilities(teacher, encoded, _BATCH_TOKENS)
     if not np.isfinite(found.values).all():
         raise InvalidDataError(f"teacher {teacher.name}: some logits are not finite; its weights are damaged")
     if not np.allclose(decide.of(teacher.kind).chances(found.values).sum(-1), 1.0, atol=1e-4):

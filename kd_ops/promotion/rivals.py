@@ -16,6 +16,7 @@ import pandas as pd
 from kd_core.config.data import MULTI_LABEL
 from kd_core.rows import labels_of
 from kd_core.tasks.decisions import row_counts
+from kd_core.tasks.kinds import kind_in
 from kd_ops.base.settings import Settings
 from kd_ops.promotion.evidence import Champion, Floats, Measured, Speed
 from kd_ops.runs.outs import Outs, read_document
@@ -52,7 +53,7 @@ class Asked:
             labels=tuple(json.loads(tags["kd.labels"])),
             counts=self.counts(version),
             speed=Speed(latency, relative, tags.get("kd.machine")),
-            kind=tags.get("kd.task", "classification"),
+            kind=kind_in(tags, "kd.task"),
         )
 
     def counts(self, version: Any) -> Floats:
@@ -67,7 +68,7 @@ class Asked:
 
     def comparable(self, version: Any) -> bool:
         """Whether the version has the model's labels and kind of task."""
-        labels, kind = json.loads(version.tags["kd.labels"]), version.tags.get("kd.task", "classification")
+        labels, kind = json.loads(version.tags["kd.labels"]), kind_in(version.tags, "kd.task")
         return (set(labels), kind) == (set(self.model.labels), self.model.kind)
 
     def _stored(self, version: Any) -> Floats | None:

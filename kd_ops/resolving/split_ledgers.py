@@ -13,13 +13,14 @@ import tempfile
 from pathlib import Path
 from typing import Any, get_args
 
-from kd_core.config.data import MULTI_LABEL, Role
+from kd_core.config.data import Role
 from kd_core.data.splits.assignment import TRAINING_FIRST
 from kd_core.data.splits.ledger import FOLDER, Ledger, ledger_name
 from kd_core.runtime.errors import TryAgainError
 from kd_core.runtime.files import to_json
 from kd_core.runtime.fingerprint import of_value
 from kd_core.runtime.storage import Storage
+from kd_core.tasks import columns
 from kd_ops.base.settings import Settings
 from kd_ops.runs.objects import Objects
 from kd_ops.runs.runs import Run
@@ -38,8 +39,8 @@ def starting_ledger(recipe: str, role: str, data_key: str, settings: Settings) -
 def data_key(data: dict[str, Any], source: dict[str, Any]) -> str:
     """Hash of what decides one role's rows and their splits, given the ledger: params and resolved source ids."""
     task, origin = data["task"] and {key: data["task"][key] for key in ("labels", "pair")}, dict(data["source"])
-    if data["task"] and data["task"]["kind"] == MULTI_LABEL:
-        task["kind"] = MULTI_LABEL
+    if data["task"] and columns.of(data["task"]["kind"]).LISTED:
+        task["kind"] = data["task"]["kind"]
     else:
         origin.pop("label_separator", None)  # nothing is separated
     similarity = data["validation"]["duplicate_similarity"]

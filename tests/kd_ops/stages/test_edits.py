@@ -68,13 +68,8 @@ CODE: list[tuple[str, str, Edit, set[str]]] = [
     ("what every stage runs", "kd_core/runtime/errors.py", statement, ALL),
     ("the score table", "kd_core/teachers/score_table.py", statement, SCORE | {"pretrain", "finetune"}),
     ("a component", "components/score.py", statement, SCORE),
-    ("a loss", "kd_core/tasks/loss/classification.py", statement, TEACH | {"pretrain", "finetune", "baseline"}),
-    (
-        "a metric",
-        "kd_core/tasks/metrics/classification.py",
-        statement,
-        TEACH | {"evaluate"},
-    ),  # teach: its contract measures a log-loss
+    ("a loss", "kd_core/tasks/loss/classification.py", statement, TEACH | TRAINED),
+    ("a metric", "kd_core/tasks/metrics/classification.py", statement, {"evaluate"}),
     ("the timing", "kd_core/serving/speed/timing.py", statement, {"measure"}),
 ]
 
