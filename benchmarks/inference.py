@@ -152,7 +152,7 @@ def _point(chosen_on: Exits, measured: Exits, timed: int, allowed: float) -> Poi
 
 
 def disagreement(exits: Exits, threshold: Thresholds) -> float:
-    """Share of the texts that are answered otherwise than by the full model."""
+    """Share of predictions that differ from the full model's."""
     full = exits.only(exits.layers[-1]).argmax(-1)
     return float(np.mean(exits.simulate(threshold).answers != full))
 

@@ -139,7 +139,7 @@ def _connect(resolve: ResolveOperator, tasks: dict[str, Any]) -> None:
         tasks["teach"] >> tasks[name]
     [tasks["export"], tasks["baseline"]] >> tasks["evaluate"]
     tasks["export"] >> tasks["measure"]
-    # Of no use to measure but quiet: two stages at once would time each other.
+    # measure reads nothing of evaluate: it waits so that no other stage disturbs the timing.
     tasks["evaluate"] >> tasks["measure"]
     [tasks[name] for name in ("evaluate", "measure", "pretrain", "finetune", "self_distill", "export")] >> tasks[
         "report"

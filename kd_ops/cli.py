@@ -121,7 +121,8 @@ def predict(
         typer.Option(min=0, max=1, help="Exit threshold of all exits; default: as calibrated; 0: the full model."),
     ] = None,
     max_disagreement: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of texts that may be answered otherwise than in full.")
+        float | None,
+        typer.Option(min=0, max=1, help="At most this share of predictions differs from the full model's."),
     ] = None,
     max_latency_ms: Annotated[
         float | None, typer.Option(help="Milliseconds in which one text alone is answered; after `kd calibrate`.")

@@ -56,7 +56,7 @@ class Params(Section):
     @model_validator(mode="before")
     @classmethod
     def _registered_under_its_own_name(cls, values: Any) -> Any:
-        """A recipe that names no registered model has one of its own: a copied recipe touches nobody's champion."""
+        """A recipe that names no registered model has one of its own: a copied recipe touches no other's champion."""
         if not isinstance(values, dict) or not isinstance(values.get("registry") or {}, dict):
             return values
         return {**values, "registry": {"name": f"kd-{values.get('recipe')}", **(values.get("registry") or {})}}

@@ -1,4 +1,4 @@
-"""Progress events: one JSON line each, appended to the file named by KD_PROGRESS, for whoever draws them."""
+"""Progress events: one JSON line each, appended to the file named by KD_PROGRESS, for the programs that show them."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ SAMPLE = 256
 def bf16_difference(folder: Path, rows: pd.DataFrame, store: ScoreStore, device: str = "cpu") -> dict[str, Any]:
     """Compare the teacher saved in `folder` with itself in bf16 on at most SAMPLE of `rows`, drawn by their hash.
 
-    Both answers are taken from `store` or put there, so that a second call asks nobody; where few rows change, few are
+    Both answers are taken from `store` or put there, so a second call computes nothing; where few rows change, few are
     drawn anew. Returns rows, the largest and the mean difference of a probability, and labels_changed, the share of
     texts that are given another label, or other labels.
     """

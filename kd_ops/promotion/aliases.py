@@ -1,9 +1,9 @@
 """Makes the registry show what the ledger of aliases says.
 
 MLflow lets the last write of an alias win; the ledger, whose events come one after the other, decides. A process may
-be killed or fall asleep between its event and the alias. So whoever comes next carries out what was not, and whoever
-moved an alias looks at the ledger once more: the last event holds, whatever the order of the writes. What a person
-moves by hand after an event was carried out stays as it is.
+be killed or paused between its event and the alias. So the next process carries out what is missing, and a process that
+has moved an alias reads the ledger once more: the last event holds, whatever the order of the writes. An alias that a
+person moves by hand after an event was carried out stays as it is.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Carries out the gate's decision on a run's registered version: `python -m kd_ops.promotion.promote --run URI`.
 
 Ledger first, then the aliases, then the run's result and tags: run again after a kill, it carries out what the ledger
-says was decided. If two machines decide at once, the slower one judges again, against the new champion.
+says was decided. If two machines decide at once, the loser of the race re-evaluates against the new champion.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def _rows(outs: Outs) -> Iterator[pd.DataFrame]:
 
 
 def _inherited(run: Run, client: Any, settings: Settings) -> Iterator[TrainedTexts]:
-    """Records of the registered versions among teachers and base; of foreign ones nobody knows."""
+    """Records of the registered versions among teachers and base; foreign models have no record."""
     params = run.params()
     resolved = params["resolved"]
     given = [(teacher["weights"], resolved["teachers"][name]) for name, teacher in params["teachers"].items()]

@@ -49,7 +49,7 @@ def experiment(client: Any, name: str, settings: Settings) -> str:
         location = (settings.home / "mlartifacts" / name).as_uri() if local else None
         try:
             return str(client.create_experiment(name, artifact_location=location))
-        except MlflowException:  # somebody was faster
+        except MlflowException:  # another process created it first
             found = client.get_experiment_by_name(name)
             if found is None:
                 raise

@@ -33,7 +33,7 @@ class Question:
     columns: Sequence[str] = ()
     """OURS=THEIRS: where the texts stand in `source`; otherwise where they stood in the training data."""
     max_disagreement: float | None = None
-    """Share of texts that may be answered otherwise than by the full model; instead of a threshold."""
+    """At most this share of predictions differs from the full model's; instead of a threshold."""
     log: Path | None = None
     """Folder of a prediction log."""
     max_latency_ms: float | None = None

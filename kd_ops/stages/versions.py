@@ -1,4 +1,4 @@
-"""The libraries whose version is part of stages' keys: recorded when a run starts, held by whoever computes.
+"""The libraries whose version is part of stages' keys: recorded when a run starts, checked by the worker that computes.
 
 A key that says torch 2.13 must not be given to what torch 2.12 computed, since every later run would be served it.
 """

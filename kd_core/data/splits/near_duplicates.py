@@ -14,7 +14,7 @@ MOST_COMPARED = 50_000_000
 
 
 def is_near_duplicate(left: Words, right: Words, similarity: float) -> bool:
-    """Whether |left ∩ right| ÷ |left ∪ right| ≥ similarity; an empty set is nobody's duplicate."""
+    """Whether |left ∩ right| ÷ |left ∪ right| ≥ similarity; an empty set is a duplicate of none."""
     if not left or not right:
         return False
     shared = len(left & right)
