@@ -1,8 +1,8 @@
 """The history of aliases and of the uses of test sets, which MLflow does not keep: one file an event, never rewritten.
 
 `ledgers/aliases/MODEL/000001.json` in the store holds who moved which alias when, from and to which version, with the
-verdict and its reasons. Each event is decided with all events before it in view: if two machines decide at
-once, one gets the next number and the other re-evaluates. `ledgers/carried_out/MODEL/000001.json` says that the registry
+verdict and its reasons. Each event is decided with all events before it in view: if two machines decide at once, one
+gets the next number and the other re-evaluates. `ledgers/carried_out/MODEL/000001.json` says that the registry
 shows what event 1 decided. `ledgers/test_sets/HASH/MODEL-VERSION.json` says that a version was judged on that test set.
 """
 
