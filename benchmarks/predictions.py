@@ -74,7 +74,7 @@ def _write(path: Path, model: Path, rows: Path, task: TaskParams) -> None:
 
 
 def _answers(model: Path, frame: Any, task: TaskParams) -> tuple[tuple[int, ...], np.ndarray]:
-    from kd_core.inference import answers
+    from kd_core.evaluation.quality import answers
     from kd_core.teachers.model import RECORD, Teacher
 
     if (model / "tfidf.json").exists():

@@ -1,1 +1,1 @@
-"""What differs between tasks, by aspect: encode, decode, loss and metrics are separate rooms with no shared imports."""
+"""What differs between kinds of tasks, by aspect: each aspect is a folder, each kind a file in it (docs/tasks.md)."""

@@ -15,6 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from kd_core.config.data import Kind
 from kd_core.models.kinds import kind_of, name_kind
+from kd_core.models.loading import load_classifier
 from kd_core.models.student import StudentModel
 from kd_core.models.student_config import StudentConfig
 from kd_core.runtime.errors import InvalidDataError
@@ -33,7 +34,8 @@ def load(folder: Path, kind: Kind | None = None, fresh_labels: Sequence[str] | N
     config = _config(folder)
     kind = kind or kind_of(config)
     if config.model_type != StudentConfig.model_type:
-        return heads.of(kind).load(folder, None if fresh_labels is None else len(fresh_labels))
+        outputs = None if fresh_labels is None else len(fresh_labels)
+        return load_classifier(folder, outputs, heads.of(kind).AUTO_CLASS)
     student = StudentModel.from_pretrained(folder)
     if fresh_labels is None:
         _drop_what_has_no_say(student)

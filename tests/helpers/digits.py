@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -20,7 +19,6 @@ from torch import Tensor
 from transformers import AutoModelForTokenClassification, PreTrainedTokenizerFast
 
 from kd_core.config.data import LabelledTask, TaskParams
-from kd_core.models.loading import load_classifier
 from kd_core.tasks import kinds
 from kd_core.tasks.checks import multi_label as several
 from kd_core.tasks.decide import classification as one
@@ -117,7 +115,7 @@ def register() -> None:
             "heads": like(
                 softmax, BRANCHES=False, PROBLEM_TYPE=None, gather=gather, from_transformers=from_transformers,
                 as_transformers=lambda logits: logits,
-                load=partial(load_classifier, factory=AutoModelForTokenClassification),
+                AUTO_CLASS=AutoModelForTokenClassification,
             ),
             "loss": cross_entropy,
             "decide": like(

@@ -13,10 +13,10 @@ import pandas as pd
 from kd_core.config.data import TaskParams
 from kd_core.config.evaluation import EvaluateParams
 from kd_core.evaluation.names import ADAPTIVE, CHOSEN, TRUNK, exits_name
+from kd_core.evaluation.quality import answers as answered
 from kd_core.evaluation.quality import details, masked, quality, slices
 from kd_core.evaluation.quality.quality import ALONE, TEACHER, TFIDF, Answers, Probabilities
 from kd_core.evaluation.reference import reference_teachers
-from kd_core.inference import answers as answered
 from kd_core.rows import read_rows, rows_hash
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.runtime.files import write_json

@@ -5,17 +5,16 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
+from transformers import AutoModelForSequenceClassification
 
 from kd_core.config.student import Pooling
-from kd_core.models.loading import load_classifier
 from kd_core.tasks.heads.modules import pool
 from kd_core.tasks.heads.probes import multinomial as probe
 from kd_core.tasks.heads.protocol import Batch
 
 BRANCHES = True
 PROBLEM_TYPE = "single_label_classification"
-
-load = load_classifier
+AUTO_CLASS = AutoModelForSequenceClassification
 
 
 def gather(hidden: Tensor, batch: Batch, pooling: Pooling) -> Tensor:
@@ -59,13 +58,13 @@ def as_transformers(logits: Tensor) -> Tensor:
 
 
 __all__ = [
+    "AUTO_CLASS",
     "BRANCHES",
     "PROBLEM_TYPE",
     "as_logits",
     "as_transformers",
     "from_transformers",
     "gather",
-    "load",
     "log_distributions",
     "log_of",
     "logits_of",

@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
 from kd_core.tasks.heads import classification
-from kd_core.tasks.heads.classification import BRANCHES, as_transformers, from_transformers, gather, load
+from kd_core.tasks.heads.classification import AUTO_CLASS, BRANCHES, as_transformers, from_transformers, gather
 from kd_core.tasks.heads.probes import one_vs_rest as probe
 
 PROBLEM_TYPE = "multi_label_classification"
@@ -39,13 +39,13 @@ def logits_of(given: Tensor) -> Tensor:
 
 
 __all__ = [
+    "AUTO_CLASS",
     "BRANCHES",
     "PROBLEM_TYPE",
     "as_logits",
     "as_transformers",
     "from_transformers",
     "gather",
-    "load",
     "log_distributions",
     "log_of",
     "logits_of",

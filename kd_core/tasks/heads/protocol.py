@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from kd_core.config.student import Pooling
 from kd_core.tasks.heads.probes import Floats, Integers, Probe
@@ -39,8 +37,9 @@ class Heads(Protocol):
     def probe(self, features: Floats, targets: Integers, inverse: float) -> Probe:
         """First weights of new outputs: regressions of gold on features [ΣU, H]; see heads.probes."""
 
-    def load(self, folder: Path, fresh_outputs: int | None = None) -> PreTrainedModel:
-        """A teacher's model from a folder; with `fresh_outputs` a new, random head of so many outputs."""
+    @property
+    def AUTO_CLASS(self) -> Any:  # noqa: N802
+        """The class of transformers that loads a teacher."""
 
     def from_transformers(self, logits: Tensor, batch: Batch) -> Tensor:
         """A teacher's logits, as transformers' model of this kind gives them → [B, U, C]."""
