@@ -13,6 +13,7 @@ from kd_core.inference.batches import UNIT_MASK, Batch, Encoded, encode
 from kd_core.tasks import heads
 from kd_core.tasks import loss as losses
 from kd_core.tasks.units import Units
+from kd_core.teachers.head_layers import pass_features_on, pass_through_relu
 from kd_core.teachers.model import Teacher
 from kd_core.training.checkpoint import Curves
 from kd_core.training.loop import train
@@ -21,7 +22,6 @@ from kd_core.training.work import Work
 
 if TYPE_CHECKING:
     import pandas as pd
-    from transformers import PreTrainedModel
 
 
 PROBE_REGULARISATION = 10.0
@@ -46,6 +46,9 @@ def fine_tune(
     encoded, checked = (encode(each, work.tokenizer, teacher.task) for each in (rows, valid))
     budget, pad_id, kind = optimisation.batch_tokens, work.tokenizer.pad_token_id, teacher.kind
     pass_features_on(teacher.model)
+    pass_through_relu(
+        teacher.model, _classifier(teacher), lambda: ask(teacher.model, teacher.logits, encoded, pad_id, budget)
+    )
     probe(teacher, encoded, budget)
     batches = batches_of(encoded, pad_id, budget, {TARGETS: encoded.targets})
 
@@ -57,22 +60,6 @@ def fine_tune(
 
     validation = validation_on(teacher.model, answer, checked, pad_id, budget, kind)
     return train(teacher.model, loss, batches, optimisation, work, validation)
-
-
-def pass_features_on(model: PreTrainedModel) -> None:
-    """Make the square layers between encoder and classifier (a pooler, a head's first layer) the identity.
-
-    Such a layer is random, or was trained for something else: behind the pooler of sentence-embedding weights, which
-    no classifier ever trained, texts hardly differ. With the identity the probe sees what the encoder gives.
-    """
-    body = f"{model.base_model_prefix}."
-    for name, layer in model.named_modules():
-        if not isinstance(layer, nn.Linear) or (name.startswith(body) and ".pooler" not in name):
-            continue
-        if layer.in_features == layer.out_features:
-            nn.init.eye_(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
 
 
 def probe(teacher: Teacher, encoded: Encoded, batch_tokens: int) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+from transformers import AutoModelForSequenceClassification
 
 from kd_core.inference.batches import encode
-from kd_core.teachers.teaching import pass_features_on, probe
+from kd_core.teachers.head_layers import pass_features_on, pass_through_relu
+from kd_core.teachers.model import Teacher
+from kd_core.teachers.teaching import _classifier, probe
 from tests.helpers.distilling import PROGRESS, TASK, TOKENIZER, copy_of, moved, optimisation, tiny_student, tiny_teacher
 from tests.helpers.one_unit import fine_tune, outputs_of, targets_of
-from tests.helpers.tiny import tiny_rows
+from tests.helpers.tiny import tiny_config, tiny_rows
 
 
 def test_a_teacher_learns_the_gold_labels() -> None:
@@ -29,6 +33,44 @@ def test_the_probe_sees_the_encoder_s_features_and_not_those_of_an_untrained_poo
     probe(teacher, encoded, 512)
     answers = outputs_of(teacher.model, teacher.logits, encoded, teacher.tokenizer, 512)
     assert float((answers.argmax(-1) == targets_of(encoded)).float().mean()) > 0.6  # by chance: a third
+
+
+def features_of(teacher: Teacher, layer: torch.nn.Linear) -> torch.Tensor:
+    """What reaches `layer` for each of 150 rows."""
+    caught: list[torch.Tensor] = []
+    hook = layer.register_forward_pre_hook(lambda _module, inputs: caught.append(inputs[0]))
+    ask_all(teacher)
+    hook.remove()
+    return torch.cat(caught).double()
+
+
+def ask_all(teacher: Teacher) -> None:
+    encoded = encode(tiny_rows(150), teacher.tokenizer, teacher.task)
+    with torch.no_grad():
+        outputs_of(teacher.model, teacher.logits, encoded, teacher.tokenizer, 512)
+
+
+HEADS = {"bert": False, "deberta-v2": False, "electra": False, "mpnet": False, "roberta": False, "distilbert": True}
+
+
+@pytest.mark.parametrize("architecture", HEADS)
+def test_the_probe_sees_the_encoder_s_features_whatever_activation_stands_before_it(architecture: str) -> None:
+    teacher = tiny_teacher()
+    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    config = tiny_config(architecture, **size, vocab_size=len(teacher.tokenizer), num_labels=3)
+    torch.manual_seed(0)
+    teacher.model = AutoModelForSequenceClassification.from_config(config)
+    pass_features_on(teacher.model)
+    classifier = _classifier(teacher)
+    assert pass_through_relu(teacher.model, classifier, lambda: ask_all(teacher)) is HEADS[architecture]
+    seen = features_of(teacher, classifier)
+    if HEADS[architecture]:
+        seen = seen[:, :16] - seen[:, 16:]  # each direction, and its negative
+        given = features_of(teacher, teacher.model.pre_classifier)
+        varied = (given - given.mean(0)).square().sum()
+        assert (seen - seen.mean(0)).square().sum() > 0.9 * varied, "little of what tells texts apart is lost"
+    assert (seen == 0).double().mean() < 0.01
+    assert torch.linalg.matrix_rank(seen - seen.mean(0), rtol=1e-5) == seen.shape[1]
 
 
 def test_outputs_come_in_the_order_of_the_rows() -> None:
