@@ -93,4 +93,5 @@ def _leading_directions(features: Tensor) -> Tensor:
     half = features.shape[1] // 2
     leading = torch.linalg.eigh(features.T @ features).eigenvectors[:, -half:]
     turn = torch.linalg.qr(torch.randn(half, half, generator=torch.Generator().manual_seed(0), dtype=torch.float64)).Q
-    return (leading @ turn).T
+    directions: Tensor = (leading @ turn).T
+    return directions
