@@ -20,8 +20,9 @@ from typing import Any
 
 import yaml
 
-from kd_core.config.base import SectionType, check_name, parse
+from kd_core.config.base import SectionType, parse
 from kd_core.runtime.errors import InvalidDataError, MissingOutputError, ParamsError, report_error
+from kd_core.runtime.names import check_name
 from kd_core.runtime.progress import Progress
 from kd_core.runtime.quiet import QUIET
 from kd_core.runtime.storage import Storage

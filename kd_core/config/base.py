@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from kd_core.runtime.errors import ParamsError
-
-NAME_PATTERN = r"^[a-z0-9_]+$"
-"""Names of teachers and recipes: they become file names, stage names and command words, so nothing else is let in."""
+from kd_core.runtime.names import NAME_PATTERN
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -26,13 +23,6 @@ class Section(BaseModel):
 
 
 SectionType = TypeVar("SectionType", bound=Section)
-
-
-def check_name(name: str, what: str) -> str:
-    """`name` if it is safe to use in paths and commands; otherwise ParamsError."""
-    if not re.fullmatch(NAME_PATTERN[1:-1], name):
-        raise ParamsError(f"{what} {name!r}: only lower-case letters, digits and '_' are allowed in a name.")
-    return name
 
 
 def parse(model: type[SectionType], values: Any, where: str) -> SectionType:

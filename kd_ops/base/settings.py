@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from kd_core.runtime.errors import ParamsError
 
@@ -27,36 +25,66 @@ def is_local(uri: str) -> bool:
     return "://" not in uri
 
 
-class Settings(BaseSettings):
-    """One instance a process. Every URI may be a local folder or `s3://…`, except the cache and the home."""
+@dataclass(frozen=True, init=False)
+class Settings:
+    """One instance a process. Every URI may be a local folder or `s3://…`, except the cache and the home.
 
-    model_config = SettingsConfigDict(env_prefix="KD_", frozen=True)
+    What is not given is taken from the environment (`KD_HOME` for `home`), then from the defaults.
+    """
 
-    project: Path = PROJECT
+    project: Path
     """Folder of dvc.yaml and the code."""
-    home: Path = Path()
+    home: Path
     """Everything that this machine keeps; default `<project>/.kd`."""
-    store_uri: str = ""
+    store_uri: str
     """Shared by all machines: DVC remote, score store, ledgers, provenance; default `<home>/store`."""
-    runs_uri: str = ""
+    runs_uri: str
     """Run folders; default `<home>/runs`."""
-    cache_dir: Path = Path()
+    cache_dir: Path
     """DVC cache of this machine; default `<home>/cache`."""
-    keep_unregistered_days: Annotated[float, Field(ge=0)] = 14.0
-    """How long `kd gc` keeps a run that is not registered, counted from the last that it did."""
+    keep_unregistered_days: float
+    """How long `kd gc` keeps a run that is not registered, counted from the last that it did; default 14."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _fill(cls, values: dict[str, object]) -> dict[str, object]:
-        project = Path(absolute(str(values.get("project") or PROJECT)))
-        home = Path(absolute(str(values.get("home") or project / ".kd")))
-        uris = {
-            name: absolute(str(values.get(name) or home / name.partition("_")[0]))
-            for name in ("store_uri", "runs_uri", "cache_dir")
+    def __init__(
+        self,
+        project: Path | None = None,
+        home: Path | None = None,
+        store_uri: str | None = None,
+        runs_uri: str | None = None,
+        cache_dir: Path | None = None,
+        keep_unregistered_days: float | None = None,
+    ) -> None:
+        """Raises ParamsError for a place that some library would misread, and for a number of days below 0."""
+        project = Path(_place("project", project, PROJECT))
+        home = Path(_place("home", home, project / ".kd"))
+        values = {
+            "project": project,
+            "home": home,
+            "store_uri": _place("store_uri", store_uri, home / "store"),
+            "runs_uri": _place("runs_uri", runs_uri, home / "runs"),
+            "cache_dir": Path(_place("cache_dir", cache_dir, home / "cache")),
+            "keep_unregistered_days": _days(keep_unregistered_days),
         }
-        for name, place in {"home": str(home), **uris}.items():
-            _check_place(name, place)
-        return {**values, "project": project, "home": home, **uris, "cache_dir": Path(uris["cache_dir"])}
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+
+def _place(name: str, given: Path | str | None, default: Path) -> str:
+    place = absolute(str(given or os.environ.get(f"KD_{name.upper()}") or default))
+    if name != "project":
+        _check_place(name, place)
+    return place
+
+
+def _days(given: float | None) -> float:
+    value = given if given is not None else os.environ.get("KD_KEEP_UNREGISTERED_DAYS") or 14.0
+    try:
+        days = float(value)
+    except ValueError:
+        days = -1.0
+    if not days >= 0:
+        raise ParamsError(f"KD_KEEP_UNREGISTERED_DAYS={value!r}: give a number of days, 0 or more")
+    return days
 
 
 def _check_place(name: str, place: str) -> None:

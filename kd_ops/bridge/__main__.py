@@ -29,7 +29,7 @@ def _run(uri: str, name: str, stop: Stop) -> int:
     from kd_ops.runs.runs import Run
     from kd_ops.stages.graph import check_stage_name
 
-    return ended(lambda: run_stage(Run(uri), check_stage_name(name), stop=stop))
+    return ended(lambda: run_stage(Run(uri), check_stage_name(name), stop=stop, whole_process=True))
 
 
 if __name__ == "__main__":

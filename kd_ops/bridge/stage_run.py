@@ -61,7 +61,7 @@ class Bridge:
         self.run.write_stage(self.record)
         code = code_of(self.run, self.settings)
         with workspace(self.settings, self.run.params_document(), code) as folder:
-            graph = Graph.load(folder)
+            graph = Graph.of_run(self.run, folder)
             if MACHINE in graph[self.stage].deps:
                 write_machine(folder)
             key = compute(graph, graph[self.stage].name, folder, self._upstream(graph), self._objects)
@@ -144,14 +144,18 @@ class Bridge:
         return State(self.run, self.settings.store_uri, str(self.record.key))
 
 
-def run_stage(run: Run, stage: str, settings: Settings | None = None, stop: Stop | None = None) -> int:
+def run_stage(
+    run: Run, stage: str, settings: Settings | None = None, stop: Stop | None = None, whole_process: bool = False
+) -> int:
     """Run or reuse `stage`; its exit status. Every outcome ends in the stage's record, its message on stderr.
 
-    `stop`: what handles signals already, if anything does.
+    `stop`: what handles signals already, if anything does. `whole_process`: this process is for the stage alone, so its
+    CPU time counts from its start, imports included.
     """
     settings = settings or Settings()
     bridge = Bridge(run, stage, settings, stop or Stop())
     record, began = bridge.record, time.monotonic()
+    since = 0.0 if whole_process else time.process_time()
     with bridge.stop.handled():
         try:
             bridge.execute()
@@ -162,6 +166,7 @@ def run_stage(run: Run, stage: str, settings: Settings | None = None, stop: Stop
             print(f"error: {stage}: {_message(error)}", file=sys.stderr)
         finally:
             record.seconds = round(time.monotonic() - began, 3)
+            record.overhead_cpu_seconds = round(time.process_time() - since, 3)
             _save(run, record)
     return int(record.exit_code or 0)
 

@@ -67,9 +67,19 @@ def print_run(console: Console, run: Run, settings: Settings) -> None:
             console.print(f"[dim]·[/] {view.name:<32} [dim]{view.status}[/]", highlight=False)
         if view.error:
             console.print(f"    {view.error.splitlines()[-1]}", style="red", markup=False, highlight=False)
+    if overhead := orchestration(run):
+        total, count = sum(overhead.values()), len(overhead)
+        said = f"{total:.1f} CPU-seconds, {total / count:.2f} a stage, besides the stages' own work"
+        console.print(f"orchestration  {said}", highlight=False)
     outs = Outs.of(run, settings)
     result = read_result(run) | {"model": _model(run, settings)}
     print_summary(console, read_document(outs, "report/summary.json"), result, report_path(run))
+
+
+def orchestration(run: Run) -> dict[str, float]:
+    """Stage → CPU-seconds of its bridge, without its command, for the stages of which it was measured."""
+    spent = {name: record.overhead_cpu_seconds for name, record in run.stages().items()}
+    return {name: seconds for name, seconds in spent.items() if seconds is not None}
 
 
 def print_plan(console: Console, stages: Sequence[StagePlan]) -> None:

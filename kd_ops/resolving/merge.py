@@ -13,9 +13,10 @@ from typing import Any
 
 import yaml
 
-from kd_core.config.base import check_name, parse
+from kd_core.config.base import parse
 from kd_core.config.params import Params
 from kd_core.runtime.errors import ParamsError
+from kd_core.runtime.names import check_name
 
 FIRST = "first"
 """Stands for the first pre-training teacher; therefore no teacher's name."""

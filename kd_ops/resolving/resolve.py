@@ -74,10 +74,11 @@ def resolve(
     check_store(settings.store_uri)
     code = project_code(settings)
     document = resolved_document(params, settings, path, digest(code))
-    _check_graph(document, settings, code)
+    graph = _graph(document, settings, code)
     keep(code, settings.store_uri)
     run.storage.write("run.json", to_json(_about(run, params, request, settings)))
     note_run(run, settings.store_uri)
+    graph.keep(run)
     run.storage.write("params.yaml", document)
     return run
 
@@ -145,9 +146,9 @@ def _shown(recipe: Path | None, settings: Settings) -> str | None:
     return str(path.relative_to(settings.project) if path.is_relative_to(settings.project) else path)
 
 
-def _check_graph(document: bytes, settings: Settings, code: Code) -> None:
+def _graph(document: bytes, settings: Settings, code: Code) -> Graph:
     with workspace(settings, document, code) as folder:
-        Graph.load(folder)
+        return Graph.load(folder)
 
 
 def _about(run: Run, params: Params, request: dict[str, Any], settings: Settings) -> dict[str, Any]:

@@ -53,9 +53,17 @@ def file_md5(path: Path) -> str:
 
 def stage_key(fragment: dict[str, Any], outs: Sequence[str]) -> str:
     """The hash by which DVC's run-cache finds a stage with these inputs (cmd, deps, params) and output paths."""
-    from dvc.utils import dict_sha256
+    counted = _without_sizes({**fragment, "outs": list(outs)})
+    return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()
 
-    return str(dict_sha256({**fragment, "outs": list(outs)}, exclude=["size", "nfiles"]))
+
+def _without_sizes(value: Any) -> Any:
+    """As DVC leaves them out of a key, at every level; its own function would cost the import of DVC."""
+    if isinstance(value, list):
+        return [_without_sizes(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _without_sizes(item) for key, item in value.items() if key not in ("size", "nfiles")}
+    return value
 
 
 def places(settings: Settings) -> list[Storage]:

@@ -30,6 +30,8 @@ class StageRecord:
     cached: bool = False
     """Whether its outputs had been computed before, here or elsewhere."""
     seconds: float = 0.0
+    overhead_cpu_seconds: float | None = None
+    """CPU time of the bridge itself, without the stage's command; None where it was not measured."""
     exit_code: int | None = None
     key: str | None = None
     """DVC's run-cache key of the stage."""

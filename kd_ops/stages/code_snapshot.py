@@ -15,8 +15,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, ZipInfo
 
-from pathspec import PathSpec
-
 from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_core.runtime.fingerprint import of_value
 from kd_core.runtime.storage import Storage
@@ -43,6 +41,8 @@ Code = Mapping[str, bytes]
 
 def code_files(project: Path) -> list[str]:
     """Paths of the code below `project`, without what .dvcignore names. Raises ParamsError without a dvc.yaml."""
+    from pathspec import PathSpec  # a stage that only reads the code does without
+
     if not (project / "dvc.yaml").is_file():
         raise ParamsError(f"{project}: no dvc.yaml here; KD_PROJECT names the project's folder")
     ignore = project / ".dvcignore"

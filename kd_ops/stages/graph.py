@@ -5,15 +5,20 @@ DVC's own parser fills in matrix, foreach and `${}`; nothing of the pipeline is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any
 
-from kd_core.config.base import check_name
 from kd_core.runtime.errors import ParamsError
+from kd_core.runtime.files import to_json
+from kd_core.runtime.names import check_name
 from kd_ops.base.documents import from_yaml
+from kd_ops.runs.runs import Run
+
+KEPT = "graph.json"
+"""The file of a run with its stages."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,18 @@ class Graph:
             raise ParamsError(f"dvc.yaml does not fit params.yaml: {error}") from None
         return cls({name: _stage(name, definition) for name, definition in definitions.items()})
 
+    @classmethod
+    def of_run(cls, run: Run, folder: Path) -> Graph:
+        """The run's stages as `resolve` kept them, which takes no import of DVC; else as `load`, from `folder`."""
+        kept = run.read_json(KEPT)
+        if kept is None:
+            return cls.load(folder)
+        return cls({name: Stage(**{key: _frozen(value) for key, value in kept[name].items()}) for name in kept})
+
+    def keep(self, run: Run) -> None:
+        """Keep the stages with the run: its params.yaml and its dvc.yaml never change."""
+        run.storage.write(KEPT, to_json({name: asdict(stage) for name, stage in self.stages.items()}))
+
     def __getitem__(self, name: str) -> Stage:
         if name not in self.stages:
             raise ParamsError(f"no stage {name!r}; there are {', '.join(self.stages)}")
@@ -95,6 +112,10 @@ class Graph:
             for out, owner in self._outs.items()
             if owner != stage.name and (_inside(dep, out) or _inside(out, dep))
         ]
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def check_stage_name(name: str) -> str:

@@ -36,5 +36,5 @@ def unproven(monkeypatch: pytest.MonkeyPatch) -> None:
 def elsewhere(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Another machine, which shares store, runs and registry, and no lock."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(settings))
-    shared = settings.model_dump(include={"store_uri", "runs_uri", "cache_dir"})
+    shared = {name: getattr(settings, name) for name in ("store_uri", "runs_uri", "cache_dir")}
     return Settings(home=tmp_path / "elsewhere", **shared)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from dvc.utils import dict_sha256
 
 from kd_core.config.params import Params
 from kd_ops.bridge.stage_run import run_stage
-from kd_ops.runs.objects import object_name
+from kd_ops.runs.objects import object_name, stage_key
 from kd_ops.stages import machine
+from kd_ops.stages.code_snapshot import code_of
+from kd_ops.stages.graph import Graph
+from kd_ops.stages.workspace import workspace
 from tests.helpers.bridge_stages import compute, list_machine
 from tests.helpers.miniature import Miniature
 
@@ -124,3 +130,29 @@ def test_dvc_leaves_no_param_out_of_a_key() -> None:
         return set().union(*map(names, schema)) if isinstance(schema, list) else set()
 
     assert not names(Params.model_json_schema()) & {"size", "nfiles"}
+
+
+@pytest.mark.parametrize("params", [{"a": {"size": 1, "b": [{"nfiles": 2}, "é"]}}, {}])
+def test_a_key_is_dvc_s_own(params: dict[str, object]) -> None:
+    """Computed without DVC, whose import costs more than all else that a HIT takes."""
+    fragment = {"cmd": "x", "deps": [{"path": "p", "md5": "1", "size": 3}], "params": {"params.yaml": params}}
+    expected = dict_sha256({**fragment, "outs": ["o"]}, exclude=["size", "nfiles"])
+    assert stage_key(fragment, ["o"]) == expected
+
+
+def test_a_hit_imports_neither_dvc_nor_pydantic(mini: Miniature) -> None:
+    run = mini.run()
+    compute(mini, run, "make@a")
+    with workspace(mini.settings(), run.params_document(), code_of(run, mini.settings())) as folder:
+        Graph.load(folder).keep(run)
+    code = (
+        "import sys; from kd_ops.bridge.__main__ import main; status = main();"
+        "print({'dvc', 'pydantic', 'pandas', 'mlflow'} & set(sys.modules)); sys.exit(status)"
+    )
+    words = [sys.executable, "-c", code, *mini.command(run, "make@a")[3:]]
+    done = subprocess.run(words, env=mini.environment(), capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+    record = run.stage("make@a")
+    assert record is not None
+    assert record.cached
+    assert record.overhead_cpu_seconds

@@ -13,7 +13,7 @@ from kd_core.runtime.errors import ParamsError, TryAgainError
 from kd_core.runtime.storage import Storage
 from kd_ops.base.settings import Settings
 from kd_ops.display.board import Board, StageView
-from kd_ops.display.show import describe, find_run, print_plan, print_run
+from kd_ops.display.show import describe, find_run, orchestration, print_plan, print_run
 from kd_ops.display.summary import cache_line, facts, print_summary
 from kd_ops.display.terminal import LivePainter, PlainPainter, finished_line, painter
 from kd_ops.resolving.plan import StagePlan
@@ -232,3 +232,14 @@ def test_outs_come_from_the_remote_where_this_machine_has_none(settings: Setting
 
 def test_no_event_yet(settings: Settings) -> None:
     assert last_event(new_run(settings, "silent"), "pretrain") == {}
+
+
+def test_the_cost_of_orchestration_is_shown(settings: Settings) -> None:
+    run = finished_run(settings, "costs")
+    assert orchestration(run) == {}
+    for name, seconds in (("evaluate", 0.5), ("report", 1.0)):
+        run.write_stage(StageRecord(name, "done", overhead_cpu_seconds=seconds))
+    assert orchestration(run) == {"evaluate": 0.5, "report": 1.0}
+    console = Console(record=True, width=160)
+    print_run(console, run, settings)
+    assert "orchestration  1.5 CPU-seconds, 0.75 a stage" in console.export_text()

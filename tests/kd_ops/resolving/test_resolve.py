@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -123,7 +124,7 @@ def test_a_run_is_resolved_once_whatever_code_the_next_machine_has(settings: Set
     for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
         shutil.copy(PROJECT / name, project)
     (project / "kd_core/extra.py").write_text("")
-    worker = machine(tmp_path, "worker").model_copy(update={"project": project})
+    worker = dataclasses.replace(machine(tmp_path, "worker"), project=project)
     assert resolve("route", name="same", settings=worker).params_document() == document
     assert "kd_core/extra.py" not in code_of(run, worker)
     assert "kd_core/extra.py" in code_of(resolve("route", name="own", settings=worker), worker)

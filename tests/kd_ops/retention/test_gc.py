@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import shutil
@@ -158,7 +159,7 @@ def test_an_old_run_that_still_gives_signs_of_life_stays(mini: Miniature) -> Non
 
 def test_a_finished_run_waits_some_days_for_its_registration(mini: Miniature) -> None:
     old, _ = two_runs(mini)
-    settings = mini.settings().model_copy(update={"keep_unregistered_days": 5.0})
+    settings = dataclasses.replace(mini.settings(), keep_unregistered_days=5.0)
     for days, gone in ((4, []), (6, ["old"])):
         now = datetime.now(UTC) + timedelta(days=days)
         assert [run.id for run in gc.find(1, [], settings, now).runs] == gone
