@@ -1,7 +1,7 @@
 """What a cached run costs, beside another checkout: wall clock and CPU of `kd run` where nothing is left to compute.
 
-`python -m benchmarks.overhead OTHER` takes the folder of another checkout with its own `.venv` (an older build). In both
-the default recipe must have run before, so that every stage is reused. Runs alternate, so that a busy machine slows both
+`python -m benchmarks.overhead OTHER` takes the folder of another checkout, an older build with its own `.venv`. In both
+the default recipe must have run before, so that every stage is reused. Runs alternate, so a busy machine slows both
 sides. Ratios are this build ÷ the other one, of medians. "A stage" is the CPU time of the run divided by its stages.
 """
 
