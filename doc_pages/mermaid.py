@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 Arrows = Mapping[str, Iterable[str]]
-"""Node → the nodes that its arrows point at. There are no circles."""
+"""Node → the nodes that its arrows point at."""
 
 
 def chart(direction: str, arrows: Arrows) -> str:
@@ -27,12 +27,21 @@ def _lines(arrows: dict[str, list[str]]) -> Iterator[str]:
 
 
 def reduced(arrows: Arrows) -> dict[str, list[str]]:
-    """The arrows without those whose end is reached by a longer way too."""
+    """The arrows without those whose end is reached by a longer way too. Arrows of a circle stay."""
+    beyond = {node: _beyond(node, arrows) for node in {*arrows, *(end for ends in arrows.values() for end in ends)}}
 
-    def beyond(node: str) -> set[str]:
-        return {further for end in arrows.get(node, ()) for further in {end} | beyond(end)}
+    def follows(end: str, ends: Iterable[str]) -> bool:
+        return any(end in beyond[other] and other not in beyond[end] for other in ends)
 
-    return {
-        node: sorted(end for end in ends if not any(end in beyond(other) for other in ends))
-        for node, ends in arrows.items()
-    }
+    return {node: sorted(end for end in ends if not follows(end, ends)) for node, ends in arrows.items()}
+
+
+def _beyond(node: str, arrows: Arrows) -> set[str]:
+    """All nodes that are reached from `node`."""
+    found: set[str] = set()
+    left = list(arrows.get(node, ()))
+    while left:
+        if (end := left.pop()) not in found:
+            found.add(end)
+            left += arrows.get(end, ())
+    return found

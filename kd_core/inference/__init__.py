@@ -1,1 +1,1 @@
-"""What asks any model in PyTorch: every exit of a student, a teacher's probabilities."""
+"""What asks any model in PyTorch: rows as batches, and every exit of a student."""

@@ -37,3 +37,4 @@ def test_types_are_said_in_words(annotation: object, words: str) -> None:
 
 def test_arrows_that_follow_from_others_are_left_out() -> None:
     assert reduced({"a": ["b", "c"], "b": ["c"], "c": []}) == {"a": ["b"], "b": ["c"], "c": []}
+    assert reduced({"a": ["b", "c"], "b": ["c"], "c": ["b"]}) == {"a": ["b", "c"], "b": ["c"], "c": ["b"]}
