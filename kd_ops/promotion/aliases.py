@@ -23,7 +23,7 @@ def settled(client: Any, store: Storage, name: str) -> tuple[list[AliasEvent], A
         events = ledger.history(store, name)
         change = ledger.last_change(events)
         if change is not None and (moved or not ledger.is_carried_out(store, change)):
-            crown(client, name, str(change.champion_after))
+            make_champion(client, name, str(change.champion_after))
             moved = True
         champion = by_alias(client, name, CHAMPION)
         if ledger.newest(store, name) == (events[-1].number if events else 0):
@@ -32,7 +32,7 @@ def settled(client: Any, store: Storage, name: str) -> tuple[list[AliasEvent], A
             return events, champion
 
 
-def crown(client: Any, name: str, number: str) -> None:
+def make_champion(client: Any, name: str, number: str) -> None:
     """Make a version champion, unless somebody has deleted it since; it is no challenger any more."""
     if number not in {str(version.version) for version in versions(client, name)}:
         return

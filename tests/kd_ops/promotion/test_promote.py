@@ -177,7 +177,7 @@ def test_a_promotion_cut_short_is_carried_out_as_decided(settings: Settings, mon
         raise SystemExit(143)
 
     with monkeypatch.context() as patch:
-        patch.setattr(aliases, "crown", stop)
+        patch.setattr(aliases, "make_champion", stop)
         with pytest.raises(SystemExit):
             promote.promote(run, settings)
     assert champion_of(settings, "kd-cut") == "1"

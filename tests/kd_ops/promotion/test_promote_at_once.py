@@ -76,15 +76,15 @@ def test_an_alias_that_is_written_late_does_not_undo_a_later_decision(
     for run in runs:
         register.register(run, settings)
     promote.promote(runs[0], settings)
-    crown, asleep = aliases.crown, [runs[2]]
+    make_champion, asleep = aliases.make_champion, [runs[2]]
 
     def late(client: Any, model: str, number: str) -> None:
         if asleep and number == "2":
             assert promote.promote(asleep.pop(), elsewhere).verdict is Verdict.PROMOTE
             assert champion_of(settings, name) == "3", "what was decided is carried out by whoever comes next"
-        crown(client, model, number)
+        make_champion(client, model, number)
 
-    monkeypatch.setattr(aliases, "crown", late)
+    monkeypatch.setattr(aliases, "make_champion", late)
     assert promote.promote(runs[1], settings).verdict is Verdict.PROMOTE
     assert champion_of(settings, name) == "3"
     changes = [(e.champion_before, e.champion_after) for e in ledger.history(Storage(settings.store_uri), name)]
