@@ -6,15 +6,17 @@ import html
 import json
 import re
 from collections.abc import Mapping, Sequence
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import nh3
+
 from kd_core.data.checks.expectations import SuiteResult
 
-_DROPPED = frozenset({"script", "style", "head", "nav", "button", "label", "svg", "iframe", "object", "form", "footer"})
+_DROPPED = frozenset(
+    {"script", "style", "title", "nav", "button", "label", "svg", "iframe", "object", "form", "footer"}
+)
 """Elements left out with all that is in them."""
-_VOID = frozenset({"br", "hr", "col", "wbr"})
 _TEXT = frozenset({"a", "b", "br", "code", "em", "hr", "i", "p", "pre", "small", "span", "strong", "u", "wbr"})
 _BLOCKS = frozenset({"div", "h1", "h2", "h3", "h4", "h5", "h6", "li", "ol", "ul"})
 _TABLES = frozenset({"col", "colgroup", "table", "tbody", "td", "tfoot", "th", "thead", "tr"})
@@ -32,43 +34,21 @@ h6{font-size:1rem;margin:.8rem 0 .2rem}.fa-times::before{content:"✗ failed";co
 """
 
 
-class _Cleaner(HTMLParser):
-    """Copies harmless markup and text; drops everything that would load, run or submit something."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.parts: list[str] = []
-        self._skipping: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
-        if tag in _DROPPED:
-            self._skipping.append(tag)
-        elif not self._skipping and tag in _KEPT:
-            kept = "".join(f' {key}="{html.escape(value or "")}"' for key, value in attrs if _harmless(key, value))
-            self.parts.append(f"<{tag}{kept}>")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in _DROPPED:
-            if tag in self._skipping:
-                del self._skipping[self._skipping.index(tag) :]
-        elif not self._skipping and tag in _KEPT and tag not in _VOID:
-            self.parts.append(f"</{tag}>")
-
-    def handle_data(self, data: str) -> None:
-        if not self._skipping:
-            self.parts.append(html.escape(data, quote=False))
-
-
-def _harmless(key: str, value: str | None) -> bool:
-    return key in {"id", "class", "colspan", "rowspan"} or (key == "href" and (value or "").startswith("#"))
+def _inside_the_page(_tag: str, key: str, value: str) -> str | None:
+    return value if key != "href" or value.startswith("#") else None
 
 
 def offline(markup: str) -> str:
     """The body of an HTML page without scripts, styles, images, forms and outside links."""
-    cleaner = _Cleaner()
-    cleaner.feed(markup)
-    cleaner.close()
-    return re.sub(r"\n\s*\n+", "\n", "".join(cleaner.parts))
+    cleaned = nh3.clean(
+        markup,
+        tags=set(_KEPT),
+        clean_content_tags=set(_DROPPED),
+        attributes={"*": {"id", "class", "colspan", "rowspan"}, "a": {"href"}},
+        attribute_filter=_inside_the_page,
+        link_rel=None,
+    )
+    return re.sub(r"\n\s*\n+", "\n", cleaned)
 
 
 def page(title: str, body: str) -> str:
