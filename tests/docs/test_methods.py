@@ -44,7 +44,7 @@ def test_what_methods_refers_to_exists() -> None:
 def test_every_rule_names_code_and_tests() -> None:
     rules = re.split(r"\n(?=- )", METHODS.split("## Not yet")[0])[1:]
     silent = [
-        rule.splitlines()[0] for rule in rules if "  - code: `" not in rule or not re.search(r"  - tests?: `", rule)
+        rule.splitlines()[0] for rule in rules if "  - code: `" not in rule or not re.search(r"  - tests?:\s+`", rule)
     ]
     assert not silent, f"docs/methods.md: no code or no test below: {silent}"
 
