@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from kd_core.config.base import NAME_PATTERN
+from kd_core.runtime.names import NAME_PATTERN
 
 WORDS: dict[object, str] = {
     int: "whole number",
