@@ -175,7 +175,7 @@ class Predictor:
         texts = check_texts(rows, self.record.text_columns)
         parts = []
         for start in range(0, max(len(rows), 1), CHUNK_ROWS):
-            tokens = self.encoder.encode([column[start : start + CHUNK_ROWS] for column in texts])
+            tokens = self.encoder.encode([column[start : start + CHUNK_ROWS] for column in texts], before=start)
             parts.append(self.executor.answer(tokens, limits))
             if report:
                 report(min(start + CHUNK_ROWS, len(rows)), len(rows))

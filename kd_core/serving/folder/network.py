@@ -19,6 +19,7 @@ from pydantic import SerializeAsAny
 
 from kd_core.config.base import Count, Section
 from kd_core.config.data import TaskParams
+from kd_core.long_texts import MOST_CHARACTERS
 
 FOLDER = "onnx"
 """Where graphs and tokenizer are in a model's folder."""
@@ -60,6 +61,8 @@ class Tokenization(File):
     max_length: Count
     """Tokens that a text (or pair) is cut to, special ones included."""
     truncation_side: Literal["left", "right"]
+    max_characters: Count = MOST_CHARACTERS
+    """Of a text that cannot be cut before the tokenizer; longer ones are refused (kd_core.long_texts)."""
     pad_id: int
     token_types: bool
     """Whether the first graph takes token_type_ids."""

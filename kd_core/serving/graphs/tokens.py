@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from kd_core.long_texts import LongTexts
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.serving.folder.network import PADDED, PLACES, Tokenization
 
@@ -37,6 +38,7 @@ class TextEncoder:
         self._tokenizer, self.how = tokenizer, how
         tokenizer.no_padding()
         tokenizer.enable_truncation(how.max_length, direction=how.truncation_side)  # of pairs the longer text is cut
+        self._long = LongTexts(tokenizer, how.max_length, how.truncation_side, how.max_characters)
 
     @classmethod
     def load(cls, folder: Path, how: Tokenization) -> TextEncoder:
@@ -48,8 +50,13 @@ class TextEncoder:
             raise InvalidDataError(f"{path}: not a tokenizer: {error}") from None
         return cls(tokenizer, how)
 
-    def encode(self, columns: Sequence[Sequence[str]]) -> Tokens:
-        """Token ids of N texts: one column, or two for pairs, of N each."""
+    def encode(self, columns: Sequence[Sequence[str]], before: int = 0) -> Tokens:
+        """Token ids of N texts: one column, or two for pairs, of N each.
+
+        :param before: rows of the request in front of these; errors count them
+        :raises InvalidDataError: a text is too long to be cut into tokens; its row is named
+        """
+        columns = self._long.cut(columns, lambda row: f"row {before + row + 1} (counted from 1)")
         texts = list(columns[0]) if len(columns) == 1 else list(zip(*columns, strict=True))
         encodings = self._tokenizer.encode_batch_fast(texts)
         ids = [encoding.ids for encoding in encodings]

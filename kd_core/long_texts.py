@@ -1,0 +1,166 @@
+"""Long texts, cut before the tokenizer so that the tokens that are kept stay the same.
+
+A tokenizer works on a whole text, however few tokens are kept of it. Tokens follow from one word at a time where its
+parts allow it: then a text may end in front of a space between two letters (or digits), and all tokens up to there are
+those of the whole text. `cuts_between_words` says of which tokenizers that is known; other texts are limited in length.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable, Sequence
+from functools import cached_property, lru_cache
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from kd_core.runtime.errors import InvalidDataError
+
+MOST_CHARACTERS = 200_000
+"""Of a text that cannot be cut: it takes about a second and 20 MB."""
+CHARACTERS_PER_TOKEN = 16
+"""Texts up to so many characters for each kept token are left alone; longer pieces are looked at by and by."""
+
+_LOCAL_NORMALIZERS = {"BertNormalizer", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Nmt", "Precompiled",
+                      "Strip", "Prepend"}  # fmt: skip
+"""What they make of a letter follows from the letter and the marks behind it."""
+_SPACES = " {2,}"
+"""The pattern of SentencePiece's `Replace`."""
+_SPLITTING = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
+"""They end a word at each space; Metaspace and ByteLevel may be told not to."""
+_LOCAL = {*_SPLITTING, "Metaspace", "ByteLevel", "Punctuation", "Digits"}
+_MODELS = {"WordPiece", "BPE", "Unigram", "WordLevel"}
+_JOINS_NEXT = "\u0d4e"
+"""The one letter of the basic plane that forms one character with the space behind it."""
+
+
+class LongTexts:
+    """Cuts texts for one tokenizer; several threads may ask it at once."""
+
+    def __init__(self, tokenizer: Tokenizer, max_length: int, side: str, most: int = MOST_CHARACTERS) -> None:
+        """:param tokenizer: may cut to `max_length` tokens itself, or not at all
+        :param side: where tokens are cut off: right or left
+        :param most: characters of a text that cannot be cut
+        """
+        self._tokenizer, self._max_length, self._most = tokenizer, max_length, most
+        self._side = side
+        self._window = CHARACTERS_PER_TOKEN * max_length
+
+    def cut(self, columns: Sequence[Sequence[str]], name_of: Callable[[int], str]) -> list[Sequence[str]]:
+        """The columns [1 or 2] of N texts, the long ones cut; the tokens that are kept of each row stay the same.
+
+        :param name_of: place of a row → its name in errors
+        :raises InvalidDataError: a text has more than `most` characters and cannot be cut; the row is named
+        """
+        long = sorted({row for texts in columns for row, text in enumerate(texts) if len(text) > self._window})
+        if not long:
+            return list(columns)
+        found = [list(texts) for texts in columns]
+        for row in long:
+            for texts, text in zip(found, self._row([texts[row] for texts in columns]), strict=True):
+                if len(text) > self._most:
+                    raise InvalidDataError(
+                        f"{name_of(row)}: a text of {len(text):,} characters, of which the model reads "
+                        f"{self._max_length} tokens; it takes at most {self._most:,} characters where they cannot be "
+                        "cut between words: shorten it"
+                    )
+                texts[row] = text
+        return list(found)
+
+    def _row(self, texts: list[str]) -> list[str]:
+        """The texts of one row.
+
+        Of a pair one is cut only where the other has fewer tokens than are kept: of two long ones, which of them loses
+        a token more depends on both their lengths.
+        """
+        long = [place for place, text in enumerate(texts) if len(text) > self._window]
+        if (
+            len(long) == 1
+            and self._cuts
+            and not any(self._full(text) for at, text in enumerate(texts) if at not in long)
+        ):
+            texts[long[0]] = self._cut(texts[long[0]])
+        return texts
+
+    def _cut(self, text: str) -> str:
+        """The shortest piece looked at that holds all tokens that are kept."""
+        size = self._window
+        while size < min(len(text), self._most):
+            piece = self._piece(text, size)
+            if piece is not None and self._full(piece):
+                return piece
+            size *= 2
+        return text
+
+    def _piece(self, text: str, size: int) -> str | None:
+        """About so many characters, up to a place where a word ends; None where there is no such place."""
+        if self._side == "left":
+            places = range(len(text) - size, len(text))
+            place = next((at for at in places if _between_words(text, at)), None)
+            return None if place is None else text[place:]
+        place = next((at for at in range(size, 0, -1) if _between_words(text, at)), None)
+        return None if place is None else text[:place]
+
+    def _full(self, text: str) -> bool:
+        """Whether a text has all the tokens that can be kept."""
+        return len(self._tokenizer.encode(text, add_special_tokens=False).ids) >= self._max_length
+
+    @cached_property
+    def _cuts(self) -> bool:
+        return cuts_between_words(self._tokenizer.to_str(), self._side)
+
+
+def _between_words(text: str, place: int) -> bool:
+    """Whether a space stands there between two letters or digits that no normaliser joins with it or turns into one."""
+    return 0 < place < len(text) - 1 and text[place] == " " and _plain(text[place - 1]) and _plain(text[place + 1])
+
+
+@lru_cache(maxsize=4096)
+def _plain(letter: str) -> bool:
+    kept = unicodedata.normalize("NFKC", letter) == letter
+    return kept and letter <= "\uffff" and letter != _JOINS_NEXT and unicodedata.category(letter)[0] in "LN"
+
+
+def cuts_between_words(tokenizer: str, side: str) -> bool:
+    """Whether the tokens of a text up to a space between two letters are those of the whole text, up to there.
+
+    :param tokenizer: the text of tokenizer.json
+    :param side: `left`: the same of the tokens from there on
+    """
+    parts: dict[str, Any] = json.loads(tokenizer)
+    normalizers, splits = _flat(parts["normalizer"], "normalizers"), _flat(parts["pre_tokenizer"], "pretokenizers")
+    known = (
+        all(each["type"] in _LOCAL_NORMALIZERS or _keeps_spaces(each) for each in normalizers)
+        and all(each["type"] in _LOCAL for each in splits)
+        and any(_splits_at_spaces(each) for each in splits)
+        and parts["model"]["type"] in _MODELS
+        and not any(" " in each["content"] for each in parts["added_tokens"])
+    )
+    return known and (side == "right" or not _looks_at_starts(normalizers, parts["added_tokens"]))
+
+
+def _looks_at_starts(normalizers: Sequence[dict[str, Any]], added: Sequence[dict[str, Any]]) -> bool:
+    """Whether a text that begins with a space is read otherwise than that space inside a text."""
+    begins = any(each["type"] == "Prepend" or each.get("strip_left") for each in normalizers)
+    return begins or any(each["rstrip"] and each["content"][-1:].isalnum() for each in added)
+
+
+def _flat(part: dict[str, Any] | None, name: str) -> list[dict[str, Any]]:
+    if part is None:
+        return []
+    return [each for inner in part[name] for each in _flat(inner, name)] if part["type"] == "Sequence" else [part]
+
+
+def _keeps_spaces(normalizer: dict[str, Any]) -> bool:
+    """Whether it is a `Replace` that neither takes nor gives a space between two letters."""
+    if normalizer["type"] != "Replace":
+        return False
+    literal = normalizer["pattern"].get("String", " ")
+    spaces = normalizer["pattern"].get("Regex") == _SPACES
+    return spaces or not (any(map(str.isspace, literal + normalizer["content"])))
+
+
+def _splits_at_spaces(split: dict[str, Any]) -> bool:
+    kind = split["type"]
+    return kind in _SPLITTING or bool(split.get("split")) or (kind == "ByteLevel" and bool(split.get("use_regex")))
