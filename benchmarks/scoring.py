@@ -116,7 +116,7 @@ def _pipeline(teacher: Teacher, rows: pd.DataFrame, batch: int) -> np.ndarray:
 
 def _ours(teacher: Teacher, rows: pd.DataFrame, engine: Engine | None = None) -> np.ndarray:
     with tempfile.TemporaryDirectory() as store:
-        return score(teacher, rows, ScoreStore(store), Progress("score"), engine)
+        return score(teacher, rows, ScoreStore(store), Progress("score"), engine).values
 
 
 def _compiled(teacher: Teacher) -> Teacher:

@@ -81,7 +81,7 @@ def _trunk_outputs(model: StudentModel) -> Callable[[Batch], Tensor]:
 
     def answer(batch: Batch) -> Tensor:
         states = model.hidden_states(batch)
-        gathered = [branch.gathered(states[int(layer)], batch) for layer, branch in model.branches.items()]
+        gathered = [model.branch(int(layer)).gathered(states[int(layer)], batch) for layer in model.branches]
         return torch.cat([model.answer(model.decode(states[-1], batch)), *gathered], dim=-1)
 
     return answer

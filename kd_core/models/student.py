@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -139,9 +139,13 @@ class StudentModel(PreTrainedModel):  # type: ignore[misc]
 
     def branch_logits(self, layer: int, hidden: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits [B, U, C] of the branch after layer `layer` (1-based) from that layer's output."""
-        branch = self.branches[str(layer)]
+        branch = self.branch(layer)
         logits: Tensor = branch(branch.gathered(hidden, batch))
         return logits
+
+    def branch(self, layer: int) -> Branch:
+        """The exit after layer `layer` (1-based)."""
+        return cast(Branch, self.branches[str(layer)])
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None, **features: Tensor

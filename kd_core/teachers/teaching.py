@@ -68,8 +68,8 @@ def probe(teacher: Teacher, encoded: Encoded, batch_tokens: int) -> None:
     An output of which the rows teach nothing keeps its random weights.
     """
     classifier = _classifier(teacher)
-    features = _inputs_of(classifier, teacher, encoded, batch_tokens)
-    features, targets = (each.take(encoded.labelled).values for each in (features, encoded.targets))
+    inputs = _inputs_of(classifier, teacher, encoded, batch_tokens)
+    features, targets = (each.take(encoded.labelled).values for each in (inputs, encoded.targets))
     mean = features.mean(0)
     outputs, weights, bias = heads.of(teacher.kind).probe(features - mean, targets, PROBE_REGULARISATION)
     rows = torch.from_numpy(outputs)

@@ -69,7 +69,7 @@ def shares(probabilities: Units, labels: Sequence[str]) -> dict[str, Any]:
 
 def indicators(gold: Units, outputs: int) -> NDArray[np.int64]:
     """[ΣU, C], 1 at the class of each unit."""
-    return np.eye(outputs, dtype=np.int64)[gold.values]
+    return np.asarray(np.eye(outputs, dtype=np.int64)[gold.values], dtype=np.int64)
 
 
 def choices(logits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -37,8 +37,8 @@ class Divergences:
         if params.divergence == "mse":
             return mean((self._of.probabilities(ours) - self._of.probabilities(theirs)).square(), mask)
         temperature = params.temperature
-        logs = (self._of.log_distributions(each / temperature) for each in (ours, theirs))
-        return _kl(*logs, mask) * temperature**2
+        found, wanted = self._of.log_distributions(ours / temperature), self._of.log_distributions(theirs / temperature)
+        return _kl(found, wanted, mask) * temperature**2
 
     def average(self, teachers: Sequence[Tensor], weights: Tensor, params: Distillation) -> Tensor:
         """Logits […, C] that give `soft` the weighted average of the teachers' distributions.
