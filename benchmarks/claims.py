@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from benchmarks.bootstrap import Contestants
+from benchmarks.seed_resampling import Contestants
 from kd_core.evaluation.statistics.comparison import holm
 from kd_core.evaluation.statistics.intervals import Interval
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks import arms as contestants
-from benchmarks import bootstrap
+from benchmarks import seed_resampling
 from benchmarks.arms import Arm, Setting
-from benchmarks.bootstrap import Contestants
 from benchmarks.claims import EXPECTED, TEACHER, Claim, Finding, judge
 from benchmarks.exits import LABEL, ExitTable, exits, mean_metric
+from benchmarks.seed_resampling import Contestants
 from benchmarks.workbench import Run
 from kd_core.config.data import Kind
 from kd_core.evaluation.names import metric_name
@@ -113,7 +113,7 @@ def compare(setting: Setting, request: Request) -> Comparison:
         counts[arm.name + LABEL] = tables[arm.name].counts
     counts[TEACHER] = counts[best]
     groups = rows["group"].to_numpy(str)
-    found = bootstrap.compare(counts, groups, mean_score, request.confidence, request.resamples, seed=0)
+    found = seed_resampling.compare(counts, groups, mean_score, request.confidence, request.resamples, seed=0)
     lines = [_line(name, found, request, costs.get(name)) for name in counts if name != TEACHER]
     claims = [*EXPECTED, *request.claims, *_of_exits(request.exit_arms)]
     findings, metric = judge(found, claims), metric_name(MAIN_METRIC[kind])

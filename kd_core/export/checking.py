@@ -17,8 +17,8 @@ from kd_core.export.tracing import inputs_of, trace
 from kd_core.inference.all_exits import all_exits
 from kd_core.inference.batches import encode
 from kd_core.models.student import StudentModel
+from kd_core.row_samples import stratified_sample
 from kd_core.runtime.errors import InvalidDataError
-from kd_core.sampling import stratified_sample
 from kd_core.serving.exits.outcomes import Exits
 from kd_core.serving.folder.network import Network
 from kd_core.serving.folder.record import text_columns

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from kd_core.config.data import Kind, TaskParams
 from kd_core.inference.batches import Encoded, encode
+from kd_core.row_samples import stratified_sample
 from kd_core.runtime.errors import InvalidDataError
-from kd_core.sampling import stratified_sample
 from kd_core.tasks import decide
 from kd_core.tasks.units import Units
 from kd_core.teachers.asking import probabilities

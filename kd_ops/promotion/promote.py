@@ -20,8 +20,8 @@ from kd_ops.base.settings import Settings
 from kd_ops.promotion import ledger
 from kd_ops.promotion.aliases import settled
 from kd_ops.promotion.evidence import Decision, Verdict
+from kd_ops.promotion.gathering import judge
 from kd_ops.promotion.history import lineage, lost_champion
-from kd_ops.promotion.judgement import judge
 from kd_ops.promotion.ledger import AliasEvent, last_change
 from kd_ops.promotion.rivals import test_hash
 from kd_ops.registry.registry import CHALLENGER, CHAMPION, by_alias, connect, version, versions

@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 
 from kd_core.config.data import MULTI_LABEL, TaskParams
+from kd_core.row_samples import stratified_sample
 from kd_core.runtime.errors import InvalidDataError, TryAgainError
-from kd_core.sampling import stratified_sample
 from kd_core.serving.folder.record import NAME as RECORD
 from kd_core.serving.folder.record import text_columns
 from kd_ops.registry.registry import MODEL_FOLDER

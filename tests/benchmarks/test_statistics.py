@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.bootstrap import Contestants, compare
 from benchmarks.claims import TEACHER, Claim, compared, judge
+from benchmarks.seed_resampling import Contestants, compare
 from tests.helpers.counting import row_counts, share
 
 ROWS = 600

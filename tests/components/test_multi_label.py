@@ -26,7 +26,7 @@ from kd_core.serving.predictor import Predictor
 from kd_core.tables.reading import read_table
 from kd_ops.base.settings import Settings
 from kd_ops.display.summary import model_table
-from kd_ops.promotion import judgement, promote, rivals
+from kd_ops.promotion import gathering, promote, rivals
 from kd_ops.promotion.evidence import Champion, JudgedRows, Measured, Speed, Verdict
 from kd_ops.promotion.gate import decide
 from kd_ops.registering import packing, register
@@ -221,13 +221,13 @@ def test_from_the_registry_to_the_champion(
 
 
 def test_the_gate_judges_by_the_main_metric(run: Any, root: Path) -> None:
-    model = judgement.measured(run.outs, run.examples)
+    model = gathering.measured(run.outs, run.examples)
     metrics = document(root / "evaluation/metrics.json")["models"]
     assert (model.kind, model.metric) == (MULTI_LABEL, "example-based F1")
     assert model.accuracy == pytest.approx(metrics["adaptive"]["example_f1"], abs=1e-6)
     teachers = [metrics[f"teacher:{name}"]["example_f1"] for name in ("deep", "shallow")]
     assert model.best_teacher_accuracy == pytest.approx(max(teachers), abs=1e-6)
-    assert judgement.judge(run.run, run.outs, None, None, run.settings).verdict is Verdict.PROMOTE
+    assert gathering.judge(run.run, run.outs, None, None, run.settings).verdict is Verdict.PROMOTE
     strict = GateParams(min_accuracy=0.999, min_share_of_best_teacher=0.5, min_speedup=0.01)
     assert decide(strict, model, judged(np.ones(3)), None).reasons[0].startswith("example-based F1")
 
@@ -236,10 +236,10 @@ def test_rows_that_were_trained_on_do_not_count(run: Any, monkeypatch: pytest.Mo
     """Floors and comparison rest on the F1 of the other rows."""
     names = run.examples["group"].to_numpy(str)
     known = np.isin(names, np.unique(names)[: len(np.unique(names)) // 10])
-    monkeypatch.setattr(judgement, "contaminated", lambda rows, trained, similarity: known)
-    decision = judgement.judge(run.run, run.outs, None, None, run.settings)
+    monkeypatch.setattr(gathering, "contaminated", lambda rows, trained, similarity: known)
+    decision = gathering.judge(run.run, run.outs, None, None, run.settings)
     assert decision.numbers["left_out"] == known.sum() > 0
-    assert judgement.measured(run.outs, run.examples[~known]).accuracy == pytest.approx(
+    assert gathering.measured(run.outs, run.examples[~known]).accuracy == pytest.approx(
         np.mean(run.examples["adaptive/counts"][~known].str[0])
     )
 
@@ -264,14 +264,14 @@ def test_a_champion_answers_anew_and_is_scored_by_its_label_sets(
         seen.append(words[3])
         return decide(*words)
 
-    monkeypatch.setattr(judgement, "decide", watch)
-    judgement.judge(run.run, run.outs, None, champion_of(run), run.settings)
+    monkeypatch.setattr(gathering, "decide", watch)
+    gathering.judge(run.run, run.outs, None, champion_of(run), run.settings)
     examples = pd.read_parquet(root / "evaluation/details/examples.parquet")
     np.testing.assert_allclose(seen[0].counts, np.stack(examples["trunk/counts"]))
 
 
 def test_a_champion_of_another_kind_is_refused(run: Any) -> None:
-    decision = judgement.judge(run.run, run.outs, None, champion_of(run, **{"kd.task": "classification"}), run.settings)
+    decision = gathering.judge(run.run, run.outs, None, champion_of(run, **{"kd.task": "classification"}), run.settings)
     assert decision.verdict is Verdict.REJECT
     assert "kind of task changed from classification to multi_label_classification" in decision.reasons[0]
 

@@ -10,7 +10,7 @@ import pytest
 from kd_core.runtime.errors import TryAgainError
 from kd_core.runtime.storage import Storage
 from kd_ops.base.settings import Settings
-from kd_ops.promotion import aliases, judgement, ledger, promote
+from kd_ops.promotion import aliases, gathering, ledger, promote
 from kd_ops.promotion.evidence import Verdict
 from kd_ops.registering import register
 from kd_ops.registry.registry import connect
@@ -31,7 +31,7 @@ def test_a_champion_that_changes_while_it_is_judged_against_is_not_replaced(
 
     def meanwhile(*words: Any) -> Any:
         connect(settings).set_registered_model_alias(name, "champion", "1")
-        return judgement.judge(*words)
+        return gathering.judge(*words)
 
     monkeypatch.setattr(promote, "judge", meanwhile)
     with pytest.raises(TryAgainError, match="changed from version 2 to 1"):

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pandas as pd
 
-from kd_core.sampling import stratified_sample
+from kd_core.row_samples import stratified_sample
 
 
 def rows_of(labels: list[object]) -> pd.DataFrame:

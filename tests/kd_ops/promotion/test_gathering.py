@@ -12,7 +12,7 @@ from kd_core.evaluation.quality.contamination import TrainedTexts
 from kd_core.runtime.storage import Storage
 from kd_ops.base.documents import to_yaml
 from kd_ops.base.settings import Settings
-from kd_ops.promotion import judgement, ledger, promote, rivals
+from kd_ops.promotion import gathering, ledger, promote, rivals
 from kd_ops.promotion.evidence import Measured, Speed, Verdict
 from kd_ops.promotion.floors import MINIMUM_GROUPS
 from kd_ops.registering import register, training_record
@@ -143,5 +143,5 @@ def test_each_version_judged_on_a_test_set_counts_once(tmp_path: Path) -> None:
 )
 def test_the_most_frequent_answer(given: list[object], true: list[object], expected: tuple[object, ...]) -> None:
     """An answer is all labels of a row; what counts is who gets it of those with other labels."""
-    found = judgement.most_frequent(pd.DataFrame({"adaptive": given, "label": true}))
+    found = gathering.most_frequent(pd.DataFrame({"adaptive": given, "label": true}))
     assert (found.answer, found.share, found.share_of_others) == expected
