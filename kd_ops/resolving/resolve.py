@@ -22,6 +22,7 @@ from kd_core.config.data import BotocoreSource, HuggingFaceSource
 from kd_core.config.params import Params
 from kd_core.runtime.errors import ParamsError
 from kd_core.runtime.files import to_json
+from kd_core.runtime.fingerprint import of_value
 from kd_ops.base.documents import to_yaml
 from kd_ops.base.entry import ended, stop_on_signals
 from kd_ops.base.settings import Settings
@@ -128,6 +129,8 @@ def _teacher(teacher: dict[str, Any], name: str, addresses: Addresses) -> dict[s
         tokenizer = addresses.model(teacher["tokenizer"], f"teachers.{name}.tokenizer")
         teacher["tokenizer"] = _address(teacher["tokenizer"], tokenizer)
         record["tokenizer"] = tokenizer
+    if teacher["labels"] is not None:  # DVC leaves labels called `size` or `nfiles` out of a stage's key
+        record["labels"] = of_value(teacher["labels"])
     return record
 
 
