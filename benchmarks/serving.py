@@ -32,7 +32,6 @@ from kd_ops.registry.registry import tracking_uri
 
 START_SECONDS = 120
 BAD = {
-    "a number for a text": {"dataframe_records": [{"text": 7}]},
     "null": {"dataframe_records": [{"text": None}]},
     "an empty text": {"dataframe_records": [{"text": ""}]},
     "a list for a text": {"dataframe_records": [{"text": ["a"]}]},

@@ -24,6 +24,7 @@ COMPONENT = Component(
 def main(context: Context) -> None:
     """Write models/alone and models/tfidf."""
     from kd_core.distill.finetune import Scored, finetune
+    from kd_core.models.layers import check_length
     from kd_core.models.loading import load_tokenizer
     from kd_core.models.student import new_student
     from kd_core.rows import read_rows
@@ -35,6 +36,7 @@ def main(context: Context) -> None:
     train, valid = (read_rows(context.input(split)) for split in ("train", "valid"))
     base = base_folder(context, student.base)
     model = new_student(student, {GOLD: task.labels}, task.labels, base, task.kind)
+    check_length(model, task.max_length, "data.reference.task", "set it to no more, or take another base")
     tokenizer = load_tokenizer(base)
     params = _gold_alone(context.section("baseline", BaselineParams).optimisation)
     curves = finetune(model, Scored(train), Scored(valid), task, params, work(context, tokenizer))

@@ -34,6 +34,7 @@ COMPONENT = Component(
 
 def main(context: Context) -> None:
     """Write models/pretrain."""
+    from kd_core.models.layers import check_length
     from kd_core.models.loading import load_tokenizer
     from kd_core.models.student import new_student
     from kd_core.tasks.heads.modules import GOLD
@@ -48,6 +49,10 @@ def main(context: Context) -> None:
     kinds = {name: record["kind"] for name, record in records.items()}
     base = base_folder(context, student.base)
     model = new_student(student, decoders, task.labels, base, task.kind, kinds)
+    for each in ("pretraining", "reference"):
+        if context.value(f"data.{each}.task") is not None:
+            asked = context.section(f"data.{each}.task", TaskParams).max_length
+            check_length(model, asked, f"data.{each}.task", "set it to no more, or take another base")
     tokenizer = load_tokenizer(base)
     curves: Curves = {}
     rows = 0

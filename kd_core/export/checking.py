@@ -16,6 +16,7 @@ from kd_core.export.quantising import agreement, quantised
 from kd_core.export.tracing import inputs_of, trace
 from kd_core.inference.all_exits import all_exits
 from kd_core.inference.batches import encode
+from kd_core.models.layers import check_length
 from kd_core.models.student import StudentModel
 from kd_core.row_samples import stratified_sample
 from kd_core.runtime.errors import InvalidDataError
@@ -64,6 +65,7 @@ def serve_graphs(
     :raises InvalidDataError: the graphs do not answer as PyTorch does, or there are no calibration texts for int8
     """
     check_tokenizer(tokenizer)
+    check_length(model, task.max_length, "data.reference.task", "set it to no more, or take another base")
     takes = inputs_of(model, tokenizer)
     graph = trace(model, takes)
     plain = _written(write_graphs(graph, model, tokenizer, task, "fp32", folder), folder)

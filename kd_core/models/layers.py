@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from kd_core.models.architectures import Architecture, architecture_of, config_of
 from kd_core.runtime.errors import ParamsError
 
+_POSITIONS = ("position_embeddings", "wpe", "embed_positions")
+"""What tables of positions are called."""
+
 
 def encoder_of(model: nn.Module) -> nn.Module:
     """The encoder of a model with a head over one; an encoder itself."""
@@ -63,3 +66,32 @@ def width(encoder: nn.Module) -> int:
 def parameters_of(*modules: nn.Module) -> list[nn.Parameter]:
     """The parameters of several modules, in order."""
     return [parameter for module in modules for parameter in module.parameters()]
+
+
+def most_tokens(model: nn.Module) -> int | None:
+    """Tokens of a text, special ones included, that the model has positions for; None: no table of them limits it.
+
+    RoBERTa and its kin count positions from behind that of padding, BART from behind two of its own.
+    """
+    tables = [
+        part
+        for name, part in model.named_modules()
+        if isinstance(part, nn.Embedding) and name.rpartition(".")[2] in _POSITIONS
+    ]
+    return min((table.num_embeddings - _first_position(table) for table in tables), default=None)
+
+
+def _first_position(table: nn.Embedding) -> int:
+    behind_padding = 0 if table.padding_idx is None else table.padding_idx + 1
+    return behind_padding + int(getattr(table, "offset", 0))
+
+
+def check_length(model: nn.Module, max_length: int, where: str, remedy: str) -> None:
+    """Raises ParamsError where texts of so many tokens are asked for and the model has fewer positions.
+
+    :param where: what asks for it, e.g. `teachers.large`
+    :param remedy: what to set
+    """
+    most = most_tokens(model)
+    if most is not None and max_length > most:
+        raise ParamsError(f"{where}: max_length {max_length}, but the model has positions for {most} tokens; {remedy}")

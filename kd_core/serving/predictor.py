@@ -30,6 +30,7 @@ from kd_core.serving.prediction_log import PredictionLog
 from kd_core.serving.speed.costs import Costs
 from kd_core.serving.speed.kept_costs import known_costs
 from kd_core.serving.speed.plan import Planner
+from kd_core.tables.cells import NotTextError, as_text
 from kd_core.tasks.decisions import named
 
 CHUNK_ROWS = 2048
@@ -215,13 +216,18 @@ def _column(rows: Sequence[str] | pd.DataFrame, column: str, columns: Sequence[s
     return rows[column].tolist() if isinstance(rows, pd.DataFrame) else list(rows)
 
 
-def _checked(column: str, texts: list[Any]) -> list[str]:
-    bad = [
-        number
-        for number, text in enumerate(texts, start=1)
-        if not isinstance(text, str) or not text.strip() or _HALF.search(text)
-    ]
+def _checked(column: str, cells: list[Any]) -> list[str]:
+    texts = [cell if isinstance(cell, str) else _text(cell) for cell in cells]
+    bad = [number for number, text in enumerate(texts, start=1) if not text.strip() or _HALF.search(text)]
     if bad:
         named = ", ".join(map(str, bad[:5])) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
         raise InvalidDataError(f"column {column!r}: no text in row {named} (counted from 1); fill or remove them")
     return texts
+
+
+def _text(cell: Any) -> str:
+    """A number, say, as text, as in training; an empty text where there is none."""
+    try:
+        return as_text(cell) or ""
+    except NotTextError:
+        return ""

@@ -18,7 +18,7 @@ from kd_core.config.data import Kind, Role, TaskParams
 from kd_core.config.teachers import TeacherParams
 from kd_core.config.training import Precision
 from kd_core.models.kinds import kind_of
-from kd_core.models.layers import keep_layers
+from kd_core.models.layers import check_length, keep_layers
 from kd_core.models.loading import load_tokenizer, save_tokenizer
 from kd_core.models.student import StudentModel
 from kd_core.models.tokenizer_files import tokenizer_files
@@ -120,6 +120,8 @@ def prepare(
         if isinstance(model, StudentModel):
             raise ParamsError(f"teachers.{name}.layers: {params.weights} is a distilled student; it keeps its layers")
         keep_layers(model, params.layers)
+    max_length = params.max_length or task.max_length
+    check_length(model, max_length, f"teachers.{name}", f"set teachers.{name}.max_length to no more")
     if fresh:
         classifier.name_outputs(model, task.labels, task.kind)
         order: tuple[int, ...] = tuple(range(len(task.labels)))
@@ -135,7 +137,7 @@ def prepare(
         labels=task.labels,
         label_order=order,
         pair=task.pair,
-        max_length=params.max_length or task.max_length,
+        max_length=max_length,
         precision=params.precision,
         data=params.data,
         weights=params.weights,

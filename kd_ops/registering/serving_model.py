@@ -15,6 +15,8 @@ from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 _LOGGER = logging.getLogger("mlflow.kd_pipelines")
@@ -46,10 +48,17 @@ class StudentServing(PythonModel):  # type: ignore[misc]  # MLflow's class is un
 
         :param model_input: [N] rows with `text`, and `text_pair` if the task has pairs
         :param params: at most one of `threshold` and `max_disagreement`, in [0, 1], `max_latency_ms`, of one text
-            alone, in a share `latency_percentile` of texts, and `min_throughput`, texts a second; negative: not given
+            alone, in a share `latency_percentile` of texts, and `min_throughput`, texts a second; negative or null:
+            not given
+        :raises MlflowException: what is wrong with texts or params, which servers answer with status 400
         """
-        given = {name: float(value) for name, value in (params or {}).items() if not value < 0}
-        return self._predictor.predict(model_input, self._limits(**given))
+        from kd_core.runtime.errors import InvalidDataError, ParamsError
+
+        given = {name: float(value) for name, value in (params or {}).items() if value is not None and not value < 0}
+        try:
+            return self._predictor.predict(model_input, self._limits(**given))
+        except (InvalidDataError, ParamsError) as error:
+            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
 
     def _limits_of(self, **given: float) -> Any:
         """The exit thresholds of a request; found, and told, once for all that ask for the same."""

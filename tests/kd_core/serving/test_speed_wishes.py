@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mlflow.exceptions import MlflowException
 from scipy.stats import binomtest
 
 from kd_core.runtime.errors import ParamsError
@@ -200,5 +201,15 @@ def test_a_served_version_takes_wishes_as_params_and_logs_what_they_cost(
     for _ in range(2):
         assert serving.predict(context, rows, nothing | wish).equals(timed.predict(rows, limits))
     assert told == [f"{wish}: {timed.record.dial.promise(limits)}"], "once"
-    with pytest.raises(ParamsError, match="give one of"):
-        serving.predict(context, rows, nothing | {"min_throughput": 5.0, "threshold": 0.1})
+    assert serving.predict(context, rows, nothing | {"threshold": None}).equals(timed.predict(rows)), "null: not given"
+    for asked, params, said in (
+        (rows, {"min_throughput": 5.0, "threshold": 0.1}, "^give one of"),
+        (rows.assign(text=None), {}, "^column 'text': no text in row 1"),
+    ):
+        with pytest.raises(MlflowException, match=said) as refused:
+            serving.predict(context, asked, nothing | params)
+        assert refused.value.get_http_status_code() == 400
+
+
+def test_a_number_is_a_text_as_in_training(student: Predictor) -> None:
+    assert student.predict([7, 0.5]).equals(student.predict(["7", "0.5"]))  # type: ignore[list-item]
