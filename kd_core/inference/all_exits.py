@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,5 +30,9 @@ def all_exits_batch(model: StudentModel, batch: Mapping[str, Tensor]) -> Tensor:
 
 def all_exits(model: StudentModel, encoded: Encoded, pad_id: int, batch_tokens: int = BATCH_TOKENS) -> Exits:
     """The answers of every exit to all rows of `encoded`, in their order; `model` in eval mode."""
+    layers = exit_layers(model)
+    if not len(encoded):
+        nothing = np.zeros((0, len(layers), len(model.config.labels or ())), dtype=np.float32)
+        return Exits(layers, nothing, model.config.kind)
     found = ask(model, lambda batch: all_exits_batch(model, batch), encoded, pad_id, batch_tokens)
-    return Exits(exit_layers(model), found.values, model.config.kind)
+    return Exits(layers, found.values, model.config.kind)

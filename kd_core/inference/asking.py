@@ -23,7 +23,10 @@ def ask(
     pad_id: int,
     batch_tokens: int = BATCH_TOKENS,
 ) -> Units:
-    """`answer` ([B, U, …] of a batch) for every row, in the rows' order, with `model` (which it calls) in eval mode."""
+    """`answer` ([B, U, …] of a batch) for every row, in the rows' order, with `model` (which it calls) in eval mode.
+
+    There is at least one row: without, nobody knows the shape of an answer.
+    """
     device = next(model.parameters()).device
     model.eval()
     parts, order = [], []

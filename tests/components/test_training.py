@@ -112,7 +112,8 @@ def test_every_stage_leaves_a_model_a_tokenizer_and_its_curves(workspace: Path) 
         assert (folder / "tokenizer.json").exists()
         assert bool(history(folder)["curves"]) == (name != "update")
     assert {"relation_attention", "relation_value"} <= set(history(workspace / "models" / "pretrain")["curves"])
-    assert tfidf.load(workspace / "models" / "tfidf").predict_proba(["a stone"]).shape == (1, 3)
+    asked = pd.DataFrame({"text": ["a stone"]})
+    assert tfidf.load(workspace / "models" / "tfidf").logits(asked).shape == (1, 3)
 
 
 def weights(workspace: Path, name: str, part: str) -> dict[str, torch.Tensor]:

@@ -10,9 +10,9 @@ import torch
 from kd_core.config.teachers import TeacherParams
 from kd_core.config.training import Optimisation
 from kd_core.rows import write_rows
-from kd_core.tasks.baseline import tfidf
+from kd_core.tasks import baseline
 from kd_core.teachers.model import prepare, save_teacher
-from tests.helpers.tiny import LABELS, tiny_base, tiny_rows
+from tests.helpers.tiny import tiny_base, tiny_rows
 from tests.helpers.tiny_exits import TASK, exported_student, save_student, tiny_student
 
 CHECKED = "data/checked/reference"
@@ -38,7 +38,7 @@ def tiny_run(root: Path, scratch: Path, test_rows: int = 240) -> Path:
     exported_student(scratch / "exported").rename(_parent(root / "models" / "student"))
     save_student(tiny_student(scratch / "alone", branches=False), root / "models" / "alone")
     train = tiny_rows(60, seed=7)
-    tfidf.fit(train["text"].tolist(), train["label"].tolist(), LABELS).save(root / "models" / "tfidf")
+    baseline.of(TASK.kind).fit(train, TASK, _made(root / "models" / "tfidf"))
     write_rows(root / CHECKED / "test.parquet", tiny_rows(test_rows, seed=1))
     write_rows(root / CHECKED / "calibration.parquet", tiny_rows(40, seed=2))
     (root / CHECKED / "dataset.json").write_text(json.dumps({"label_names": LABEL_NAMES}))
@@ -49,3 +49,8 @@ def tiny_run(root: Path, scratch: Path, test_rows: int = 240) -> Path:
 def _parent(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

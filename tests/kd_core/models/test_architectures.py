@@ -152,8 +152,8 @@ def test_a_teacher_learns_is_checked_asked_and_loaded_by_others(architecture: st
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     assert model.config.num_hidden_layers == 2
     answers = pipeline("text-classification", model=str(folder), device="cpu")(rows["text"].tolist(), batch_size=8)
-    assert [answer["label"] for answer in answers] == [LABELS[index] for index in logits.argmax(1)]
-    probabilities = torch.from_numpy(logits).softmax(-1).max(1).values
+    assert [answer["label"] for answer in answers] == [LABELS[index] for index in logits.values.argmax(1)]
+    probabilities = torch.from_numpy(logits.values).softmax(-1).max(1).values
     np.testing.assert_allclose([answer["score"] for answer in answers], probabilities, atol=1e-4)
 
 
@@ -168,7 +168,7 @@ def test_a_teacher_with_labels_of_its_own_is_mapped(architecture: str, tmp_path:
     teacher = prepare("t", TeacherParams(weights=str(base), labels=theirs), tiny_task(), base)
     batch = padded_batch(base)
     with torch.no_grad():
-        torch.testing.assert_close(teacher.logits(batch), model(**batch).logits[:, [1, 2, 0]], atol=1e-5, rtol=0)
+        torch.testing.assert_close(teacher.logits(batch).squeeze(1), model(**batch).logits[:, [1, 2, 0]], atol=1e-5, rtol=0)
     save_teacher(teacher, tmp_path / "saved", {})
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved")
     assert list(loaded.config.id2label.values()) == ["blue", "red", "green"]
