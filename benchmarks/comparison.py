@@ -18,7 +18,8 @@ from benchmarks.seed_resampling import Contestants
 from benchmarks.workbench import Run
 from kd_core.config.data import Kind
 from kd_core.evaluation.names import metric_name
-from kd_core.tasks.decisions import MAIN_METRIC, Integers, mean_score, row_counts
+from kd_core.tasks import decide
+from kd_core.tasks.units import Units
 
 ALONE = "alone"
 
@@ -95,10 +96,10 @@ def compare(setting: Setting, request: Request) -> Comparison:
     board.start(_jobs(request))
     board.job("teachers")
     rows, task, data = contestants.rows_of(setting)
-    targets, kind = encode.of(task.kind).targets(rows, task).values, task.kind
+    targets, kind = encode.of(task.kind).targets(rows, task), task.kind
     asked = contestants.teachers(setting)
     counts = {f"teacher {name}": counts_of([found], targets, kind) for name, found in asked.items()}
-    best = max(counts, key=lambda name: mean_metric(counts[name]))
+    best = max(counts, key=lambda name: mean_metric(counts[name], kind))
     costs = {}
     for arm in request.arms:
         answers = []
@@ -113,10 +114,12 @@ def compare(setting: Setting, request: Request) -> Comparison:
         counts[arm.name + LABEL] = tables[arm.name].counts
     counts[TEACHER] = counts[best]
     groups = rows["group"].to_numpy(str)
-    found = seed_resampling.compare(counts, groups, mean_score, request.confidence, request.resamples, seed=0)
+    found = seed_resampling.compare(
+        counts, groups, decide.of(kind).metric, request.confidence, request.resamples, seed=0
+    )
     lines = [_line(name, found, request, costs.get(name)) for name in counts if name != TEACHER]
     claims = [*EXPECTED, *request.claims, *_of_exits(request.exit_arms)]
-    findings, metric = judge(found, claims), metric_name(MAIN_METRIC[kind])
+    findings, metric = judge(found, claims), metric_name(decide.of(kind).MAIN_METRIC)
     return Comparison(lines, findings, tables, best, _data(data), _shared(setting), metric)
 
 
@@ -124,9 +127,10 @@ def _jobs(request: Request) -> int:
     return 1 + sum(len(request.seeds) if arm.seeded else 1 for arm in request.arms) + len(request.exit_arms)
 
 
-def counts_of(answers: Sequence[Any], targets: Integers, kind: Kind) -> np.ndarray:
+def counts_of(answers: Sequence[Any], targets: Units, kind: Kind) -> np.ndarray:
     """[S, N, K], what the main metric is made of."""
-    return np.stack([row_counts(each.probabilities, targets, kind) for each in answers])
+    task = decide.of(kind)
+    return np.stack([task.counts(task.decisions(Units.one_a_row(each.probabilities)), targets) for each in answers])
 
 
 def _of_exits(arms: Sequence[Arm]) -> list[Claim]:

@@ -12,7 +12,8 @@ from benchmarks.arms import TEST, Arm, Setting
 from benchmarks.predictions import predict
 from kd_core.config.data import Kind
 from kd_core.serving.exits.outcomes import Exits, shares
-from kd_core.tasks.decisions import Integers, mean_score, row_counts
+from kd_core.tasks import decide
+from kd_core.tasks.units import Units
 
 LABEL = " with exits"
 """Follows an arm's name where its student answers with early exits."""
@@ -37,17 +38,14 @@ class ExitTable:
         return {"accuracy": self.accuracy, "shares": self.shares, "mean_layers": self.mean_layers}
 
 
-def mean_metric(counts: np.ndarray) -> float:
+def mean_metric(counts: np.ndarray, kind: Kind) -> float:
     """The main metric, mean over seeds, of counts [S, N, K]."""
-    return float(mean_score(counts.sum(axis=1)).mean())
+    return float(decide.of(kind).metric(counts.sum(axis=1)).mean())
 
 
-def exits(setting: Setting, arm: Arm, seeds: Sequence[int], targets: Integers, kind: Kind) -> ExitTable:
-    """Train the arm's branches for each seed, calibrate them, and answer the test rows.
-
-    `targets` [N], multi-label [N, C].
-    """
-    found = []
+def exits(setting: Setting, arm: Arm, seeds: Sequence[int], targets: Units, kind: Kind) -> ExitTable:
+    """Train the arm's branches for each seed, calibrate them, and answer the test rows."""
+    found, task = [], decide.of(kind)
     for seed in seeds:
         run = setting.run(arm, seed, ["export"])
         predictions = predict(run, "models/student", TEST, setting.bench)
@@ -55,7 +53,9 @@ def exits(setting: Setting, arm: Arm, seeds: Sequence[int], targets: Integers, k
     layers = found[0][0].layers
     adaptive = [answers.simulate(thresholds) for answers, thresholds in found]
     accuracy = {
-        str(layer): mean_metric(np.stack([row_counts(answers.only(layer), targets, kind) for answers, _ in found]))
+        str(layer): mean_metric(
+            np.stack([task.counts(task.decisions(answers.only(layer)), targets) for answers, _ in found]), kind
+        )
         for layer in layers
     }
     left = [shares(outcome.exit_layer, layers) for outcome in adaptive]
@@ -64,5 +64,5 @@ def exits(setting: Setting, arm: Arm, seeds: Sequence[int], targets: Integers, k
         accuracy,
         {layer: float(np.mean([each[layer] for each in left])) for layer in left[0]},
         float(np.mean([outcome.exit_layer.mean() for outcome in adaptive])),
-        np.stack([row_counts(outcome.probabilities, targets, kind) for outcome in adaptive]),
+        np.stack([task.counts(outcome.answers, targets) for outcome in adaptive]),
     )

@@ -31,7 +31,7 @@ from benchmarks.texts import Request, columns_of, request_of, texts_of
 from benchmarks.timing import interleaved, speedup
 from kd_core.models.loading import load_tokenizer
 from kd_core.models.student import StudentModel
-from kd_core.serving.exits.outcomes import Exits, entropy
+from kd_core.serving.exits.outcomes import Exits
 from kd_core.serving.exits.thresholds import Thresholds
 from kd_core.serving.predictor import Predictor
 from kd_core.serving.speed.timing import measure_costs
@@ -116,14 +116,14 @@ def _ways(
         planned, measured = served.planned_by(costs), served.all_exits(texts.measured)
         others, labels = served.all_exits(texts.chosen_on), served.record.task.labels
         ways[plain] = partial(planned.predict_rows, threshold=0.0)
-        full = measured.only(measured.layers[-1]).argmax(-1)
+        full = measured.only(measured.layers[-1]).values.argmax(-1)
         print(f"{threads} threads, {plain}: {_accuracy(full, labels, texts.measured)}")
         for allowed in DISAGREEMENTS:
             name = f"{plain}, exits at {allowed:.1%}"
             points[name] = _point(others, measured, len(texts.timed), allowed)
             threshold = points[name].threshold
             ways[name] = partial(planned.predict_rows, threshold=threshold)
-            early = _accuracy(measured.simulate(threshold).answers, labels, texts.measured)
+            early = _accuracy(measured.simulate(threshold).answers.values, labels, texts.measured)
             print(f"{threads} threads, {name}: threshold {threshold:.4f}, {early}, {_plan(planned, points[name])}")
     return ways, points
 
@@ -144,7 +144,7 @@ def _plan(served: Predictor, point: Point) -> str:
 
 def _point(chosen_on: Exits, measured: Exits, timed: int, allowed: float) -> Point:
     """The largest threshold within the disagreement on `chosen_on`, and what it does on others, `timed` ones first."""
-    candidates = np.unique(np.concatenate([[0.0], entropy(chosen_on.probabilities[:, :-1]).ravel()]))
+    candidates = np.unique(np.concatenate([[0.0], chosen_on.uncertainty[:, :-1].ravel()]))
     steps = candidates[np.linspace(0, len(candidates) - 1, min(len(candidates), 400)).round().astype(int)]
     threshold = float(max(step for step in steps if disagreement(chosen_on, float(step)) <= allowed))
     mean_layers = float(measured.simulate(threshold).exit_layer[:timed].mean())
@@ -153,8 +153,8 @@ def _point(chosen_on: Exits, measured: Exits, timed: int, allowed: float) -> Poi
 
 def disagreement(exits: Exits, threshold: Thresholds) -> float:
     """Share of predictions that differ from the full model's."""
-    full = exits.only(exits.layers[-1]).argmax(-1)
-    return float(np.mean(exits.simulate(threshold).answers != full))
+    full = exits.only(exits.layers[-1]).values.argmax(-1)
+    return float(np.mean(exits.simulate(threshold).answers.values != full))
 
 
 def _report(ways: dict[str, Way], points: dict[str, Point], rows: pd.DataFrame, batch: int, repeats: int) -> None:

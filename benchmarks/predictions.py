@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.workbench import Run, Workbench
-from kd_core.config.data import MULTI_LABEL, TaskParams
+from kd_core.config.data import TaskParams
 from kd_core.rows import label_sets, read_rows, schema, write_table
 from kd_core.runtime import fingerprint
 from kd_core.serving.folder.record import NAME as RECORD_NAME
 from kd_core.serving.folder.record import ModelRecord
+from kd_core.tasks.columns import of as columns_of
 
 _ABOUT = b"about"
 
@@ -58,7 +59,7 @@ def _write(path: Path, model: Path, rows: Path, task: TaskParams) -> None:
     frame = frame[frame["label"].notna()].reset_index(drop=True)
     layers, exits = _answers(model, frame, task)
     flat = pa.array(np.ascontiguousarray(exits, dtype=np.float32).ravel())
-    several = task.kind == MULTI_LABEL
+    several = columns_of(task.kind).LISTED
     cells = {"label": label_sets(frame["label"])} if several else {}
     types = schema(pair=False, multi_label=several)
     columns = {

@@ -21,7 +21,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from kd_core.export.tracing import ENCODER
 from kd_core.serving.exits.outcomes import Exits
 from kd_core.serving.graphs.graphs import Feeds
-from kd_core.tasks.decisions import decisions
+from kd_core.tasks import decide
 
 _PRODUCTS = ("MatMul", "Gemm")
 _OPTIONS = {
@@ -66,9 +66,10 @@ def quantised(graph: onnx.ModelProto, batches: Sequence[Feeds]) -> onnx.ModelPro
 
 
 def agreement(parent: Exits, quantised: Exits) -> float:
-    """Share of texts that the full model gives the same label in both; multi-label: the same labels."""
-    before, after = (decisions(each.probabilities[:, -1], each.kind) for each in (parent, quantised))
-    return float(np.mean((before == after).reshape(len(before), -1).all(1)))
+    """Share of texts on which the full model decides the same in both."""
+    kind = decide.of(parent.kind)
+    before, after = (kind.decisions(each.only(each.layers[-1])) for each in (parent, quantised))
+    return float(np.mean(kind.same(before, after)))
 
 
 def _weight_products(graph: onnx.ModelProto) -> list[onnx.NodeProto]:

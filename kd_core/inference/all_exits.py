@@ -35,4 +35,4 @@ def all_exits(model: StudentModel, encoded: Encoded, pad_id: int, batch_tokens: 
         nothing = np.zeros((0, len(layers), len(model.config.labels or ())), dtype=np.float32)
         return Exits(layers, nothing, model.config.kind)
     found = ask(model, lambda batch: all_exits_batch(model, batch), encoded, pad_id, batch_tokens)
-    return Exits(layers, found.values, model.config.kind)
+    return Exits(layers, found.values, model.config.kind, found.offsets)

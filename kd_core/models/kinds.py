@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from transformers import PreTrainedConfig
 
-from kd_core.config.data import CLASSIFICATION, MULTI_LABEL, Kind
+from kd_core.config.data import Kind
 from kd_core.tasks import heads
 from kd_core.tasks.kinds import kind_in
-
-_KINDS: Mapping[str | None, Kind] = {heads.of(kind).PROBLEM_TYPE: kind for kind in (CLASSIFICATION, MULTI_LABEL)}
 
 
 def name_kind(config: PreTrainedConfig, kind: Kind) -> None:
@@ -23,5 +20,5 @@ def name_kind(config: PreTrainedConfig, kind: Kind) -> None:
 
 def kind_of(config: Any) -> Kind:
     """What a model's logits stand for, as its config says (`kind_in` where it does not)."""
-    said = {"kind": getattr(config, "kd_kind", None) or _KINDS.get(config.problem_type)}
+    said = {"kind": getattr(config, "kd_kind", None) or heads.kind_of_problem(config.problem_type)}
     return kind_in(said)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from kd_core.config.data import MULTI_LABEL
 from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_core.serving.exits.thresholds import Thresholds
 from kd_core.serving.folder.record import ModelRecord
@@ -16,6 +15,7 @@ from kd_core.tables.cells import texts_of
 from kd_core.tables.formats import known_format
 from kd_core.tables.reading import read_table
 from kd_core.tables.writing import writable, write_table
+from kd_core.tasks.columns import of as columns_of
 
 SEPARATOR = "|"
 """Stands in a csv between the labels that a text is given, as in csv sources; alone where no label is."""
@@ -48,7 +48,7 @@ def predict_file(
         answers = predictor.predict(asked, threshold, probabilities, report)
     except InvalidDataError as error:
         raise InvalidDataError(f"{source}: {error}") from None
-    if predictor.record.task.kind == MULTI_LABEL and known_format(target).kind == "csv":
+    if columns_of(predictor.record.task.kind).LISTED and known_format(target).kind == "csv":
         labels = [SEPARATOR.join(given) or SEPARATOR for given in answers["label"]]
         shares = [SEPARATOR.join(map(str, given)) for given in answers["probability"]]
         answers = answers.assign(label=labels, probability=shares)

@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kd_core.config.data import MULTI_LABEL
-from kd_core.rows import Label
 from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_core.serving.exits.outcomes import Exits, Predictions
 from kd_core.serving.exits.speed_wishes import PERCENTILE, with_throughput, within_latency
@@ -31,7 +29,7 @@ from kd_core.serving.speed.costs import Costs
 from kd_core.serving.speed.kept_costs import known_costs
 from kd_core.serving.speed.plan import Planner
 from kd_core.tables.cells import NotTextError, as_text
-from kd_core.tasks.decisions import named
+from kd_core.tasks import decide
 
 CHUNK_ROWS = 2048
 """Rows that are encoded and answered at a time."""
@@ -97,16 +95,11 @@ class Predictor:
         """
         limits = self.executor.followed(self.limits(threshold))
         found = self.predict_rows(texts, limits, report)
-        labels = list(named(found.answers, self.record.task.labels, found.kind))
-        columns: dict[str, Any] = {
-            "label": labels,
-            "probability": self._chosen(found, labels),
-            "exit_layer": found.exit_layer,
-            "entropy": found.entropy,
-        }
+        kind, labels = decide.of(found.kind), self.record.task.labels
+        columns = kind.table(found.units, labels) | {"exit_layer": found.exit_layer, "entropy": found.entropy}
         if probabilities:
-            for index, label in enumerate(self.record.task.labels):
-                columns[f"{PROBABILITY_PREFIX}{label}"] = found.probabilities[:, index]
+            shares = kind.shares(found.units, labels)
+            columns |= {f"{PROBABILITY_PREFIX}{label}": share for label, share in shares.items()}
         table = pd.DataFrame(columns, index=texts.index if isinstance(texts, pd.DataFrame) else None)
         if self.log:
             self.log.add(table, limits)
@@ -156,14 +149,6 @@ class Predictor:
                 "`kd calibrate --model …` first"
             )
         return self.executor.planner
-
-    def _chosen(self, found: Predictions, labels: Sequence[Label]) -> Any:
-        """[N], the probability of each answered label."""
-        if found.kind != MULTI_LABEL:
-            return found.probabilities.max(1, initial=0.0)
-        index = {label: position for position, label in enumerate(self.record.task.labels)}
-        rows = zip(found.probabilities, labels, strict=True)
-        return [tuple(float(probabilities[index[label]]) for label in given) for probabilities, given in rows]
 
     def predict_rows(
         self,

@@ -107,6 +107,50 @@ class Decide(Protocol):
         """Label → [N], its probability; for those who ask for the probability of every label."""
 
 
+class Metrics(Protocol):
+    """How good probabilities [ΣU, C] are against gold."""
+
+    def quality(self, probabilities: Units, gold: Units) -> dict[str, float]:
+        """Name → value, the main metric first; among them macro_f1, log_loss and ece."""
+
+    def reliability_bins(self, probabilities: Units, gold: Units) -> dict[str, NDArray[np.float64]]:
+        """Per bin of confidence: decisions (`rows`), mean `confidence` and `accuracy`."""
+
+
+class Sections(Protocol):
+    """What the report and the model card say of a kind."""
+
+    @property
+    def TITLE(self) -> str:  # noqa: N802 - a constant of a module
+        """What the task is called."""
+
+    @property
+    def DOES(self) -> str:  # noqa: N802
+        """What a model does, with {texts} and {labels}, their number."""
+
+    @property
+    def GIVEN(self) -> str:  # noqa: N802
+        """What a text is given, as a sentence."""
+
+    @property
+    def BINNED(self) -> tuple[str, str]:  # noqa: N802
+        """What bins of confidence count, in full and in short."""
+
+    @property
+    def HARDEST(self) -> tuple[str, str]:  # noqa: N802
+        """Title and text below the picture of `confusion`."""
+
+    @property
+    def LOWEST(self) -> str:  # noqa: N802
+        """The number that `how` tells first."""
+
+    def confusion(self, probabilities: Units, gold: Units, labels: Sequence[str]) -> dict[str, Any]:
+        """labels, classes (label, rows, recall, …; the worst first), mistakes (rows, label, predicted)."""
+
+    def how(self, entry: Mapping[str, Any]) -> str:
+        """One of the classes of `confusion` in words."""
+
+
 class Baseline(Protocol):
     """A model without any transformer, in a folder of its own."""
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from kd_core.config.data import MULTI_LABEL
-from kd_core.rows import labels_of
-from kd_core.tasks.decisions import row_counts
+from kd_core.config.data import TaskParams
+from kd_core.tasks import decide, encode
 from kd_core.tasks.kinds import kind_in
 from kd_ops.base.settings import Settings
 from kd_ops.promotion.evidence import Champion, Floats, Measured, Speed
@@ -96,10 +93,12 @@ class Asked:
             served = serve_version(version, self.settings)
             served.predict(["--input", str(source), "--output", str(target), *served.as_named(texts)])
             answers = pd.read_parquet(target)["label"]
-        given, true = (_indicators(column, self.model.labels) for column in (answers, self.examples["label"]))
-        if self.model.kind == MULTI_LABEL:
-            return row_counts(given.astype(np.float64), true, MULTI_LABEL)
-        return row_counts(given.astype(np.float64), true.argmax(1), "classification")
+        task = TaskParams(kind=self.model.kind, labels=self.model.labels)
+        given, gold = (
+            encode.of(task.kind).targets(self.rows.assign(label=list(column)), task)
+            for column in (answers, self.examples["label"])
+        )
+        return decide.of(task.kind).counts(given, gold)
 
 
 def counts_of(examples: pd.DataFrame, model: str) -> Floats:
@@ -110,8 +109,3 @@ def counts_of(examples: pd.DataFrame, model: str) -> Floats:
 def test_hash(outs: Outs) -> str:
     """Hash of the test rows that the run was evaluated on."""
     return str(read_document(outs, "evaluation/metrics.json")["test"]["hash"])
-
-
-def _indicators(column: pd.Series, labels: Sequence[str]) -> npt.NDArray[np.int64]:
-    """[N, C], 1 for each label of each row."""
-    return np.array([[label in labels_of(row) for label in labels] for row in column], dtype=np.int64)

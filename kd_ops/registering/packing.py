@@ -13,11 +13,12 @@ from typing import Any
 
 import pandas as pd
 
-from kd_core.config.data import MULTI_LABEL, TaskParams
+from kd_core.config.data import TaskParams
 from kd_core.row_samples import stratified_sample
 from kd_core.runtime.errors import InvalidDataError, TryAgainError
 from kd_core.serving.folder.record import NAME as RECORD
 from kd_core.serving.folder.record import text_columns
+from kd_core.tasks import columns as labels
 from kd_ops.registry.registry import MODEL_FOLDER
 from kd_ops.runs.outs import Outs
 
@@ -63,7 +64,7 @@ def pack(outs: Outs, folder: Path, project: Path) -> Path:
         python_model=str(Path(__file__).with_name("serving_model.py")),
         artifacts={MODEL_FOLDER: str(student)},
         code_paths=[str(project / "kd_core")],
-        signature=_signature(columns, several=task.kind == MULTI_LABEL),
+        signature=_signature(columns, several=labels.of(task.kind).LISTED),
         input_example=example,
         pip_requirements=requirements(),
     )

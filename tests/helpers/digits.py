@@ -25,6 +25,8 @@ from kd_core.tasks.decide import classification as one
 from kd_core.tasks.encode.gold import NO_LABEL, known_labels
 from kd_core.tasks.heads import classification as softmax
 from kd_core.tasks.loss import classification as cross_entropy
+from kd_core.tasks.metrics import classification as as_classes
+from kd_core.tasks.sections import classification as one_class
 from kd_core.tasks.units import Integers, Units
 
 KIND = "count_digits"
@@ -98,6 +100,12 @@ def answer(folder: Path, rows: pd.DataFrame, task: TaskParams) -> Units:
     return given.with_values(np.eye(len(task.labels))[np.full(len(given.values), most)])
 
 
+def quality(probabilities: Units, gold: Units) -> dict[str, float]:
+    """Of all words together; the main metric first."""
+    found = as_classes.quality(probabilities, gold)
+    return {"word_accuracy": found.pop("accuracy"), **found}
+
+
 def like(module: Any, **changes: Any) -> SimpleNamespace:
     return SimpleNamespace(
         **{name: getattr(module, name) for name in dir(module) if not name.startswith("__")} | changes
@@ -121,6 +129,11 @@ def register() -> None:
             "decide": like(
                 one, MAIN_METRIC="word_accuracy", METRIC_NAME="words counted rightly", counts=counts, named=named,
                 uncertainty=uncertainty,
+            ),
+            "metrics": like(as_classes, quality=quality),
+            "sections": like(
+                one_class, TITLE="Counting of digits", DOES="counts digits of words of {texts} into {labels} labels",
+                GIVEN="Every word gets a count.", BINNED=("words", "words"),
             ),
             "baseline": SimpleNamespace(fit=fit, answer=answer),
         },

@@ -12,10 +12,10 @@ import pandas as pd
 
 from kd_core.config.data import TaskParams
 from kd_core.config.evaluation import EvaluateParams
-from kd_core.evaluation.names import ADAPTIVE, CHOSEN, TRUNK, exits_name
+from kd_core.evaluation.names import ADAPTIVE, CHOSEN, TRUNK, exits_name, main_metric
 from kd_core.evaluation.quality import answers as answered
 from kd_core.evaluation.quality import details, masked, quality, slices
-from kd_core.evaluation.quality.quality import ALONE, TEACHER, TFIDF, Answers, Probabilities
+from kd_core.evaluation.quality.quality import ALONE, TEACHER, TFIDF, Answers
 from kd_core.evaluation.reference import reference_teachers
 from kd_core.rows import read_rows, rows_hash
 from kd_core.runtime.errors import InvalidDataError
@@ -23,7 +23,8 @@ from kd_core.runtime.files import write_json
 from kd_core.runtime.progress import Progress
 from kd_core.serving.exits.outcomes import Exits, Predictions, shares
 from kd_core.serving.predictor import Predictor
-from kd_core.tasks import encode
+from kd_core.tasks import decide, encode
+from kd_core.tasks.units import Units
 from kd_core.teachers.model import Teacher
 
 _DIGITS = 6
@@ -88,7 +89,7 @@ def evaluate(
     answers = _answers(_plain(models, rows, task, student, progress), rows, task, params, student)
     parts = slices.of_rows(rows)
     metrics = {"test": {"rows": len(rows), "hash": rows_hash(rows)}, **_metrics(answers, student, params)}
-    if task.kind != "classification":
+    if answers.main_metric != main_metric({}):
         metrics["main_metric"] = answers.main_metric
     copy, changed = masked.mask(rows, label_names or {})
     if len(copy):
@@ -108,28 +109,28 @@ def _student(models: Models, rows: pd.DataFrame) -> _Student:
 
 def _plain(
     models: Models, rows: pd.DataFrame, task: TaskParams, student: _Student, progress: Progress
-) -> dict[str, Probabilities]:
+) -> dict[str, Units]:
     """Every teacher's answers, the student's in full and with early exits, and the baselines'."""
-    found: dict[str, Probabilities] = {}
+    found: dict[str, Units] = {}
     teachers = reference_teachers(models.teachers)
     for folder in progress.track(teachers, "teachers", len(teachers), "models"):
-        found[f"{TEACHER}{folder.name}"] = answered.of_teacher(Teacher.load(folder), rows, task).values
+        found[f"{TEACHER}{folder.name}"] = answered.of_teacher(Teacher.load(folder), rows, task)
     alone = answered.of_student(models.alone, rows, task)
     return found | {
         TRUNK: student.exits.only(student.exits.layers[-1]),
-        ADAPTIVE: student.adaptive.probabilities,
+        ADAPTIVE: student.adaptive.units,
         ALONE: alone.only(alone.layers[-1]),
-        TFIDF: answered.of_baseline(models.tfidf, rows, task).values,
+        TFIDF: answered.of_baseline(models.tfidf, rows, task),
     }
 
 
 def _answers(
-    plain: dict[str, Probabilities], rows: pd.DataFrame, task: TaskParams, params: EvaluateParams, student: _Student
+    plain: dict[str, Units], rows: pd.DataFrame, task: TaskParams, params: EvaluateParams, student: _Student
 ) -> Answers:
     exits = student.exits
     found = plain | {f"branch:{layer}": exits.only(layer) for layer in exits.layers[:-1]}
-    found |= {exits_name(value): exits.simulate(value).probabilities for value in params.thresholds}
-    return Answers(encode.of(task.kind).targets(rows, task).values, rows["group"].to_numpy(str), found, task.kind)
+    found |= {exits_name(value): exits.simulate(value).units for value in params.thresholds}
+    return Answers(encode.of(task.kind).targets(rows, task), rows["group"].to_numpy(str), found, task.kind)
 
 
 def _metrics(answers: Answers, student: _Student, params: EvaluateParams) -> dict[str, Any]:
@@ -153,7 +154,7 @@ def _metrics(answers: Answers, student: _Student, params: EvaluateParams) -> dic
 def _differs(student: _Student) -> npt.NDArray[np.bool_]:
     """[N], whether an early exit answered otherwise than the full model would have."""
     full = student.exits.simulate(0.0)
-    return np.asarray((student.adaptive.answers != full.answers).reshape(len(full.exit_layer), -1).any(1), dtype=bool)
+    return ~decide.of(full.kind).same(student.adaptive.answers, full.answers)
 
 
 def _tables(answers: Answers, student: _Student, task: TaskParams, params: EvaluateParams) -> dict[str, Any]:

@@ -15,10 +15,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from kd_core.config.evaluation import EvaluateParams
-from kd_core.evaluation.quality.quality import Answers, Probabilities
+from kd_core.evaluation.quality.quality import Answers
 from kd_core.evaluation.statistics.resampling import Floats, resample
 from kd_core.rows import labels_of
-from kd_core.tasks.decisions import mean_score
+from kd_core.tasks.units import Units
 
 STAND_IN = "it"
 """Takes the place of a name: a word that says nothing, whatever the texts are about."""
@@ -56,29 +56,29 @@ def _pattern(names: Sequence[str]) -> re.Pattern[str] | None:
 def compare(
     answers: Answers,
     changed: npt.NDArray[np.bool_],
-    masked: Mapping[str, Probabilities],
+    masked: Mapping[str, Units],
     params: EvaluateParams,
 ) -> dict[str, Any]:
     """What masking costs each model.
 
     :param answers: to the N test rows as they are
     :param changed: [N], which of them are masked
-    :param masked: model → [changed rows, C], its answers to their copies
+    :param masked: model → their units, its answers to their copies
     :returns: rows, changed (rows), models: model → main metric and its interval over all rows, the changed ones
         masked; changed and changed_masked, the metric on these alone, before and after
     """
-    after = Answers(answers.targets[changed], answers.groups[changed], masked, answers.kind)
+    after = Answers(answers.targets.take(changed), answers.groups[changed], masked, answers.kind)
     before = {name: answers.counts(name) for name in masked}
     copies = {name: _with(counts, changed, after.counts(name)) for name, counts in before.items()}
-    found = resample(copies, answers.groups, mean_score, params.resamples, params.seed)
+    found = resample(copies, answers.groups, answers.metric, params.resamples, params.seed)
     models, metric = {}, answers.main_metric
     for name in masked:
         interval = found.metric(name).interval(params.confidence)
         models[name] = {
             metric: interval.value,
             f"{metric}_interval": [interval.low, interval.high],
-            "changed": float(mean_score(before[name][changed].sum(0))),
-            "changed_masked": float(mean_score(copies[name][changed].sum(0))),
+            "changed": float(answers.metric(before[name][changed].sum(0))),
+            "changed_masked": float(answers.metric(copies[name][changed].sum(0))),
         }
     return {"rows": len(changed), "changed": int(changed.sum()), "models": models}
 

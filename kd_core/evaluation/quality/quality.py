@@ -14,10 +14,9 @@ from kd_core.config.evaluation import EvaluateParams
 from kd_core.evaluation.names import ADAPTIVE, TRUNK
 from kd_core.evaluation.statistics.intervals import Interval
 from kd_core.evaluation.statistics.resampling import Floats, Resampled, resample
-from kd_core.tasks.decisions import MAIN_METRIC, Integers, mean_score, row_counts, row_scores
-from kd_core.tasks.metrics import quality
+from kd_core.tasks import decide, metrics
+from kd_core.tasks.units import Units
 
-Probabilities = npt.NDArray[np.floating]
 Booleans = npt.NDArray[np.bool_]
 
 TEACHER = "teacher:"
@@ -28,38 +27,39 @@ ALONE, TFIDF = "alone", "tfidf"
 class Answers:
     """N test rows and each model's answers to them."""
 
-    targets: Integers
-    """[N], index of the label; multi-label [N, C], 1 where a label applies."""
+    targets: Units
+    """Gold, as the task's kind has it."""
     groups: npt.NDArray[np.str_]
     """[N], near-duplicate group."""
-    probabilities: Mapping[str, Probabilities]
-    """Model → [N, C]."""
-    kind: Kind = "classification"
+    probabilities: Mapping[str, Units]
+    """Model → [ΣU, C]."""
+    kind: Kind
 
     @property
     def main_metric(self) -> str:
-        """Name of the metric that is the mean of `scores`."""
-        return MAIN_METRIC[self.kind]
-
-    def scores(self, model: str) -> Floats:
-        """[N], how right `model` answers each row: 1 or 0; multi-label anything between."""
-        return row_scores(self.probabilities[model], self.targets, self.kind)
+        """Name of the metric that is made of `counts`."""
+        return decide.of(self.kind).MAIN_METRIC
 
     def counts(self, model: str) -> Floats:
-        """[N, K], what `mean_score` makes the main metric of."""
-        return row_counts(self.probabilities[model], self.targets, self.kind)
+        """[N, K], what `metric` makes the main metric of."""
+        kind = decide.of(self.kind)
+        return kind.counts(kind.decisions(self.probabilities[model]), self.targets)
+
+    def metric(self, sums: Floats) -> Floats:
+        """The main metric: sums of counts, [..., K] → [...]."""
+        return decide.of(self.kind).metric(sums)
 
     @property
     def best_teacher(self) -> str:
         """The teacher with the best main metric; of equal ones the first by name."""
         teachers = sorted(name for name in self.probabilities if name.startswith(TEACHER))
-        return max(teachers, key=lambda name: float(self.scores(name).mean()))
+        return max(teachers, key=lambda name: float(self.metric(self.counts(name).sum(0))))
 
 
 def resampled(answers: Answers, params: EvaluateParams) -> Resampled:
     """The main metric of every model under the same resamples of groups."""
     counts = {name: answers.counts(name) for name in answers.probabilities}
-    return resample(counts, answers.groups, mean_score, params.resamples, params.seed)
+    return resample(counts, answers.groups, answers.metric, params.resamples, params.seed)
 
 
 def of_models(answers: Answers, found: Resampled, confidence: float) -> dict[str, dict[str, Any]]:
@@ -67,7 +67,7 @@ def of_models(answers: Answers, found: Resampled, confidence: float) -> dict[str
     models: dict[str, dict[str, Any]] = {}
     for name, probabilities in answers.probabilities.items():
         interval = found.metric(name).interval(confidence)
-        numbers = quality(probabilities, answers.targets, answers.kind)
+        numbers = metrics.of(answers.kind).quality(probabilities, answers.targets)
         models[name] = {**numbers, f"{answers.main_metric}_interval": [interval.low, interval.high]}
     return models
 
@@ -114,7 +114,7 @@ def of_slices(answers: Answers, slices: Mapping[str, Booleans]) -> dict[str, dic
     return {
         part: {
             "rows": int(mask.sum()),
-            answers.main_metric: {name: float(answers.scores(name)[mask].mean()) for name in names},
+            answers.main_metric: {name: float(answers.metric(answers.counts(name)[mask].sum(0))) for name in names},
         }
         for part, mask in slices.items()
     }

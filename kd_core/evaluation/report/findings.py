@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kd_core.config.data import MULTI_LABEL, TaskParams
+from kd_core.config.data import TaskParams
 from kd_core.evaluation.names import main_metric
 from kd_core.runtime.errors import InvalidDataError
+from kd_core.tasks import columns, sections
+from kd_core.tasks.protocol import Sections
 
 TABLES = ("exits", "reliability", "confusion")
 
@@ -46,9 +48,14 @@ class Findings:
     """Stage → curve → [step, value] points."""
 
     @property
-    def multi_label(self) -> bool:
+    def sections(self) -> Sections:
+        """What is said of the kind of task."""
+        return sections.of(self.task.kind)
+
+    @property
+    def listed(self) -> bool:
         """Whether a text may have several labels."""
-        return self.task.kind == MULTI_LABEL
+        return columns.of(self.task.kind).LISTED
 
     @property
     def metric(self) -> str:

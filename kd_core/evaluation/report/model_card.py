@@ -8,7 +8,6 @@ from typing import Any
 from kd_core.evaluation.names import metric_name, titled
 from kd_core.evaluation.report.findings import Findings
 from kd_core.evaluation.report.promise import named_thresholds
-from kd_core.tasks.decisions import APPLIES
 
 
 def render(findings: Findings, summary: Mapping[str, Any]) -> str:
@@ -20,8 +19,7 @@ def render(findings: Findings, summary: Mapping[str, Any]) -> str:
 def _title(findings: Findings) -> str:
     kind = "pairs of texts" if findings.task.pair else "single texts"
     student = next(row for row in findings.measured["rows"] if row["model"] == "adaptive")
-    count = len(findings.task.labels)
-    does = f"gives {kind} any of {count} labels" if findings.multi_label else f"classifies {kind} into {count} labels"
+    does = findings.sections.DOES.format(texts=kind, labels=len(findings.task.labels))
     return (
         f"# {findings.recipe}: distilled student\n\n"
         f"A small transformer encoder with early exits that {does}. "
@@ -31,13 +29,10 @@ def _title(findings: Findings) -> str:
 
 def _use(findings: Findings) -> str:
     labels = ", ".join(f"`{_cell(label)}`" for label in findings.task.labels)
-    given = "Every text gets one of the labels, also a text that belongs to none of them."
-    if findings.multi_label:
-        given = f"A text gets every label whose probability is above {APPLIES:.0%}, and none where no probability is."
     return (
         "## Intended use\n\n"
         f"Texts like those it was trained on (see below), up to {findings.task.max_length} tokens; longer ones are "
-        f"cut. {given}\n\n"
+        f"cut. {findings.sections.GIVEN}\n\n"
         f"Labels: {labels}"
     )
 
@@ -115,13 +110,11 @@ def _exits(findings: Findings, summary: Mapping[str, Any]) -> str:
 
 
 def _limits(findings: Findings) -> str:
-    worst, key = findings.tables["confusion"]["classes"][:3], "F1" if findings.multi_label else "recall"
-    share = "{:.0%} on {}" if findings.multi_label else "{:.0%} of {}"
-    each = [(entry["label"], share.format(entry[key.lower()], entry["rows"])) for entry in worst]
-    named = ", ".join(f"`{_cell(label)}` ({how})" for label, how in each)
+    worst, told = findings.tables["confusion"]["classes"][:3], findings.sections
+    named = ", ".join(f"`{_cell(entry['label'])}` ({told.how(entry)})" for entry in worst)
     return (
         "## Limits\n\n"
-        f"- Lowest {key} on the test rows: {named}.\n"
+        f"- Lowest {told.LOWEST} on the test rows: {named}.\n"
         f"{_masked(findings)}"
         "- Measured on data like its training data only; other sources, languages or styles were not tested.\n"
         "- It inherits mistakes and biases of its teachers and of the text that they were trained on.\n"

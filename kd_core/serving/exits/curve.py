@@ -1,6 +1,6 @@
 """What one threshold for all exits does to accuracy and depth: the points of the evaluation's curve.
 
-Multi-label: the task's main metric stands wherever this module says accuracy.
+The task's main metric stands wherever this module says accuracy.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kd_core.serving.exits.outcomes import Exits
-from kd_core.tasks.decisions import Integers, row_scores
+from kd_core.tasks import decide
+from kd_core.tasks.units import Units
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Point:
         return {"threshold": self.threshold, metric: self.accuracy, "mean_layers": self.mean_layers}
 
 
-def at(exits: Exits, targets: Integers, threshold: float) -> Point:
-    """Accuracy against `targets` ([N]; multi-label [N, C]) and mean number of layers at one threshold."""
-    outcome = exits.simulate(threshold)
-    accuracy = float(row_scores(outcome.probabilities, targets, exits.kind).mean())
+def at(exits: Exits, targets: Units, threshold: float) -> Point:
+    """Accuracy against gold and mean number of layers at one threshold."""
+    outcome, kind = exits.simulate(threshold), decide.of(exits.kind)
+    accuracy = float(kind.metric(kind.counts(outcome.answers, targets).sum(0)))
     return Point(float(threshold), accuracy, float(outcome.exit_layer.mean()))

@@ -6,20 +6,18 @@ model again (docs/methods.md §2).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from kd_core.config.data import MULTI_LABEL, Kind
+from kd_core.config.data import Kind
 from kd_core.serving.exits.thresholds import Thresholds, first_exit
-from kd_core.tasks.decisions import Integers, decisions
+from kd_core.tasks import decide
+from kd_core.tasks.units import Booleans, Integers, Units
 
 Probabilities = npt.NDArray[np.float32]
-
-_SMALLEST = np.finfo(np.float32).tiny
 
 
 @dataclass(frozen=True)
@@ -27,17 +25,24 @@ class Predictions:
     """Answers to N texts."""
 
     probabilities: Probabilities
-    """[N, C], in the order of the model's labels."""
+    """[ΣU, C], in the order of the model's labels."""
     exit_layer: npt.NDArray[np.int64]
     """[N], the layer (1-based) after which each text was answered."""
     entropy: npt.NDArray[np.float32]
     """[N], normalised entropy of the answer, in [0, 1]; 0 is certain."""
-    kind: Kind = "classification"
+    kind: Kind
+    offsets: Integers | None = None
+    """[N + 1], where each text's units begin; None: a text is one unit."""
 
     @property
-    def answers(self) -> Integers:
-        """[N], index of the predicted label; multi-label [N, C], 1 for each label that is given."""
-        return decisions(self.probabilities, self.kind)
+    def units(self) -> Units:
+        """The probabilities by text."""
+        return _units(self.probabilities, self.offsets)
+
+    @property
+    def answers(self) -> Units:
+        """The decisions, in the form that gold has."""
+        return decide.of(self.kind).decisions(self.units)
 
 
 @dataclass(frozen=True)
@@ -47,46 +52,39 @@ class Exits:
     layers: tuple[int, ...]
     """[E], the layers (1-based) that have an exit, ascending; the last is the full model."""
     probabilities: Probabilities
-    """[N, E, C]"""
-    kind: Kind = "classification"
+    """[ΣU, E, C]"""
+    kind: Kind
+    offsets: Integers | None = None
+    """[N + 1], where each text's units begin; None: a text is one unit."""
 
     @property
     def uncertainty(self) -> npt.NDArray[np.float32]:
         """[N, E], of each exit's answer, in [0, 1]."""
-        return entropy(self.probabilities, self.kind)
+        return np.stack([decide.of(self.kind).uncertainty(self.only(layer)) for layer in self.layers], axis=1)
 
     @property
-    def disagrees(self) -> npt.NDArray[np.bool_]:
-        """[N, E − 1], whether the answer of an early exit differs from the full model's; multi-label: in any label."""
-        answers = decisions(self.probabilities, self.kind)
-        differs = answers[:, :-1] != answers[:, -1:]
-        return np.asarray(differs if self.kind != MULTI_LABEL else differs.any(-1), dtype=bool)
+    def disagrees(self) -> Booleans:
+        """[N, E − 1], whether an early exit decides otherwise than the full model, on any unit of a text."""
+        kind = decide.of(self.kind)
+        *early, full = (kind.decisions(self.only(layer)) for layer in self.layers)
+        return np.array([~kind.same(each, full) for each in early], dtype=bool).reshape(len(early), len(full)).T
 
     def simulate(self, thresholds: Thresholds) -> Predictions:
         """The outcome of adaptive inference: each text leaves at its first exit with U < its threshold."""
         uncertainty = self.uncertainty
         first = first_exit(uncertainty[:, :-1], thresholds)
-        rows = np.arange(len(first))
+        rows, units = np.arange(len(first)), _units(self.probabilities, self.offsets)
+        chosen = units.values[np.arange(len(units.values)), first[units.row_of_unit]]
         layers = np.asarray(self.layers, dtype=np.int64)
-        return Predictions(self.probabilities[rows, first], layers[first], uncertainty[rows, first], self.kind)
+        return Predictions(chosen, layers[first], uncertainty[rows, first], self.kind, self.offsets)
 
-    def only(self, layer: int) -> Probabilities:
-        """[N, C], the answers of one exit, as if all texts left there."""
-        return self.probabilities[:, self.layers.index(layer)]
+    def only(self, layer: int) -> Units:
+        """[ΣU, C], the answers of one exit, as if all texts left there."""
+        return _units(self.probabilities[:, self.layers.index(layer)], self.offsets)
 
 
-def entropy(probabilities: Probabilities, kind: Kind = "classification") -> npt.NDArray[np.float32]:
-    """U = −Σ_c p_c log p_c ÷ log C over the last axis, in [0, 1] (docs/methods.md §2).
-
-    Multi-label: the mean over labels of the binary entropy ÷ log 2.
-    """
-    if kind == MULTI_LABEL:
-        by_label = entropy(np.stack([probabilities, 1 - probabilities], axis=-1))
-        return np.asarray(by_label.mean(-1), dtype=np.float32)
-    logs = np.log(np.maximum(probabilities, _SMALLEST))  # of 0 they are multiplied with 0
-    values = (probabilities * logs).sum(-1) / -math.log(probabilities.shape[-1])
-    normalised: npt.NDArray[np.float32] = np.minimum(np.maximum(values, 0.0), 1.0).astype(np.float32)
-    return normalised
+def _units(values: Probabilities, offsets: Integers | None) -> Units:
+    return Units.one_a_row(values) if offsets is None else Units(values, offsets)
 
 
 def shares(exit_layer: npt.NDArray[np.int64], layers: Sequence[int]) -> dict[str, float]:

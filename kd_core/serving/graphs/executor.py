@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_core.runtime.cpu import usable_threads
-from kd_core.serving.exits.outcomes import Exits, Predictions, entropy
+from kd_core.serving.exits.outcomes import Exits, Predictions
 from kd_core.serving.exits.thresholds import Thresholds, per_exit
 from kd_core.serving.folder.network import IDS, MASK, TYPES
 from kd_core.serving.graphs.batches import Batching, Integers
@@ -23,6 +23,8 @@ from kd_core.serving.graphs.lanes import Lanes
 from kd_core.serving.graphs.pools import Parked, Pool, pack
 from kd_core.serving.graphs.tokens import Tokens, mask, padded
 from kd_core.serving.speed.plan import Planner
+from kd_core.tasks import decide
+from kd_core.tasks.units import Units
 
 
 class Executor:
@@ -60,7 +62,7 @@ class Executor:
                 found.probabilities[batch] = self.graphs.whole(self.feeds(tokens, batch))
 
         self._divide(tokens, whole)
-        found.entropy[:] = entropy(found.probabilities, found.kind)
+        found.entropy[:] = decide.of(found.kind).uncertainty(found.units)
         return found
 
     def _divide(self, tokens: Tokens, work: Callable[[Integers], object]) -> None:
@@ -155,7 +157,7 @@ class _Run:
         if not last and self._limits[index] == 0:
             self._through(index + 1, batch)
             return
-        uncertainty = entropy(answers, self._found.kind)
+        uncertainty = decide.of(self._found.kind).uncertainty(Units.one_a_row(answers))
         leave: npt.NDArray[np.bool_] = np.full(len(answers), True) if last else uncertainty < self._limits[index]
         rows, found = batch.rows[leave], self._found
         found.probabilities[rows], found.entropy[rows] = answers[leave], uncertainty[leave]

@@ -1,4 +1,4 @@
-"""Classification: accuracy, macro-F1, log-loss and calibration of probabilities [N, C] against targets [N]."""
+"""Classification: accuracy, macro-F1, log-loss and calibration of probabilities [ΣU, C] against targets [ΣU]."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from kd_core.tasks.units import Units
 
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
@@ -34,7 +36,7 @@ def log_loss(probabilities: Floats, targets: Integers) -> float:
     return float(metrics.log_loss(targets, exact, labels=np.arange(exact.shape[1])))
 
 
-def reliability_bins(probabilities: Floats, targets: Integers, bins: int = BINS) -> dict[str, NDArray[np.float64]]:
+def bins_of_confidence(probabilities: Floats, targets: Integers, bins: int = BINS) -> dict[str, NDArray[np.float64]]:
     """Rows by confidence (the largest probability) in `bins` equal-width bins over (0, 1].
 
     Returns per bin: `rows`, mean `confidence` and `accuracy` (both 0 where a bin is empty).
@@ -50,15 +52,21 @@ def reliability_bins(probabilities: Floats, targets: Integers, bins: int = BINS)
 
 def expected_calibration_error(probabilities: Floats, targets: Integers) -> float:
     """Mean |confidence − accuracy| over 15 equal-width bins of confidence, weighted by rows (Guo et al. 2017)."""
-    bins = reliability_bins(probabilities, targets)
+    bins = bins_of_confidence(probabilities, targets)
     return float(np.average(np.abs(bins["confidence"] - bins["accuracy"]), weights=bins["rows"]))
 
 
-def quality(probabilities: Floats, targets: Integers) -> dict[str, float]:
-    """accuracy, macro_f1, log_loss and ece of probabilities [N, C] against targets [N]."""
+def quality(probabilities: Units, gold: Units) -> dict[str, float]:
+    """accuracy, macro_f1, log_loss and ece of all decisions."""
+    each = probabilities.values, gold.values
     return {
-        "accuracy": accuracy(probabilities, targets),
-        "macro_f1": macro_f1(probabilities, targets),
-        "log_loss": log_loss(probabilities, targets),
-        "ece": expected_calibration_error(probabilities, targets),
+        "accuracy": accuracy(*each),
+        "macro_f1": macro_f1(*each),
+        "log_loss": log_loss(*each),
+        "ece": expected_calibration_error(*each),
     }
+
+
+def reliability_bins(probabilities: Units, gold: Units) -> dict[str, NDArray[np.float64]]:
+    """Per bin of confidence: decisions (`rows`), mean `confidence` and `accuracy`."""
+    return bins_of_confidence(probabilities.values, gold.values)

@@ -22,6 +22,7 @@ from kd_core.evaluation.quality.masked import compare, mask
 from kd_core.evaluation.quality.quality import Answers
 from kd_core.rows import write_rows
 from kd_core.tasks import encode as encoders
+from kd_core.tasks.units import Units
 from kd_ops.resolving.split_ledgers import data_key
 from tests.helpers.tiny_multi_label import LABELS, TASK, multi_label_rows
 
@@ -52,9 +53,10 @@ def test_the_names_of_all_labels_of_a_text_are_masked(text: str, labels: tuple[s
 def test_what_masking_costs_is_told_in_the_main_metric() -> None:
     truth = np.array([[1, 1]] * 10 + [[0, 0]] * 10)
     right, half = truth.astype(float), np.array([[1.0, 0.0]] * 5)
-    answers = Answers(truth, np.arange(20).astype(str), {"trunk": right}, MULTI_LABEL)
+    gold, models = Units.one_a_row(truth), {"trunk": Units.one_a_row(right)}
+    answers = Answers(gold, np.arange(20).astype(str), models, MULTI_LABEL)
     params = EvaluateParams(thresholds=(0.0,), resamples=100)
-    found = compare(answers, np.arange(20) < 5, {"trunk": half}, params)["models"]["trunk"]
+    found = compare(answers, np.arange(20) < 5, {"trunk": Units.one_a_row(half)}, params)["models"]["trunk"]
     assert (found["changed"], found["changed_masked"]) == (1.0, pytest.approx(2 / 3))
     assert found["example_f1"] == pytest.approx(1 - 5 / 3 / 20)
     assert found["example_f1_interval"][0] < found["example_f1"] < found["example_f1_interval"][1]
@@ -109,7 +111,7 @@ def test_arms_are_compared_by_the_main_metric(setting: Any) -> None:
 
 
 def test_exits_of_an_arm_are_told_in_the_main_metric(setting: Any) -> None:
-    found = exits(setting, Arm.parse("tmkd"), (1,), TRUTH, MULTI_LABEL)
+    found = exits(setting, Arm.parse("tmkd"), (1,), Units.one_a_row(TRUTH), MULTI_LABEL)
     assert found.accuracy == pytest.approx({"1": f1_of(planted(0.1)), "2": f1_of(planted(0.6))})
     assert found.counts[..., 0].mean() == pytest.approx(f1_of(planted(0.6)))
 

@@ -22,22 +22,26 @@ from kd_core.evaluation.statistics.intervals import Interval
 from kd_core.rows import read_rows, rows_hash
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.serving.predictor import Predictor
+from kd_core.tasks.units import Units
 from tests.helpers.tiny import LABELS
 from tests.helpers.tiny_exits import TASK
 from tests.helpers.tiny_run import CHECKED, tiny_run
 
 PARAMS = EvaluateParams(thresholds=(0.0, 0.5), resamples=300)
 N = 400
+KIND = "classification"
 
 
 def answers_with(**accuracy: float) -> Answers:
     """Models that are right on the first rows, as many as their accuracy says; `teacher` stands for teacher:big."""
-    targets = np.zeros(N, dtype=np.int64)
+    targets = Units.one_a_row(np.zeros(N, dtype=np.int64))
     probabilities = {}
     for name, share in accuracy.items():
         right = np.arange(N) < round(share * N)
-        probabilities[name.replace("teacher_", "teacher:")] = np.stack([right, ~right], axis=1) * 0.8 + 0.1
-    return Answers(targets, np.array([f"g{n}" for n in range(N)]), probabilities)
+        probabilities[name.replace("teacher_", "teacher:")] = Units.one_a_row(
+            np.stack([right, ~right], axis=1) * 0.8 + 0.1
+        )
+    return Answers(targets, np.array([f"g{n}" for n in range(N)]), probabilities, KIND)
 
 
 def gap_of(answers: Answers) -> tuple[dict[str, Any] | None, str]:
@@ -73,15 +77,16 @@ def test_no_gap_is_reported_where_the_interval_holds_zero(teacher: float, alone:
 def test_one_large_group_is_no_proof_of_a_gap() -> None:
     """The teacher's whole advantage lies within one group of near-duplicates."""
     spread = answers_with(teacher_big=0.85, trunk=0.84, adaptive=0.84, alone=0.8)
-    lumped = Answers(spread.targets, np.array(["one"] * 340 + list(map(str, range(60)))), spread.probabilities)
+    groups = np.array(["one"] * 340 + list(map(str, range(60))))
+    lumped = Answers(spread.targets, groups, spread.probabilities, KIND)
     assert gap_of(spread)[0] is not None
     assert gap_of(lumped)[0] is None
 
 
 def test_four_rows_prove_no_gap_however_clear_they_are() -> None:
-    clear = np.array([[0.9, 0.1]] * 4)
-    models = {"teacher:big": clear, "trunk": clear, "adaptive": clear, "alone": 1 - clear}
-    few = Answers(np.zeros(4, dtype=np.int64), np.arange(4).astype(str), models)
+    clear, wrong = (Units.one_a_row([each] * 4) for each in ([0.9, 0.1], [0.1, 0.9]))
+    models = {"teacher:big": clear, "trunk": clear, "adaptive": clear, "alone": wrong}
+    few = Answers(Units.one_a_row(np.zeros(4, dtype=np.int64)), np.arange(4).astype(str), models, KIND)
     gap, reason = gap_of(few)
     assert gap is None
     assert "+100.0 points" in reason
@@ -155,20 +160,21 @@ def test_what_masking_costs_is_told_over_all_rows_and_over_those_it_touches() ->
     answers = answers_with(trunk=0.8)
     changed = np.arange(N) < 100
     after = np.stack([np.arange(100) < 30, np.arange(100) >= 30], axis=1) * 1.0
-    found = compare(answers, changed, {"trunk": after}, PARAMS)
+    found = compare(answers, changed, {"trunk": Units.one_a_row(after)}, PARAMS)
     assert (found["rows"], found["changed"]) == (N, 100)
     numbers = found["models"]["trunk"]
     assert (numbers["changed"], numbers["changed_masked"]) == (1.0, 0.3)
     assert numbers["accuracy"] == pytest.approx((30 + 220) / N)
     low, high = numbers["accuracy_interval"]
     assert low < numbers["accuracy"] < high
-    assert answers.scores("trunk").mean() == 0.8, "the answers to the rows as they are stay"
+    assert answers.counts("trunk").sum(0).tolist() == [0.8 * N, N], "the answers to the rows as they are stay"
 
 
 def test_confusion_ranks_the_worst_classes() -> None:
     targets = np.array([0] * 4 + [1] * 4 + [2] * 2)
     predicted = np.array([0, 0, 0, 0, 2, 2, 0, 1, 2, 0])
-    found = details.confusion(Answers(targets, targets.astype(str), {"m": np.eye(3)[predicted]}), "m", "abc")
+    models = {"m": Units.one_a_row(np.eye(3)[predicted])}
+    found = details.confusion(Answers(Units.one_a_row(targets), targets.astype(str), models, KIND), "m", "abc")
     assert [(c["label"], c["recall"]) for c in found["classes"]] == [("b", 0.25), ("c", 0.5), ("a", 1.0)]
     assert found["mistakes"][0] == {"rows": 2, "label": "b", "predicted": "c"}
     assert found["matrix"] == [[4, 0, 0], [1, 1, 2], [1, 0, 1]]

@@ -93,7 +93,9 @@ def test_what_came_of_it_is_on_record(static: Path, plain: Path) -> None:
 def test_agreement_is_of_the_full_model_s_labels() -> None:
     one = np.array([[[0.9, 0.1], [0.9, 0.1]], [[0.9, 0.1], [0.2, 0.8]]], dtype=np.float32)
     other = np.array([[[0.1, 0.9], [0.8, 0.2]], [[0.1, 0.9], [0.6, 0.4]]], dtype=np.float32)
-    assert agreement(Exits((1, 2), one), Exits((1, 2), other)) == 0.5, "not 0, as the first exit's"
+    assert agreement(Exits((1, 2), one, "classification"), Exits((1, 2), other, "classification")) == 0.5, (
+        "not 0, as the first exit's"
+    )
 
 
 def test_int8_that_changes_labels_does_not_serve(tmp_path: Path, plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +167,7 @@ def test_segments_and_whole_graph_round_alike(static: Path) -> None:
     predictor = Predictor.load(static)
     tokens = predictor.tokens(tiny_rows(30))
     full = predictor.executor.answer(tokens, (0.0, 0.0)).probabilities
-    np.testing.assert_allclose(full, predictor.executor.all_exits(tokens).only(3), atol=1e-5)
+    np.testing.assert_allclose(full, predictor.executor.all_exits(tokens).only(3).values, atol=1e-5)
 
 
 def test_int8_without_texts_to_calibrate_on_is_refused(tmp_path: Path) -> None:

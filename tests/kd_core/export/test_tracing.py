@@ -55,7 +55,7 @@ def test_every_architecture_answers_as_pytorch_does(architecture: str, tmp_path:
         found = served.executor.all_exits(tokens)
         np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)
         whole = served.executor.answer(tokens, (0.0,))
-        np.testing.assert_allclose(whole.probabilities, expected.only(2), atol=1e-5)
+        np.testing.assert_allclose(whole.probabilities, expected.only(2).values, atol=1e-5)
 
 
 def test_the_student_attends_as_before_after_its_export(tmp_path: Path) -> None:

@@ -168,7 +168,9 @@ def test_a_teacher_with_labels_of_its_own_is_mapped(architecture: str, tmp_path:
     teacher = prepare("t", TeacherParams(weights=str(base), labels=theirs), tiny_task(), base)
     batch = padded_batch(base)
     with torch.no_grad():
-        torch.testing.assert_close(teacher.logits(batch).squeeze(1), model(**batch).logits[:, [1, 2, 0]], atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            teacher.logits(batch).squeeze(1), model(**batch).logits[:, [1, 2, 0]], atol=1e-5, rtol=0
+        )
     save_teacher(teacher, tmp_path / "saved", {})
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved")
     assert list(loaded.config.id2label.values()) == ["blue", "red", "green"]

@@ -28,6 +28,7 @@ from kd_core.serving.exits.curve import at
 from kd_core.serving.exits.outcomes import Exits
 from kd_core.tasks.baseline import tfidf
 from kd_core.tasks.baseline.multi_label import answer, by_label
+from kd_core.tasks.units import Units
 from kd_core.teachers import contract
 from kd_core.teachers.contract import check_teacher
 from kd_core.teachers.model import Teacher, prepare, save_teacher
@@ -272,14 +273,14 @@ def test_simulation_is_execution_and_threshold_zero_the_full_model(exiting: Stud
         np.testing.assert_allclose(executed.probabilities, simulated.probabilities, atol=1e-5)
         np.testing.assert_allclose(executed.entropy, simulated.entropy, atol=1e-5)
         assert (executed.exit_layer == simulated.exit_layer).all()
-        assert (executed.answers == simulated.answers).all()
-        assert executed.answers.shape == (40, 4)
+        assert (executed.answers.values == simulated.answers.values).all()
+        assert executed.answers.values.shape == (40, 4)
     assert 0 < (exits.simulate(middle).exit_layer == 1).sum() < 40
 
 
 def test_an_early_answer_disagrees_where_any_label_does() -> None:
     """The sure branch lacks one label of two: the row counts whole for the dial, and by its F1 on the curve."""
-    truth = np.array([[1, 1, 0]] * 10)
+    truth = Units.one_a_row([[1, 1, 0]] * 10)
     full, partly, unsure = [0.9, 0.9, 0.1], [0.99, 0.01, 0.01], [0.6, 0.6, 0.4]
     branch = [partly] * 3 + [unsure] * 7
     exits = Exits((1, 2), np.stack([np.array(branch), np.array([full] * 10)], axis=1).astype(np.float32), MULTI_LABEL)

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from kd_core.runtime.errors import ParamsError
-from kd_core.serving.exits.outcomes import Exits, Predictions, entropy
+from kd_core.serving.exits.outcomes import Exits, Predictions
 from kd_core.serving.folder.profile import Profile
 from kd_core.serving.graphs.executor import Executor
 from kd_core.serving.graphs.tokens import Tokens
 from kd_core.serving.predictor import Predictor
 from kd_core.serving.speed.costs import Cost, Costs
 from kd_core.serving.speed.plan import Planner
+from kd_core.tasks.decide.classification import normalised_entropy as entropy
 from tests.helpers.tiny import tiny_rows
 from tests.helpers.tiny_exits import LAYERS, exported_student
 
@@ -55,7 +56,9 @@ def by_rule(exits: Exits, thresholds: Sequence[float]) -> Predictions:
     u = entropy(exits.probabilities)
     first = [next((n for n, limit in enumerate(thresholds) if u[row, n] < limit), LAYERS - 1) for row in range(len(u))]
     rows = np.arange(len(u))
-    return Predictions(exits.probabilities[rows, first], np.array(exits.layers)[first], u[rows, first])
+    return Predictions(
+        exits.probabilities[rows, first], np.array(exits.layers)[first], u[rows, first], "classification"
+    )
 
 
 def same(found: Predictions, expected: Predictions) -> None:
@@ -78,7 +81,7 @@ def test_answers_do_not_depend_on_the_company(
     order = np.random.default_rng(0).permutation(len(tokens))
     mixed = executor.answer(some(tokens, order.tolist()), middle)
     back = np.argsort(order)
-    same(Predictions(mixed.probabilities[back], mixed.exit_layer[back], mixed.entropy[back]), expected)
+    same(Predictions(mixed.probabilities[back], mixed.exit_layer[back], mixed.entropy[back], mixed.kind), expected)
     for row in (0, 17, 60):
         alone = executor.answer(some(tokens, [row]), middle)
         assert alone.exit_layer.tolist() == [expected.exit_layer[row]]
@@ -108,8 +111,8 @@ def test_threshold_zero_is_the_full_model(
     for name in ("first", "following"):
         monkeypatch.setattr(predictor.executor.graphs, name, lambda *arguments: pytest.fail("asked"))
     found = predictor.executor.answer(tokens, (0.0, 0.0))
-    np.testing.assert_allclose(found.probabilities, exits.only(LAYERS), atol=1e-5)
-    assert found.answers.tolist() == exits.only(LAYERS).argmax(-1).tolist()
+    np.testing.assert_allclose(found.probabilities, exits.only(LAYERS).values, atol=1e-5)
+    assert found.answers.values.tolist() == exits.only(LAYERS).values.argmax(-1).tolist()
     assert set(found.exit_layer) == {LAYERS}
 
 
@@ -225,7 +228,7 @@ def test_where_exits_are_slower_the_whole_graph_answers(
     slow = eager(predictor, segments=(Cost(1.0, 1e-6, 0.0),) * 3)
     found = Executor(predictor.executor.graphs, slow).answer(tokens, middle)
     assert set(found.exit_layer) == {LAYERS}
-    np.testing.assert_allclose(found.probabilities, exits.only(LAYERS), atol=1e-5)
+    np.testing.assert_allclose(found.probabilities, exits.only(LAYERS).values, atol=1e-5)
 
 
 def test_texts_wait_only_where_that_pays(

@@ -12,7 +12,8 @@ import torch
 from kd_core.inference.all_exits import all_exits, exit_layers
 from kd_core.inference.batches import Encoded, encode
 from kd_core.models.student import StudentModel
-from kd_core.serving.exits.outcomes import Exits, entropy, shares
+from kd_core.serving.exits.outcomes import Exits, shares
+from kd_core.tasks.decide.classification import normalised_entropy as entropy
 from tests.helpers.one_unit import uncertainty
 from tests.helpers.tiny import ARCHITECTURES, LABELS, tiny_rows, tiny_tokenizer
 from tests.helpers.tiny_exits import LAYERS, TASK, one_by_one, tiny_student
@@ -57,7 +58,7 @@ def test_simulation_is_execution(model: StudentModel, encoded: Encoded, threshol
     assert simulated.exit_layer.tolist() == real.exit_layer.tolist()
     np.testing.assert_allclose(simulated.probabilities, real.probabilities, atol=1e-5)
     np.testing.assert_allclose(simulated.entropy, real.entropy, atol=1e-5)
-    assert simulated.answers.tolist() == real.answers.tolist()
+    assert simulated.answers.values.tolist() == real.answers.values.tolist()
 
 
 def test_a_higher_threshold_never_exits_later(model: StudentModel, encoded: Encoded) -> None:
@@ -84,7 +85,9 @@ def test_each_exit_has_a_threshold_of_its_own(
 
 def test_disagreement_is_with_the_full_model() -> None:
     right, wrong = [0.9, 0.1], [0.1, 0.9]
-    exits = Exits((1, 2, 3), np.array([[right, wrong, right], [wrong, wrong, wrong]], dtype=np.float32))
+    exits = Exits(
+        (1, 2, 3), np.array([[right, wrong, right], [wrong, wrong, wrong]], dtype=np.float32), "classification"
+    )
     assert exits.disagrees.tolist() == [[False, True], [False, False]]
 
 
@@ -94,7 +97,7 @@ def test_without_branches_only_the_last_layer_answers(tmp_path: Path, encoded: E
     exits = all_exits(model, encoded, pad_id=0)
     assert exits.probabilities.shape == (len(encoded), 1, len(LABELS))
     found = one_by_one(model, encoded, 1.0)
-    np.testing.assert_allclose(found.probabilities, exits.only(LAYERS), atol=1e-5)
+    np.testing.assert_allclose(found.probabilities, exits.only(LAYERS).values, atol=1e-5)
 
 
 def test_no_rows(model: StudentModel) -> None:
@@ -113,7 +116,7 @@ def test_shares_name_every_exit() -> None:
 
 
 def test_simulation_is_strict_too() -> None:
-    exits = Exits((1, 2), np.array([[[0.9, 0.1], [0.5, 0.5]]], dtype=np.float32))
+    exits = Exits((1, 2), np.array([[[0.9, 0.1], [0.5, 0.5]]], dtype=np.float32), "classification")
     u = entropy(exits.probabilities)[0, 0]
     assert exits.simulate(float(u)).exit_layer.tolist() == [2]
     assert exits.simulate(float(np.nextafter(u, np.float32(1)))).exit_layer.tolist() == [1]

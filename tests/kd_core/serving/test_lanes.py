@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kd_core.serving.exits.outcomes import entropy
 from kd_core.serving.graphs.executor import Executor
 from kd_core.serving.graphs.graphs import Feeds, Floats, Graphs
 from kd_core.serving.graphs.lanes import Lanes
 from kd_core.serving.predictor import Predictor
 from kd_core.serving.speed import timing as calibrate
+from kd_core.tasks.decide.classification import normalised_entropy as entropy
 from tests.helpers.tiny import tiny_rows
 from tests.helpers.tiny_exits import exported_student
 

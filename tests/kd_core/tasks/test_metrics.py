@@ -7,14 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from kd_core.tasks.metrics import expected_calibration_error, quality, reliability_bins
+from kd_core.tasks.metrics.classification import bins_of_confidence, expected_calibration_error, quality
+from kd_core.tasks.units import Units
 
 PROBABILITIES = np.array([[0.9, 0.1, 0.0], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1], [0.1, 0.2, 0.7]], dtype=np.float32)
 TARGETS = np.array([0, 1, 1, 2])
 
 
 def test_quality_by_hand() -> None:
-    result = quality(PROBABILITIES, TARGETS)
+    result = quality(Units.one_a_row(PROBABILITIES), Units.one_a_row(TARGETS))
     assert result["accuracy"] == 0.75
     assert result["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3)
     assert result["log_loss"] == pytest.approx(-sum(map(math.log, (0.9, 0.7, 0.3, 0.7))) / 4, rel=1e-5)
@@ -22,7 +23,8 @@ def test_quality_by_hand() -> None:
 
 
 def test_log_loss_does_not_need_every_class_among_the_targets() -> None:
-    assert quality(PROBABILITIES[:1], TARGETS[:1])["log_loss"] == pytest.approx(-math.log(0.9), rel=1e-5)
+    alone = quality(Units.one_a_row(PROBABILITIES[:1]), Units.one_a_row(TARGETS[:1]))
+    assert alone["log_loss"] == pytest.approx(-math.log(0.9), rel=1e-5)
 
 
 def test_calibrated_answers_have_no_calibration_error() -> None:
@@ -35,7 +37,7 @@ def test_calibrated_answers_have_no_calibration_error() -> None:
 
 
 def test_each_row_is_in_one_bin() -> None:
-    bins = reliability_bins(np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]), np.array([0, 0, 0]))
+    bins = bins_of_confidence(np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]), np.array([0, 0, 0]))
     assert bins["rows"].sum() == 3
     assert bins["rows"][-1] == 2
     assert bins["accuracy"][-1] == 0.5

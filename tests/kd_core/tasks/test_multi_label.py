@@ -14,10 +14,10 @@ from kd_core.config.data import MULTI_LABEL
 from kd_core.config.training import Distillation
 from kd_core.inference.batches import encode
 from kd_core.runtime.errors import InvalidDataError
-from kd_core.serving.exits.outcomes import entropy
 from kd_core.tasks import encode as encoders
-from kd_core.tasks.decisions import MAIN_METRIC, decisions, named, row_scores
-from kd_core.tasks.metrics import quality, reliability_bins
+from kd_core.tasks.decide import classification, multi_label
+from kd_core.tasks.metrics.multi_label import quality, reliability_bins
+from kd_core.tasks.units import Units
 from tests.helpers.one_unit import combine, hard_loss, logits_of, probabilities, soft_loss, targets_of, uncertainty
 from tests.helpers.tiny import tiny_tokenizer
 from tests.helpers.tiny_multi_label import LABELS, TASK, multi_label_rows
@@ -131,7 +131,8 @@ def test_uncertainty_is_the_mean_binary_entropy_over_log_two() -> None:
     edges = torch.tensor([[0.0, 1.0, 0.0], [0.5, 0.5, 0.5]])
     assert uncertainty(edges, MULTI_LABEL).tolist() == pytest.approx([0.0, 1.0])
     both: Tensor = torch.cat([edges, torch.rand(50, 3, generator=GENERATOR)])
-    np.testing.assert_allclose(entropy(both.numpy(), MULTI_LABEL), uncertainty(both, MULTI_LABEL).numpy(), atol=1e-6)
+    found = multi_label.uncertainty(Units.one_a_row(both.numpy()))
+    np.testing.assert_allclose(found, uncertainty(both, MULTI_LABEL).numpy(), atol=1e-6)
 
 
 # Metrics
@@ -150,7 +151,7 @@ def test_metrics_are_those_of_scikit_learn() -> None:
     found, truth = answers()
     given = (found > 0.5).astype(int)
     seen = (truth | given).any(0)
-    assert quality(found, truth, MULTI_LABEL) == {
+    assert quality(Units.one_a_row(found), Units.one_a_row(truth)) == {
         "example_f1": pytest.approx(reference.f1_score(truth, given, average="samples", zero_division=1)),
         "micro_f1": pytest.approx(reference.f1_score(truth, given, average="micro")),
         "macro_f1": pytest.approx(reference.f1_score(truth[:, seen], given[:, seen], average="macro")),
@@ -173,17 +174,20 @@ def calibration_error(applies: np.ndarray, truth: np.ndarray) -> float:
 
 def test_each_decision_is_in_one_bin() -> None:
     found, truth = answers()
-    assert reliability_bins(found, truth, MULTI_LABEL)["rows"].sum() == truth.size
+    assert reliability_bins(Units.one_a_row(found), Units.one_a_row(truth))["rows"].sum() == truth.size
 
 
 def test_a_row_scores_the_f1_of_its_labels() -> None:
-    truth = np.array([[1, 1, 0], [0, 0, 0], [0, 0, 0], [1, 0, 0], [0, 1, 1]])
+    gold = np.array([[1, 1, 0], [0, 0, 0], [0, 0, 0], [1, 0, 0], [0, 1, 1]])
     found = np.array([[0.9, 0.1, 0.6], [0.1, 0.5, 0.1], [0.9, 0, 0], [0.9, 0, 0], [0.1, 0.2, 0.3]])
-    assert row_scores(found, truth, MULTI_LABEL).tolist() == pytest.approx([2 / 4, 1, 0, 1, 0])
-    assert next(iter(quality(found, truth, MULTI_LABEL))) == MAIN_METRIC[MULTI_LABEL]
+    probabilities, truth = Units.one_a_row(found), Units.one_a_row(gold)
+    counts = multi_label.counts(multi_label.decisions(probabilities), truth)
+    assert counts[:, 0].tolist() == pytest.approx([2 / 4, 1, 0, 1, 0])
+    assert counts[:, 1].tolist() == [1] * 5
+    assert next(iter(quality(probabilities, truth))) == multi_label.MAIN_METRIC
 
 
 def test_answers_are_named_in_the_order_of_the_alphabet() -> None:
-    found = decisions(np.array([[0.9, 0.2, 0.7, 0.1], [0.1, 0.1, 0.1, 0.1]]), MULTI_LABEL)
-    assert named(found, LABELS, MULTI_LABEL).tolist() == [("blue", "red"), ()]
-    assert named(np.array([2, 0]), LABELS, "classification").tolist() == ["blue", "red"]
+    found = multi_label.decisions(Units.one_a_row([[0.9, 0.2, 0.7, 0.1], [0.1, 0.1, 0.1, 0.1]]))
+    assert multi_label.named(found, LABELS) == [("blue", "red"), ()]
+    assert classification.named(Units.one_a_row([2, 0]), LABELS) == ["blue", "red"]
