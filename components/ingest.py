@@ -19,7 +19,8 @@ from kd_core.data.dataset import build_dataset, write_splits
 from kd_core.data.sources.botocore_docs import label_names, read_models, rows_of
 from kd_core.data.sources.files import read_files
 from kd_core.data.sources.huggingface import read_huggingface
-from kd_core.data.splits.ledger import Ledger, ledger_name
+from kd_core.data.splits.ledger import Ledger
+from kd_core.data.splits.places import ledger_name
 from kd_core.rows import rows_hash
 from kd_core.runtime import fingerprint
 from kd_core.runtime.errors import InvalidDataError, ParamsError

@@ -13,10 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
-
 from kd_core.runtime.files import TEMPORARY, sync, temporary, whole, write_whole
+from kd_core.runtime.local_files import LocalFiles
 
 _CONFLICTS = 6
 """Tries of a conditional put that meets another one under way."""
@@ -39,6 +37,17 @@ def _status(entry: dict[str, Any]) -> FileStatus:
     return FileStatus(int(entry["size"]), changed)
 
 
+def _file_system(url: str) -> tuple[Any, str]:
+    """The file system of a URL and the path there."""
+    path = url.removeprefix("file://")
+    if "://" not in path:
+        return LocalFiles(), str(Path(path).expanduser().absolute())
+    import fsspec
+
+    files, root = fsspec.core.url_to_fs(url)
+    return files, str(root)
+
+
 class Storage:
     """A folder at a path or URL. Names are relative, with `/` between parts.
 
@@ -47,9 +56,9 @@ class Storage:
 
     def __init__(self, url: str | os.PathLike[str]) -> None:
         self.url = os.fspath(url).rstrip("/")
-        self._fs, root = fsspec.core.url_to_fs(self.url)
-        self._root: str = str(root).rstrip("/")
-        self._local = isinstance(self._fs, LocalFileSystem)
+        self._fs, root = _file_system(self.url)
+        self._root = root.rstrip("/")
+        self._local = isinstance(self._fs, LocalFiles)
 
     def __truediv__(self, name: str) -> Storage:
         return Storage(f"{self.url}/{name}")

@@ -25,6 +25,7 @@ from kd_core.runtime.files import to_json
 from kd_core.runtime.fingerprint import of_value
 from kd_ops.base.documents import to_yaml
 from kd_ops.base.entry import ended, stop_on_signals
+from kd_ops.base.remembered import remembered
 from kd_ops.base.settings import Settings
 from kd_ops.lineage.provenance import git_state
 from kd_ops.resolving.addresses import Addresses, hub_commit
@@ -35,7 +36,8 @@ from kd_ops.resolving.split_ledgers import ROLES, data_key, starting_ledger
 from kd_ops.runs.notes import note_run
 from kd_ops.runs.runs import Run
 from kd_ops.runs.store_check import check_store
-from kd_ops.stages.code_snapshot import Code, digest, keep, project_code
+from kd_ops.stages import graph
+from kd_ops.stages.code_snapshot import Code, contents, digest, keep, project_code
 from kd_ops.stages.graph import Graph
 from kd_ops.stages.versions import installed_versions, release
 from kd_ops.stages.workspace import workspace
@@ -75,11 +77,11 @@ def resolve(
     check_store(settings.store_uri)
     code = project_code(settings)
     document = resolved_document(params, settings, path, digest(code))
-    graph = _graph(document, settings, code)
+    stages = _graph(document, settings, code)
     keep(code, settings.store_uri)
     run.storage.write("run.json", to_json(_about(run, params, request, settings)))
     note_run(run, settings.store_uri)
-    graph.keep(run)
+    stages.keep(run)
     run.storage.write("params.yaml", document)
     return run
 
@@ -150,8 +152,16 @@ def _shown(recipe: Path | None, settings: Settings) -> str | None:
 
 
 def _graph(document: bytes, settings: Settings, code: Code) -> Graph:
+    """The stages; those of the last run on this machine if its params.yaml and dvc.yaml were the same."""
+    inputs = [contents({"dvc.yaml": code["dvc.yaml"], "params.yaml": document}), release("dvc")]
+    return Graph.from_document(
+        remembered("graph", inputs, (graph,), lambda: _loaded(document, settings, code), settings)
+    )
+
+
+def _loaded(document: bytes, settings: Settings, code: Code) -> dict[str, Any]:
     with workspace(settings, document, code) as folder:
-        return Graph.load(folder)
+        return Graph.load(folder).document()
 
 
 def _about(run: Run, params: Params, request: dict[str, Any], settings: Settings) -> dict[str, Any]:

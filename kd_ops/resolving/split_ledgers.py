@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from kd_core.config.data import Role
 from kd_core.data.splits.assignment import TRAINING_FIRST
-from kd_core.data.splits.ledger import FOLDER, Ledger, ledger_name
+from kd_core.data.splits.places import FOLDER, ledger_name
 from kd_core.runtime.errors import TryAgainError
 from kd_core.runtime.files import to_json
 from kd_core.runtime.fingerprint import of_value
@@ -92,6 +92,8 @@ def _joined(store: Storage, current: str | None, before: str | None, after: str)
     """
     if current in (None, before, after):
         return after
+    from kd_core.data.splits.ledger import Ledger  # imports pyarrow, which most runs start without
+
     old, new = (Ledger.from_bytes(store.read(ledger_name(sha256)), ledger_name(sha256)) for sha256 in (current, after))
     splits = dict(old.splits)
     for words, split in new.splits.items():

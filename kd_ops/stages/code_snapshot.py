@@ -8,6 +8,7 @@ key: what did not change hits the cache from any run. Code that is in the store 
 from __future__ import annotations
 
 import io
+import sys
 import zlib
 from collections.abc import Mapping
 from hashlib import sha256
@@ -19,9 +20,10 @@ from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_core.runtime.fingerprint import of_value
 from kd_core.runtime.storage import Storage
 from kd_ops.base.paths import inside
+from kd_ops.base.remembered import remembered
 from kd_ops.base.settings import Settings
 from kd_ops.runs.runs import Run
-from kd_ops.stages.closures import code_lists
+from kd_ops.stages import closures, syntax
 
 FOLDER = "code"
 CODE = (
@@ -59,12 +61,22 @@ def code_files(project: Path) -> list[str]:
 def project_code(settings: Settings) -> Code:
     """The code as it lies in the project now, and the list of what each stage imports. Raises ParamsError."""
     files = {name: (settings.project / name).read_bytes() for name in code_files(settings.project)}
-    return files | code_lists(files)
+    lists = remembered("code", [sys.version, contents(files)], (closures, syntax), lambda: _texts(files), settings)
+    return files | {name: text.encode() for name, text in lists.items()}
+
+
+def _texts(files: Code) -> dict[str, str]:
+    return {name: content.decode() for name, content in closures.code_lists(files).items()}
+
+
+def contents(code: Code) -> dict[str, str]:
+    """Path → hash of the content."""
+    return {name: sha256(content).hexdigest() for name, content in code.items()}
 
 
 def digest(code: Code) -> str:
     """Hash over paths and contents."""
-    return of_value({name: sha256(content).hexdigest() for name, content in code.items()})
+    return of_value(contents(code))
 
 
 def keep(code: Code, store_uri: str) -> None:
@@ -134,7 +146,7 @@ def stage_names(run: Run, settings: Settings) -> list[str]:
 
     with TemporaryDirectory() as scratch:
         files = {"dvc.yaml": code_of(run, settings)["dvc.yaml"], "params.yaml": run.params_document()}
-        return list(Graph.load(place(files, Path(scratch))).stages)
+        return list(Graph.of_run(run, place(files, Path(scratch))).stages)
 
 
 def _digest_of(run: Run) -> str | None:

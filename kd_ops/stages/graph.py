@@ -85,11 +85,20 @@ class Graph:
         kept = run.read_json(KEPT)
         if kept is None:
             return cls.load(folder)
+        return cls.from_document(kept)
+
+    @classmethod
+    def from_document(cls, kept: dict[str, Any]) -> Graph:
+        """The graph that `document` described."""
         return cls({name: Stage(**{key: _frozen(value) for key, value in kept[name].items()}) for name in kept})
+
+    def document(self) -> dict[str, Any]:
+        """The stages as JSON values."""
+        return {name: asdict(stage) for name, stage in self.stages.items()}
 
     def keep(self, run: Run) -> None:
         """Keep the stages with the run: its params.yaml and its dvc.yaml never change."""
-        run.storage.write(KEPT, to_json({name: asdict(stage) for name, stage in self.stages.items()}))
+        run.storage.write(KEPT, to_json(self.document()))
 
     def __getitem__(self, name: str) -> Stage:
         if name not in self.stages:

@@ -144,7 +144,11 @@ class Miniature:
         for name in ("components", "kd_core"):
             (self.project / name / "__init__.py").touch()
         (self.project / ".dvcignore").write_text("__pycache__\n", encoding="utf-8")
-        for name in ("files", "storage"):  # under names of their own: the stages' kd_core is the miniature's
+        for name in (
+            "files",
+            "local_files",
+            "storage",
+        ):  # under names of their own: the stages' kd_core is the miniature's
             module = (PROJECT / f"kd_core/runtime/{name}.py").read_text(encoding="utf-8")
             renamed = module.replace("from kd_core.runtime.", "from kd_core_runtime_")
             (self.project / f"kd_core_runtime_{name}.py").write_text(renamed, encoding="utf-8")

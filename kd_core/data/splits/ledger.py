@@ -20,9 +20,6 @@ from kd_core.data.splits.words import Words, signature
 from kd_core.rows import write_table
 from kd_core.runtime.errors import InvalidDataError
 
-FOLDER = "ledgers"
-"""Where ledgers stand in the store: `ledgers/<sha256 of the file>.parquet`."""
-
 _KEY = b"kd_ledger"
 _SCHEMA = pa.schema([("signature", pa.string()), ("words", pa.list_(pa.int64())), ("split", pa.string())])
 
@@ -53,8 +50,3 @@ class Ledger:
             return cls({frozenset(w): s for w, s in splits}, about["revision"], about["label_shares"])
         except (pa.ArrowInvalid, KeyError, ValueError) as error:
             raise InvalidDataError(f"{name}: not a split ledger ({error}); restore it from a backup") from None
-
-
-def ledger_name(sha256: str) -> str:
-    """Name of a ledger in the store."""
-    return f"{FOLDER}/{sha256}.parquet"

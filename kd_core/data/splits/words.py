@@ -7,10 +7,10 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from kd_core.rows import nulls_as_none
+if TYPE_CHECKING:
+    import pandas as pd
 
 _WORD = re.compile(r"\w+")
 
@@ -31,6 +31,8 @@ def word_set(text: str) -> Words:
 
 def row_words(frame: pd.DataFrame) -> list[Words]:
     """One word set a row: of `text`, or of both texts of a pair together; empty where the text is missing."""
+    from kd_core.rows import nulls_as_none  # who only hashes words does without pandas
+
     texts = nulls_as_none(frame["text"])
     if "text_pair" not in frame.columns:
         return [word_set(text or "") for text in texts]

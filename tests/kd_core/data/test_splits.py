@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from kd_core.config.data import DataParams, SplitParams
 from kd_core.data.dataset import Dataset, build_dataset
 from kd_core.data.splits.assignment import Group, assign
-from kd_core.data.splits.ledger import Ledger, ledger_name
+from kd_core.data.splits.ledger import Ledger
+from kd_core.data.splits.places import ledger_name
 from kd_core.data.splits.words import word_set
 from kd_core.runtime.errors import InvalidDataError, ParamsError
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -47,3 +49,37 @@ def test_the_time_is_that_of_the_files(tmp_path: Path, monkeypatch: pytest.Monke
     assert abs(storage.now().timestamp() - machine()) < 60
     os.utime(tmp_path, (0, 0))
     assert storage.list() == []
+
+
+def test_local_files_are_listed_as_fsspec_lists_them(tmp_path: Path) -> None:
+    storage = Storage(tmp_path / "here")
+    for name in ("b", "a/c", "a/d/e"):
+        storage.write(name, name.encode())
+    (tmp_path / "here" / "broken").symlink_to("nowhere")
+    (tmp_path / "here" / "folder").symlink_to("a")
+    (tmp_path / "here" / "empty").mkdir()
+    theirs = fsspec.filesystem("file")
+    for name in ("", "a", "b", "a/d"):
+        found = theirs.find(str(tmp_path / "here" / name))
+        assert storage.list(name) == sorted(
+            filter(None, (path[len(f"{tmp_path}/here/{name}") :].strip("/") for path in found))
+        )
+    assert storage.list("missing") == []
+    assert storage.size("b") == 1
+    assert storage.size("broken") is None
+    storage.delete("folder")
+    assert storage.list("a") == ["c", "d/e"]
+
+
+def test_a_local_place_needs_no_fsspec(tmp_path: Path) -> None:
+    code = f"import sys; from kd_core.runtime.storage import Storage; Storage({str(tmp_path)!r}).list(); " + (
+        "sys.exit('fsspec' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_missing_local_file_is_said_as_such(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Storage(f"file://{tmp_path}").read("missing")
+    with pytest.raises(FileNotFoundError):
+        Storage(tmp_path).download("missing", tmp_path / "target")
