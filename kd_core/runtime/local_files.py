@@ -21,8 +21,11 @@ class LocalFiles:
         return Path(path).read_bytes()
 
     def get_file(self, path: str, target: str) -> None:
-        """Copy a file. Raises FileNotFoundError."""
-        shutil.copyfile(path, target)
+        """Copy a file; of a folder, as fsspec does, only make one. Raises FileNotFoundError."""
+        if Path(path).is_dir():
+            Path(target).mkdir(parents=True, exist_ok=True)
+        else:
+            shutil.copyfile(path, target)
 
     def info(self, path: str) -> dict[str, Any]:
         """`size` in bytes and `mtime` in seconds. Raises FileNotFoundError."""
