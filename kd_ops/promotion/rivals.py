@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from kd_core.config.data import TaskParams
+from kd_core.rows import labels_of
 from kd_core.tasks import decide, encode
 from kd_core.tasks.kinds import kind_in
 from kd_ops.base.settings import Settings
@@ -95,7 +96,7 @@ class Asked:
             answers = pd.read_parquet(target)["label"]
         task = TaskParams(kind=self.model.kind, labels=self.model.labels)
         given, gold = (
-            encode.of(task.kind).targets(self.rows.assign(label=list(column)), task)
+            encode.of(task.kind).targets(self.rows.assign(label=[labels_of(cell) for cell in column]), task)
             for column in (answers, self.examples["label"])
         )
         return decide.of(task.kind).counts(given, gold)
