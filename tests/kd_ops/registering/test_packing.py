@@ -72,7 +72,7 @@ def test_a_version_serves_without_the_project_and_holds_no_pickle(
     assert said["full"] == [2, 2], "threshold 0 in params asks for the full model"
     for key, reason in (("untimed", "run `kd calibrate"), ("two", "give one of threshold")):
         assert said[key][0] == 400
-        assert reason in json.loads(said[key][1])["stack_trace"]
+        assert reason in json.loads(said[key][1])["message"]
     for name, (status, reason) in said["bad"].items():
         assert 400 <= status < 500, name
         assert reason, name
