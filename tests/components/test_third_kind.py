@@ -13,18 +13,30 @@ import yaml
 
 from components import score
 from kd_core.config.data import TaskParams
+from kd_core.config.evaluation import EvaluateParams, ExportParams, GateParams
 from kd_core.distill.finetune import combined_answer
+from kd_core.evaluation.quality import details, quality
+from kd_core.evaluation.quality.answers import of_baseline, of_student, of_teacher
+from kd_core.evaluation.quality.quality import Answers
+from kd_core.export.stage import export
 from kd_core.inference.asking import ask
 from kd_core.inference.batches import encode
 from kd_core.models.loading import load_tokenizer
 from kd_core.models.student import StudentModel
 from kd_core.rows import read_rows
+from kd_core.runtime.errors import ParamsError
 from kd_core.tasks import decide
+from kd_core.tasks.encode import of as encode_of
+from kd_core.teachers.model import Teacher
+from kd_ops.promotion.evidence import Champion, JudgedRows, Measured, Speed, Verdict
+from kd_ops.promotion.gate import decide as decide_on
 from tests.helpers import digits
 from tests.helpers.tiny import tiny_base
 from tests.helpers.tiny_multi_label_run import component, training
 
 ROLES = ("reference", "pretraining")
+digits.register()
+TASK = TaskParams(kind=digits.KIND, labels=digits.LABELS, max_length=24)
 
 
 def params() -> dict[str, Any]:
@@ -53,7 +65,6 @@ def params() -> dict[str, Any]:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace in which every stage that trains has run."""
     folder = tmp_path_factory.mktemp("digits")
-    digits.register()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         tiny_base(folder / "base", layers=2, tokenizer=digits.tokenizer())
@@ -103,8 +114,7 @@ def test_the_teacher_s_contract_and_the_curves_go_by_its_own_metric(root: Path) 
 def test_the_student_answers_each_word(root: Path) -> None:
     folder, rows = root / "models/self_distill", read_rows(root / "data/checked/reference/test.parquet")
     model, tokenizer = StudentModel.from_pretrained(folder), load_tokenizer(folder)
-    task = TaskParams(kind=digits.KIND, labels=digits.LABELS, max_length=24)
-    encoded, kind = encode(rows, tokenizer, task), decide.of(digits.KIND)
+    encoded, kind = encode(rows, tokenizer, TASK), decide.of(digits.KIND)
     found = kind.decisions(ask(model, combined_answer(model), encoded, tokenizer.pad_token_id))
     sums = kind.counts(found, encoded.targets).sum(0)
     words = [len(text.split()) for text in rows["text"]]
@@ -114,3 +124,64 @@ def test_the_student_answers_each_word(root: Path) -> None:
     assert float(kind.metric(sums)) > 0.5, "by chance a fifth"
     answers = kind.named(found, digits.LABELS)
     assert [len(answer) for answer in answers] == words
+
+
+@pytest.fixture(scope="module")
+def answers(root: Path) -> Answers:
+    """What evaluate asks of the models, a student with its last exit only."""
+    rows = read_rows(root / "data/checked/reference/test.parquet")
+    exits = of_student(root / "models/self_distill", rows, TASK)
+    alone = of_student(root / "models/alone", rows, TASK)
+    found = {
+        "teacher:deep": of_teacher(Teacher.load(root / "teachers/deep"), rows, TASK),
+        "trunk": exits.only(exits.layers[-1]),
+        "adaptive": exits.simulate(0.0).units,
+        "alone": alone.only(alone.layers[-1]),
+        "tfidf": of_baseline(root / "models/tfidf", rows, TASK),
+    }
+    return Answers(encode_of(TASK.kind).targets(rows, TASK), rows["group"].to_numpy(str), found, TASK.kind)
+
+
+def test_the_evaluation_goes_by_words(answers: Answers) -> None:
+    params = EvaluateParams(thresholds=(0.0,), resamples=100)
+    found = quality.of_models(answers, quality.resampled(answers, params), params.confidence)
+    for name, numbers in found.items():
+        right = answers.probabilities[name].values.argmax(-1) == answers.targets.values
+        assert numbers["word_accuracy"] == pytest.approx(right.mean()), name
+        low, high = numbers["word_accuracy_interval"]
+        assert low <= numbers["word_accuracy"] <= high
+    assert found["trunk"] == found["adaptive"]
+    confusion = details.confusion(answers, "trunk", digits.LABELS)
+    assert np.sum(confusion["matrix"]) == len(answers.targets.values), "every word is one decision"
+    bins = details.reliability(answers, ["trunk"])["trunk"]
+    assert sum(bins["rows"]) == len(answers.targets.values)
+
+
+def test_every_text_of_an_exit_is_asked_whole(root: Path) -> None:
+    """The uncertainty of a text is that of all its words, and they leave together."""
+    rows = read_rows(root / "data/checked/reference/test.parquet")
+    exits = of_student(root / "models/self_distill", rows, TASK)
+    assert exits.uncertainty.shape == (len(rows), len(exits.layers))
+    assert exits.simulate(1.0).exit_layer.shape == (len(rows),)
+    assert exits.simulate(1.0).answers.sizes.tolist() == [len(text.split()) for text in rows["text"]]
+
+
+def test_the_gate_compares_ratios_of_sums(answers: Answers) -> None:
+    gate = GateParams(min_accuracy=0.1, min_share_of_best_teacher=0.5, margin=0.01)
+    speed = Speed(2.0, 0.5, "here")
+    counts, old = (np.tile(answers.counts(name), (2, 1)) for name in ("trunk", "tfidf"))  # the gate wants 100 rows
+    value = float(answers.metric(counts.sum(0)))
+    model = Measured("new", digits.LABELS, value, value, 5.0, speed, digits.KIND, "words counted rightly")
+    worse = Champion("1", "old", digits.LABELS, old, speed, digits.KIND)
+    decision = decide_on(gate, model, JudgedRows(counts, np.arange(len(counts)).astype(str), answers.metric), worse)
+    assert decision.verdict is Verdict.PROMOTE
+    before = float(answers.metric(old.sum(0)))
+    assert decision.numbers["difference"] == pytest.approx(value - before)
+
+
+def test_what_is_not_there_yet_is_refused_in_words(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="'count_digits' asks of parts of a text"):
+        export(
+            root / "models/self_distill", root / "data/checked/reference/calibration.parquet", tmp_path / "student",
+            TASK, ExportParams(),
+        )  # fmt: skip
