@@ -96,7 +96,7 @@ class Asked:
             answers = pd.read_parquet(target)["label"]
         task = TaskParams(kind=self.model.kind, labels=self.model.labels)
         given, gold = (
-            encode.of(task.kind).targets(self.rows.assign(label=[labels_of(cell) for cell in column]), task)
+            encode.of(task.kind).targets(self.rows.assign(label=column.map(labels_of).to_numpy()), task)
             for column in (answers, self.examples["label"])
         )
         return decide.of(task.kind).counts(given, gold)
