@@ -227,7 +227,7 @@ def test_timings_that_find_no_room_are_told(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "write_text", full)
+        patched.setattr(Path, "write_bytes", full)
         assert main(["calibrate", "--model", str(folder)]) == 75
     assert "free space, then run again" in capsys.readouterr().err
 
