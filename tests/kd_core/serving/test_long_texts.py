@@ -86,6 +86,14 @@ def test_what_cannot_be_cut_is_refused_by_row(text: str) -> None:
     encoder(tiny_unigram, most=6000).encode([["short", text]])
 
 
+def test_which_text_of_a_pair_is_longer_stays_so() -> None:
+    """The longer one keeps a token more where an odd number is kept; a short text may have more tokens than a piece."""
+    letters, words = "a b " * 32, "river " * 100
+    for cutting, whole in ENCODERS.values():
+        for columns in ([[letters], [words]], [[words], [letters]]):
+            assert cutting.encode(columns).ids == whole.encode(columns).ids
+
+
 def test_two_long_texts_of_a_pair_are_left_alone() -> None:
     columns = [["the old river " * 40], ["a tiger " * 400]]
     assert LongTexts(tiny_tokenizer().backend_tokenizer, LENGTH, "right").cut(columns, str) == columns
