@@ -72,7 +72,7 @@ class Measured:
     speedup: float | None
     """Throughput ÷ that of the slowest teacher at the largest measured batch."""
     speed: Speed
-    kind: str = "classification"
+    kind: str
     """Of the task."""
     metric: str = "accuracy"
     """The task's main metric, in a person's words."""
@@ -106,7 +106,7 @@ class Champion:
     counts: Floats
     """[N, K]"""
     speed: Speed
-    kind: str = "classification"
+    kind: str
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from kd_core.config.data import CLASSIFICATION
 from kd_core.config.evaluation import GateParams
 from kd_core.evaluation.statistics.resampling import Floats
 from kd_ops.promotion import gate
@@ -56,12 +57,13 @@ def measured(correct: np.ndarray, **values: object) -> Measured:
         best_teacher_accuracy=0.9,
         speedup=5.0,
         speed=HERE,
+        kind=CLASSIFICATION,
     )
     return replace(base, **values)
 
 
 def champion(correct: np.ndarray, **values: object) -> Champion:
-    return replace(Champion("3", "old", LABELS, row_counts(correct), HERE), **values)
+    return replace(Champion("3", "old", LABELS, row_counts(correct), HERE, CLASSIFICATION), **values)
 
 
 def answers(wrong: int, n: int = N, first: int = 0) -> np.ndarray:

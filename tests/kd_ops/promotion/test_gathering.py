@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kd_core.config.data import CLASSIFICATION
 from kd_core.evaluation.quality.contamination import TrainedTexts
 from kd_core.runtime.storage import Storage
 from kd_ops.base.documents import to_yaml
@@ -119,7 +120,7 @@ def test_a_champion_reads_the_test_rows_under_their_own_names(
 
     monkeypatch.setattr(ServedModel, "predict", answered)
     monkeypatch.setattr(rivals, "serve_version", lambda version, settings: ServedModel(tmp_path, tmp_path))
-    model = Measured("new", LABELS, 0.8, 0.9, 2.0, Speed(None, None, None))
+    model = Measured("new", LABELS, 0.8, 0.9, 2.0, Speed(None, None, None), CLASSIFICATION)
     rows = labelled_rows(3)
     counts = rivals.Asked(model, rows, rows, None, None, settings)._computed(None)  # type: ignore[arg-type]
     assert counts.tolist() == [[1, 1]] * 3

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
+from kd_core.config.data import CLASSIFICATION
 from kd_core.config.evaluation import GateParams
 from kd_ops.promotion.evidence import Champion, JudgedRows, Measured, Origin, Speed, Verdict
 from kd_ops.promotion.gate import decide
@@ -108,8 +109,8 @@ class Weeks:
         names = {number, champion, found.version}
         answers = {name: self._answers(hard, self.quality[name]) for name in sorted(names)}
         rows = JudgedRows(row_counts(answers[number]), np.arange(ROWS).astype(str), share)
-        model = Measured(number, ("a", "b"), float(answers[number].mean()), 0.9, 5.0, SPEED)
-        old = Champion(champion, champion, ("a", "b"), row_counts(answers[champion]), SPEED)
+        model = Measured(number, ("a", "b"), float(answers[number].mean()), 0.9, 5.0, SPEED, CLASSIFICATION)
+        old = Champion(champion, champion, ("a", "b"), row_counts(answers[champion]), SPEED, CLASSIFICATION)
         origin = Origin(found.version, row_counts(answers[found.version]), found.spent, found.deleted)
         decision = decide(GATE, model, rows, old, None if found == Lineage(champion) else origin)
         if decision.verdict is Verdict.PROMOTE:
