@@ -146,19 +146,19 @@ def predict(
     from kd_ops.serving.predict import Question, answer
 
     question = Question(
-        texts or [],
-        text_pair or [],
-        source,
-        target,
-        threshold,
-        probabilities,
-        columns or [],
-        max_disagreement,
-        log,
-        max_latency_ms,
-        percentile,
-        min_throughput,
-        skip_empty,
+        texts=texts or [],
+        pairs=text_pair or [],
+        source=source,
+        target=target,
+        threshold=threshold,
+        probabilities=probabilities,
+        columns=columns or [],
+        max_disagreement=max_disagreement,
+        log=log,
+        max_latency_ms=max_latency_ms,
+        percentile=percentile,
+        min_throughput=min_throughput,
+        skip_empty=skip_empty,
     )
     answer(model, question, as_json, Console(), Settings())
 

@@ -19,17 +19,17 @@ from kd_ops.serving.served import serve
 _SHOWN_CHARACTERS = 70
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Question:
     """What is to be answered, and how."""
 
-    texts: Sequence[str]
-    pairs: Sequence[str]
+    texts: Sequence[str] = ()
+    pairs: Sequence[str] = ()
     """The second texts; empty for tasks of single texts."""
-    source: Path | None
-    target: Path | None
-    threshold: float | None
-    probabilities: bool
+    source: Path | None = None
+    target: Path | None = None
+    threshold: float | None = None
+    probabilities: bool = False
     columns: Sequence[str] = ()
     """OURS=THEIRS: where the texts stand in `source`; otherwise where they stood in the training data."""
     max_disagreement: float | None = None

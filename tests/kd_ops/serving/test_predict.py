@@ -19,14 +19,14 @@ from tests.helpers.calling import invoke
 
 def test_predict_refuses_contradictions(tmp_path: Path) -> None:
     for question, said in {
-        Question((), (), None, None, None, False): "give either texts, or --input",
-        Question(("a",), (), tmp_path, tmp_path, None, False): "give either texts, or --input",
-        Question((), (), tmp_path, None, None, False): "belong together",
-        Question(("a", "b"), ("c",), None, None, None, False): "one for each text",
-        Question(("a",), (), None, None, None, False, ("text=body",)): "--column names columns of --input",
-        Question(("a",), (), None, None, 0.1, False, max_latency_ms=3.0): "give one of",
-        Question(("a",), (), None, None, None, False, max_latency_ms=3.0, min_throughput=9.0): "give one of",
-        Question(("a",), (), None, None, None, False, percentile=0.9): "--percentile belongs to --max-latency-ms",
+        Question(): "give either texts, or --input",
+        Question(texts=("a",), source=tmp_path, target=tmp_path): "give either texts, or --input",
+        Question(source=tmp_path): "belong together",
+        Question(texts=("a", "b"), pairs=("c",)): "one for each text",
+        Question(texts=("a",), columns=("text=body",)): "--column names columns of --input",
+        Question(texts=("a",), threshold=0.1, max_latency_ms=3.0): "give one of",
+        Question(texts=("a",), max_latency_ms=3.0, min_throughput=9.0): "give one of",
+        Question(texts=("a",), percentile=0.9): "--percentile belongs to --max-latency-ms",
     }.items():
         with pytest.raises(ParamsError, match=said):
             question.check()
