@@ -19,8 +19,13 @@ from kd_core.runtime.progress import Progress
 from kd_core.runtime.storage import Storage
 from kd_core.training.loop import CHECKPOINT, Batches, Validation, train
 from kd_core.training.optimizer import learning_rate_factor, new_optimizer
+from kd_core.training.work import Work
 
 ROWS = 64
+
+
+def work(state: Storage | None = None) -> Work:
+    return Work(None, Progress("test"), state)
 
 
 def new_model() -> nn.Module:
@@ -70,7 +75,7 @@ def run(state: Storage | None, fail_at: int | None = None, slow: float = 0.0) ->
             raise RuntimeError("power cut")
         return loss(model, batch)
 
-    curves = train(model, counted, batches(), optimisation(), Progress("test"), state, validation(model))
+    curves = train(model, counted, batches(), optimisation(), work(state), validation(model))
     return model.state_dict(), curves
 
 
@@ -129,8 +134,8 @@ def test_sigterm_saves_even_if_no_checkpoint_is_due(tmp_path: Path) -> None:
 
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as end:
-        train(new_model(), terminating, batches(), optimisation(checkpoint_seconds=3600), Progress("t"),
-              Storage(tmp_path), validation(new_model()))  # fmt: skip
+        train(new_model(), terminating, batches(), optimisation(checkpoint_seconds=3600), work(Storage(tmp_path)),
+              validation(new_model()))  # fmt: skip
     assert end.value.code == 143
     assert (tmp_path / CHECKPOINT).exists()
     assert signal.getsignal(signal.SIGTERM) is before
@@ -141,8 +146,8 @@ def test_checkpoint_of_another_run_is_not_taken_up(tmp_path: Path) -> None:
         run(Storage(tmp_path), fail_at=10)
     model, fresh = new_model(), new_model()
     changed = optimisation(learning_rate=0.01)
-    train(model, loss, batches(), changed, Progress("t"), Storage(tmp_path), validation(model))
-    train(fresh, loss, batches(), changed, Progress("t"), None, validation(fresh))
+    train(model, loss, batches(), changed, work(Storage(tmp_path)), validation(model))
+    train(fresh, loss, batches(), changed, work(), validation(fresh))
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), fresh.parameters(), strict=True))
 
 
@@ -153,7 +158,7 @@ def test_patience_stops_and_keeps_the_best_epoch() -> None:
         seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
         return {"accuracy": next(scores)}
 
-    curves = train(model, loss, batches(), optimisation(epochs=5), Progress("t"), None, Validation(metrics, "accuracy"))
+    curves = train(model, loss, batches(), optimisation(epochs=5), work(), Validation(metrics, "accuracy"))
     assert [value for _, value in curves["valid_accuracy"]] == [0.1, 0.5, 0.4, 0.3]
     assert all(torch.equal(tensor, seen[1][name]) for name, tensor in model.state_dict().items())
     assert any(not torch.equal(tensor, seen[3][name]) for name, tensor in model.state_dict().items())
@@ -166,19 +171,19 @@ def test_without_patience_all_epochs_run_and_the_last_is_kept() -> None:
         seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
         return {"accuracy": next(scores)}
 
-    train(model, loss, batches(), optimisation(patience=None), Progress("t"), None, Validation(metrics, "accuracy"))
+    train(model, loss, batches(), optimisation(patience=None), work(), Validation(metrics, "accuracy"))
     assert all(torch.equal(tensor, seen[2][name]) for name, tensor in model.state_dict().items())
 
 
 def test_wrong_use_is_explained() -> None:
     with pytest.raises(ParamsError, match="patience"):
-        train(new_model(), loss, batches(), optimisation(), Progress("t"))
+        train(new_model(), loss, batches(), optimisation(), work())
     empty = Batches(lambda generator: [], lambda rows: {})
     with pytest.raises(InvalidDataError, match="no rows"):
-        train(new_model(), loss, empty, optimisation(patience=None), Progress("t"))
+        train(new_model(), loss, empty, optimisation(patience=None), work())
     with pytest.raises(ParamsError, match="not finite"):
         train(new_model(), lambda m, b: {"loss": loss(m, b)["loss"] * float("nan")}, batches(),
-              optimisation(patience=None), Progress("t"))  # fmt: skip
+              optimisation(patience=None), work())  # fmt: skip
 
 
 def test_curves_hold_every_loss_and_no_times() -> None:
@@ -218,7 +223,7 @@ def test_bf16_autocast_reaches_the_loss() -> None:
         seen.append(model[0](batch["x"]).dtype)
         return loss(model, batch)
 
-    train(new_model(), watching, batches(), optimisation(patience=None, epochs=1, precision="bf16"), Progress("t"))
+    train(new_model(), watching, batches(), optimisation(patience=None, epochs=1, precision="bf16"), work())
     assert set(seen) == {torch.bfloat16}
 
 
@@ -238,8 +243,7 @@ def test_trains_with_the_threads_that_are_asked_for() -> None:
                 noting,
                 batches(),
                 optimisation(threads=threads, epochs=1),
-                Progress("test"),
-                None,
+                work(),
                 validation(model),
             )
             assert seen == {threads or 2}
