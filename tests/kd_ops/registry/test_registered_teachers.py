@@ -70,7 +70,7 @@ def probabilities(folder: Path) -> torch.Tensor:
     teacher = Teacher.load(folder)
     encoded = encode(tiny_rows(12), teacher.tokenizer, teacher.task)
     with torch.no_grad():
-        return teacher.logits(collate(encoded, range(12), teacher.tokenizer.pad_token_id)).softmax(-1)
+        return teacher.logits(collate(encoded, range(12), teacher.tokenizer.pad_token_id)).softmax(-1).squeeze(1)
 
 
 def register_folder(settings: Settings, name: str, folder: Path) -> None:
