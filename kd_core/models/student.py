@@ -198,10 +198,6 @@ class StudentModel(PreTrainedModel):  # type: ignore[misc]
         """Parameters of embeddings, layers and decoders."""
         return layers.parameters_of(self.encoder, self.decoders)
 
-    def branch_parameters(self) -> list[nn.Parameter]:
-        """Parameters of the branches."""
-        return layers.parameters_of(self.branches)
-
 
 @contextmanager
 def fixed_seed(seed: int) -> Iterator[None]:

@@ -84,7 +84,7 @@ def test_branches_stand_on_every_layer_but_the_last(base: Path, tmp_path: Path, 
     assert list(student.branches) == ["1", "2"]
     state = student.state_dict()
     assert all(torch.equal(value, state[key]) for key, value in trunk.items())
-    ids = {id(parameter) for parameter in student.branch_parameters()}
+    ids = {id(parameter) for parameter in student.branches.parameters()}
     assert ids.isdisjoint(id(parameter) for parameter in student.trunk_parameters())
     assert len(ids) + len(student.trunk_parameters()) == len(list(student.parameters()))
     student.save_pretrained(tmp_path)
