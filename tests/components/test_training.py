@@ -188,7 +188,7 @@ def test_without_a_pretraining_stage_the_student_is_as_it_was_made(workspace: Pa
     for module in (pretrain, update, finetune):
         stage(module, root)
     made = new_student(StudentParams.model_validate(params(root)["student"] | {"base": str(workspace / "base")}),
-                       {"gold": LABELS}, LABELS, workspace / "base").state_dict()  # fmt: skip
+                       {"gold": LABELS}, LABELS, workspace / "base", "classification").state_dict()  # fmt: skip
     written = weights(root, "pretrain", "encoder.")
     assert written
     assert all(torch.equal(tensor, made[key]) for key, tensor in written.items())

@@ -24,6 +24,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from kd_core.config.training import AttentionDistillation
 from kd_core.distill.attention import AttentionDistiller
 from kd_core.distill.pretrain import multi_teacher_loss, with_attention
+from kd_core.inference.batches import UNIT_MASK
 from kd_core.models.student import StudentModel
 from kd_core.models.student_config import StudentConfig
 from kd_core.teachers.model import Teacher
@@ -60,8 +61,8 @@ def live_teacher() -> Teacher:
 def step_of(student: StudentModel, heads: int | None, stack: ExitStack) -> Step:
     """The pre-training loss of a batch, with self-attention distillation if `heads` is given."""
     ids = torch.randint(5, 1000, (32, 128), generator=torch.Generator().manual_seed(0))
-    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    batch |= {f"scores:{name}": torch.zeros(32, len(LABELS)) for name in ("a", "b")}
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), UNIT_MASK: torch.ones(32, 1, dtype=torch.bool)}
+    batch |= {f"scores:{name}": torch.zeros(32, 1, len(LABELS)) for name in ("a", "b")}
     loss = multi_teacher_loss(["a", "b"], KL)
     if heads is not None:
         live, params = live_teacher(), pretrain_params(attention=AttentionDistillation(relation_heads=heads))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kd_core.runtime.errors import ParamsError, TryAgainError
+from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_ops.lineage.checkout import checkout
 from kd_ops.stages import inputs
 from tests.helpers.bridge_stages import compute, list_machine
@@ -54,6 +54,6 @@ def test_a_run_is_laid_out_whole_in_a_new_folder_or_not_at_all(mini: Miniature, 
     with pytest.raises(ParamsError, match="not empty"):
         checkout(run, folder, mini.settings())
     shutil.rmtree(Path(mini.store_uri, address).parent)
-    with pytest.raises(TryAgainError):
+    with pytest.raises(InvalidDataError):
         checkout(run, tmp_path / "other", mini.settings())
     assert not (tmp_path / "other").exists()
