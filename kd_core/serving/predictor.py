@@ -120,7 +120,7 @@ class Predictor:
         counts with its median time on an idle machine, from text to answer in this process: neither other load nor a
         server's part is in it. Where exits do not pay (`Planner.pays`) the full model is the only choice.
 
-        :param max_disagreement: share of texts that may be answered otherwise than by the full model
+        :param max_disagreement: share of predictions that may differ from the full model's
         :param max_latency_ms: within which one text alone is answered, in a share `latency_percentile` (0.99) of texts
         :param min_throughput: texts a second, where many are asked at once
         :raises ParamsError: more than one of the four is given, or one out of its range; no point is that fast; there

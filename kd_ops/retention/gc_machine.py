@@ -1,7 +1,7 @@
-"""What `kd gc` finds on this machine: objects in DVC's cache, and models and weights that were fetched and lie idle.
+"""What `kd gc` may delete on this machine: objects in DVC's cache, and fetched models and weights that nobody reads.
 
-All of it can be had again. The cache is swept by the marks of the store; what was fetched, by when it was last read,
-as far as the file system tells (one mounted without access times: by when it came).
+All of it can be fetched or computed again. What the store keeps is kept in the cache, too. A fetched folder goes by the
+time when it was last read or, on a file system without access times, by the time when it was fetched.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def idle(settings: Settings, now: datetime) -> dict[Path, int]:
 
 
 def remove(entry: Path) -> None:
-    """Delete a file or a folder; a folder loses its name first, since whoever finds the name takes it for whole."""
+    """Delete a file or a folder. A folder is renamed first, so that nobody finds half of it under its name."""
     if not entry.is_dir():
         entry.unlink(missing_ok=True)
         return

@@ -152,7 +152,7 @@ def _metrics(answers: Answers, student: _Student, params: EvaluateParams) -> dic
 
 
 def _differs(student: _Student) -> npt.NDArray[np.bool_]:
-    """[N], whether an early exit answered otherwise than the full model would have."""
+    """[N], whether the answer of an early exit differs from the full model's."""
     full = student.exits.simulate(0.0)
     return ~decide.of(full.kind).same(student.adaptive.answers, full.answers)
 

@@ -1,4 +1,4 @@
-"""What the exits were allowed, what calibration proved, and what the test rows say of it, in plain sentences."""
+"""The allowed disagreement of early exits, what calibration proved, and what the test rows show, as sentences."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ def promise(model: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     if not any(metrics["thresholds"]):
         least = 1 - (1 - confidence) ** (1 / rows)
         return (
-            f"Exits are off: {rows:,} calibration texts do not prove that an early answer differs from the full "
-            f"model's for at most {wish:.2%} of the texts at {confidence:.0%} confidence. So many prove "
-            f"{least:.2%} at best, where no answer differs."
+            f"Exits are off: {rows:,} calibration texts do not prove that at most {wish:.2%} of the predictions differ "
+            f"from the full model's, at {confidence:.0%} confidence. Even if no prediction differed, this number of "
+            f"texts would prove no less than {least:.2%}."
         )
     point = next(each for each in dial["points"][::-1] if each["thresholds"] == metrics["thresholds"])
     return (
-        f"Exits may answer {wish:.2%} of the texts otherwise than the full model. On {rows:,} calibration texts, one a "
-        f"near-duplicate group, {point['disagreements']} answers differ: at most {point['bound']:.2%} at "
-        f"{confidence:.0%} confidence. Of the test rows {metrics['disagreement']:.2%} differ."
+        f"With early exits at most {wish:.2%} of the predictions may differ from the full model's. On {rows:,} "
+        f"calibration texts, one for each near-duplicate group, {point['disagreements']} predictions differ: at most "
+        f"{point['bound']:.2%} at {confidence:.0%} confidence. On the test rows {metrics['disagreement']:.2%} differ."
     )
 
 
 def named_thresholds(thresholds: list[float]) -> str:
-    """`0.12, 0.3`, one an early exit; 0 where there is none."""
+    """`0.12, 0.3`: one threshold for each early exit, or 0 where there is no exit."""
     return ", ".join(f"{value:.3g}" for value in thresholds) or "0"

@@ -64,7 +64,7 @@ class Exits:
 
     @property
     def disagrees(self) -> Booleans:
-        """[N, E − 1], whether an early exit decides otherwise than the full model, on any unit of a text."""
+        """[N, E − 1], whether an early exit's decision differs from the full model's on any unit of a text."""
         kind = decide.of(self.kind)
         *early, full = (kind.decisions(self.only(layer)) for layer in self.layers)
         return np.array([~kind.same(each, full) for each in early], dtype=bool).reshape(len(early), len(full)).T

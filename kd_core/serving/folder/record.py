@@ -26,7 +26,7 @@ class ModelRecord(Network):
     thresholds: tuple[Fraction, ...]
     """[E - 1]: a text leaves at the first exit whose uncertainty is below that exit's threshold."""
     max_disagreement: Fraction
-    """What the thresholds were chosen for: share of texts answered otherwise than by the full model."""
+    """What the thresholds were chosen for: share of predictions that may differ from the full model's."""
     dial: Dial
     """What was calibrated, for this wish and any other."""
     profile: File

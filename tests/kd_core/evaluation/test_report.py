@@ -204,8 +204,8 @@ def inference(wish: float = 0.02) -> dict[str, Any]:
 
 def test_what_exits_were_promised_stands_beside_what_they_did() -> None:
     said = promise(inference(), example())
-    assert "Exits may answer 2.00% of the texts otherwise than the full model" in said
-    assert "On 300 calibration texts, one a near-duplicate group, 1 answers differ: at most 1.58% at 95%" in said
+    assert "at most 2.00% of the predictions may differ from the full model's" in said
+    assert "one for each near-duplicate group, 1 predictions differ: at most 1.58% at 95%" in said
     assert "Of the test rows 0.40% differ." in said
     unproven = promise(inference(0.005), example(thresholds=[0.0]))
     assert "300 calibration texts do not prove" in unproven
