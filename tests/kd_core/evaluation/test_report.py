@@ -206,10 +206,10 @@ def test_what_exits_were_promised_stands_beside_what_they_did() -> None:
     said = promise(inference(), example())
     assert "at most 2.00% of the predictions may differ from the full model's" in said
     assert "one for each near-duplicate group, 1 predictions differ: at most 1.58% at 95%" in said
-    assert "Of the test rows 0.40% differ." in said
+    assert "On the test rows 0.40% differ." in said
     unproven = promise(inference(0.005), example(thresholds=[0.0]))
     assert "300 calibration texts do not prove" in unproven
-    assert "So many prove 0.99% at best" in unproven
+    assert "would prove no less than 0.99%" in unproven
     assert promise(inference(0.0), example(thresholds=[0.0])).startswith("Exits are off: no disagreement")
 
 
