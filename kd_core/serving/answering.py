@@ -29,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, help="the same kinds: all input columns with the answers")
     parser.add_argument("--column", action="append", metavar="OURS=THEIRS", help="where a text stands: text=body")
     parser.add_argument("--threshold", type=float, help="normalised entropy; none: the chosen one; 0: the full model")
-    parser.add_argument("--max-disagreement", type=float, help="share of predictions that may differ from the full model")
+    parser.add_argument("--max-disagreement", type=float, help="predictions that may differ from the full model's")
     parser.add_argument("--max-latency-ms", type=float, help="of one text alone, by this machine's timings (KD_COSTS)")
     parser.add_argument("--percentile", type=float, help="share of texts that the latency is for; none: 0.99")
     parser.add_argument("--min-throughput", type=float, help="texts a second, by this machine's timings (KD_COSTS)")
