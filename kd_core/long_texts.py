@@ -2,12 +2,15 @@
 
 A tokenizer works on a whole text, however few tokens are kept of it. Tokens follow from one word at a time where its
 parts allow it: then a text may end in front of a space between two letters (or digits), and all tokens up to there are
-those of the whole text. `cuts_between_words` says of which tokenizers that is known; other texts are limited in length.
+those of the whole text. `cuts_between_words` says of which tokenizers that is known. BERT's normaliser makes a word of
+each Chinese character (Japanese kanji are among them), so that its texts may end between two of these, too:
+`cuts_between_ideographs`. Other texts are limited in length.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
@@ -31,6 +34,8 @@ _SPLITTING = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
 """They end a word at each space; Metaspace and ByteLevel may be told not to."""
 _LOCAL = {*_SPLITTING, "Metaspace", "ByteLevel", "Punctuation", "Digits"}
 _MODELS = {"WordPiece", "BPE", "Unigram", "WordLevel"}
+_IDEOGRAPHS = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
+"""Characters that BERT's normaliser puts spaces around and that no normaliser changes."""
 _JOINS_NEXT = "\u0d4e"
 """The one letter of the basic plane that forms one character with the space behind it."""
 
@@ -38,8 +43,8 @@ _JOINS_NEXT = "\u0d4e"
 class LongTexts:
     """Cuts texts for one tokenizer; several threads may ask it at once."""
 
-    def __init__(self, tokenizer: Tokenizer, max_length: int, side: str, most: int = MOST_CHARACTERS) -> None:
-        """:param tokenizer: may cut to `max_length` tokens itself, or not at all
+    def __init__(self, tokenizer: Tokenizer | None, max_length: int, side: str, most: int = MOST_CHARACTERS) -> None:
+        """:param tokenizer: may cut to `max_length` tokens itself, or not at all; None: no text can be cut
         :param side: where tokens are cut off: right or left
         :param most: characters of a text that cannot be cut
         """
@@ -63,7 +68,7 @@ class LongTexts:
                     raise InvalidDataError(
                         f"{name_of(row)}: a text of {len(text):,} characters, of which the model reads "
                         f"{self._max_length} tokens; it takes at most {self._most:,} characters where they cannot be "
-                        "cut between words: shorten it"
+                        "cut in front of the tokenizer: shorten it"
                     )
                 texts[row] = text
         return list(found)
@@ -77,7 +82,7 @@ class LongTexts:
         long = [place for place, text in enumerate(texts) if len(text) > self._window]
         if (
             len(long) == 1
-            and self._cuts
+            and any(self._cuts)
             and not any(self._full(text) for at, text in enumerate(texts) if at not in long)
         ):
             texts[long[0]] = self._cut(texts[long[0]])
@@ -97,23 +102,37 @@ class LongTexts:
         """About so many characters, up to a place where a word ends; None where there is no such place."""
         if self._side == "left":
             places = range(len(text) - size, len(text))
-            place = next((at for at in places if _between_words(text, at)), None)
+            place = next((at for at in places if self._may_end(text, at)), None)
             return None if place is None else text[place:]
-        place = next((at for at in range(size, 0, -1) if _between_words(text, at)), None)
+        place = next((at for at in range(size, 0, -1) if self._may_end(text, at)), None)
         return None if place is None else text[:place]
 
+    def _may_end(self, text: str, place: int) -> bool:
+        words, ideographs = self._cuts
+        return (words and _between_words(text, place)) or (ideographs and _between_ideographs(text, place))
+
     def _full(self, text: str) -> bool:
-        """Whether a text has all the tokens that can be kept."""
+        """Whether a text has all the tokens that can be kept; never, where nobody can tell."""
+        if self._tokenizer is None:
+            return False
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids) >= self._max_length
 
     @cached_property
-    def _cuts(self) -> bool:
-        return cuts_between_words(self._tokenizer.to_str(), self._side)
+    def _cuts(self) -> tuple[bool, bool]:
+        """Whether texts may be cut between words, and between ideographs."""
+        if self._tokenizer is None:
+            return False, False
+        tokenizer = self._tokenizer.to_str()
+        return cuts_between_words(tokenizer, self._side), cuts_between_ideographs(tokenizer)
 
 
 def _between_words(text: str, place: int) -> bool:
     """Whether a space stands there between two letters or digits that no normaliser joins with it or turns into one."""
     return 0 < place < len(text) - 1 and text[place] == " " and _plain(text[place - 1]) and _plain(text[place + 1])
+
+
+def _between_ideographs(text: str, place: int) -> bool:
+    return 0 < place < len(text) and all(map(_IDEOGRAPHS.fullmatch, text[place - 1 : place + 1]))
 
 
 @lru_cache(maxsize=4096)
@@ -138,6 +157,22 @@ def cuts_between_words(tokenizer: str, side: str) -> bool:
         and not any(" " in each["content"] for each in parts["added_tokens"])
     )
     return known and (side == "right" or not _looks_at_starts(normalizers, parts["added_tokens"]))
+
+
+def cuts_between_ideographs(tokenizer: str) -> bool:
+    """Whether each Chinese character is a word of its own, whatever stands beside it: so it is with BERT's tokenizers.
+
+    :param tokenizer: the text of tokenizer.json
+    """
+    parts: dict[str, Any] = json.loads(tokenizer)
+    normalizers, splits = _flat(parts["normalizer"], "normalizers"), _flat(parts["pre_tokenizer"], "pretokenizers")
+    return (
+        [each["type"] for each in normalizers] == ["BertNormalizer"]
+        and normalizers[0]["handle_chinese_chars"]
+        and [each["type"] for each in splits] == ["BertPreTokenizer"]
+        and parts["model"]["type"] == "WordPiece"
+        and not any(_IDEOGRAPHS.search(each["content"]) for each in parts["added_tokens"])
+    )
 
 
 def _looks_at_starts(normalizers: Sequence[dict[str, Any]], added: Sequence[dict[str, Any]]) -> bool:

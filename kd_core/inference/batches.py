@@ -71,18 +71,21 @@ def encode(rows: pd.DataFrame, tokenizer: Any, task: TaskParams, max_length: int
         return Encoded([], None, kind.targets(rows, task))
     length = min(max_length or task.max_length, tokenizer.model_max_length)
     texts = [rows[column].tolist() for column in columns]
-    asked = texts if kind.FEATURES and tokenizer.truncation_side == "left" else _cut(texts, rows, tokenizer, length)
+    asked = _cut(texts, rows, tokenizer, length, whole=bool(kind.FEATURES) and tokenizer.truncation_side == "left")
     tokens = tokenizer(*asked, truncation=True, max_length=length, return_attention_mask=False)
     features = kind.features(texts, tokens.encodings or [])
     return Encoded(tokens["input_ids"], tokens.get("token_type_ids"), kind.targets(rows, task), features)
 
 
-def _cut(texts: list[list[str]], rows: pd.DataFrame, tokenizer: Any, length: int) -> list[list[str]]:
-    """Long texts cut where that changes no token that is kept; a tokenizer in plain Python gets them whole."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return texts
-    backend.no_truncation()  # that of the last call; the tokenizer sets its own with each
+def _cut(texts: list[list[str]], rows: pd.DataFrame, tokenizer: Any, length: int, whole: bool) -> list[list[str]]:
+    """Long texts cut where that changes no token that is kept.
+
+    Those of a tokenizer in plain Python, whose parts nobody can look at, are not cut, only limited in length; nor are
+    those that must stay `whole`.
+    """
+    backend = None if whole else getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_truncation()  # that of the last call; the tokenizer sets its own with each
     long = LongTexts(backend, length, tokenizer.truncation_side)
     return [list(column) for column in long.cut(texts, lambda row: f"row {rows['id'].iloc[row]!r}")]
 

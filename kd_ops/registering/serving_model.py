@@ -23,12 +23,17 @@ _LOGGER = logging.getLogger("mlflow.kd_pipelines")
 """Below MLflow's own, which its servers show."""
 
 
+REQUEST_ROWS = 100_000
+"""Rows that one request may have where KD_REQUEST_ROWS does not say otherwise."""
+
+
 class StudentServing(PythonModel):  # type: ignore[misc]  # MLflow's class is untyped
     """The student with its early exits; one of the params overrides what was chosen for it.
 
     Wishes for speed go by the timings that `kd calibrate` keeps in the folder that KD_COSTS names; the log tells what
     disagreement with the full model each of them comes to.
     With KD_PREDICTION_LOG, a folder, in the environment, each answer's layer and entropy are logged there for drift.
+    A request has at most KD_REQUEST_ROWS rows, so that one does not keep a server from all others for hours.
     """
 
     def load_context(self, context: PythonModelContext) -> None:
@@ -40,6 +45,7 @@ class StudentServing(PythonModel):  # type: ignore[misc]  # MLflow's class is un
         if self._predictor.log:
             atexit.register(self._predictor.log.close)
         self._limits = lru_cache(maxsize=256)(self._limits_of)
+        self._most_rows = _most_rows()
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -54,6 +60,12 @@ class StudentServing(PythonModel):  # type: ignore[misc]  # MLflow's class is un
         """
         from kd_core.runtime.errors import InvalidDataError, ParamsError
 
+        if len(model_input) > self._most_rows:
+            raise MlflowException(
+                f"{len(model_input):,} rows in one request, and this server takes at most {self._most_rows:,} "
+                "(KD_REQUEST_ROWS): send them in several requests, or answer a file with `kd predict --input`",
+                error_code=INVALID_PARAMETER_VALUE,
+            )
         given = {name: float(value) for name, value in (params or {}).items() if value is not None and not value < 0}
         try:
             return self._predictor.predict(model_input, self._limits(**given))
@@ -66,6 +78,17 @@ class StudentServing(PythonModel):  # type: ignore[misc]  # MLflow's class is un
         if "max_latency_ms" in given or "min_throughput" in given:
             _LOGGER.info("%s: %s", given, self._predictor.record.dial.promise(limits))
         return limits
+
+
+def _most_rows() -> int:
+    """Rows of one request at most. Raises MlflowException where KD_REQUEST_ROWS is no number above 0."""
+    given = os.environ.get("KD_REQUEST_ROWS") or str(REQUEST_ROWS)
+    if not given.isdecimal() or int(given) < 1:
+        raise MlflowException(
+            f"KD_REQUEST_ROWS: {given!r} is no number of rows: write a whole number above 0, or leave it unset",
+            error_code=INVALID_PARAMETER_VALUE,
+        )
+    return int(given)
 
 
 mlflow.models.set_model(StudentServing())

@@ -7,10 +7,16 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from kd_core.inference.batches import encode
-from kd_core.long_texts import CHARACTERS_PER_TOKEN, MOST_CHARACTERS, LongTexts, cuts_between_words
+from kd_core.long_texts import (
+    CHARACTERS_PER_TOKEN,
+    MOST_CHARACTERS,
+    LongTexts,
+    cuts_between_ideographs,
+    cuts_between_words,
+)
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.serving.folder.network import Tokenization
 from kd_core.serving.graphs.tokens import TextEncoder
@@ -37,9 +43,36 @@ def cased() -> Any:
     return tokenizer
 
 
-KINDS = [tiny_tokenizer, tiny_bpe, tiny_unigram, sentencepiece, cased]
+def chinese() -> Any:
+    """WordPiece that has Chinese words, which BERT's normaliser never lets it find."""
+    tokenizer = tiny_tokenizer()
+    vocabulary = tokenizer.get_vocab()
+    words = [
+        *sorted(vocabulary, key=vocabulary.__getitem__),
+        "天",
+        "地",
+        "天地",
+        "##地",
+        "玄",
+        "黄",
+        "##黄",
+        "日",
+        "本",
+        "語",
+        "本語",
+        "か",
+        "##か",
+    ]
+    tokenizer.backend_tokenizer.model = models.WordPiece(
+        {word: number for number, word in enumerate(words)}, unk_token="[UNK]"
+    )
+    return tokenizer
+
+
+KINDS = [tiny_tokenizer, tiny_bpe, tiny_unigram, sentencepiece, cased, chinese]
 PIECES = [
     "the", "old", "river", "tiger", "a", "b", "Å", "naïve", "e\u0301\u0327", "\u0301", "日本語", "한국어",
+    "天地" * 30, "玄\u0301黄", "か", "豈", "。",
     "русский", "שלום", "\ufe70", "ﬁ", "\u00b4", "\u037a", "ൎ", "\u3000", "\u00a0", "  ", "\n", "\t", ".", "!\n",
     "'s", "[SEP]", "[MASK]", "<mask>", "</s>", "▁", "😀", "👩\u200d👩\u200d👧", "\u200b", "\x00", "x" * 150,
     "12", "３", "ß", "Σ", "İ", "cloud" * 30,
@@ -107,8 +140,50 @@ def test_training_cuts_the_same_and_names_the_row() -> None:
     assert found.input_ids[0][: len(short.input_ids[0]) - 1] == short.input_ids[0][:-1]
     assert set(found.lengths) == {24}
     rows["text"] = "x" * (MOST_CHARACTERS + 1)
-    with pytest.raises(InvalidDataError, match=f"row '{rows['id'].iloc[0]}': a text of 200,001 characters"):
-        encode(rows, tiny_tokenizer(), tiny_task())
+    for tokenizer in (tiny_tokenizer(), PlainPython()):
+        with pytest.raises(InvalidDataError, match=f"row '{rows['id'].iloc[0]}': a text of 200,001 characters"):
+            encode(rows, tokenizer, tiny_task())
+
+
+class PlainPython:
+    """What can be asked of a tokenizer without the library `tokenizers` before it works on a text."""
+
+    model_max_length = 128
+    truncation_side = "right"
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_chinese_is_cut_between_characters_where_each_is_a_word(side: str) -> None:
+    text = "天地玄黄宇宙洪荒" * 500_000
+    assert len(text) > MOST_CHARACTERS
+    for kind in (tiny_tokenizer, cased, chinese):
+        ((cut,),) = LongTexts(kind().backend_tokenizer, LENGTH, side).cut([[text]], str)
+        assert len(cut) == WINDOW
+        assert text.startswith(cut) if side == "right" else text.endswith(cut)
+    with pytest.raises(InvalidDataError, match="a text of 4,000,000 characters"):
+        LongTexts(tiny_unigram().backend_tokenizer, LENGTH, side).cut([[text]], str)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"normalizer": normalizers.BertNormalizer(handle_chinese_chars=False)},
+        {"normalizer": normalizers.Sequence([normalizers.BertNormalizer(), normalizers.Replace("天地", "x")])},
+        {"pre_tokenizer": pre_tokenizers.Metaspace()},
+    ],
+)
+def test_other_parts_may_look_at_several_chinese_characters(part: dict[str, Any]) -> None:
+    backend = tiny_tokenizer().backend_tokenizer
+    assert cuts_between_ideographs(backend.to_str())
+    for name, value in part.items():
+        setattr(backend, name, value)
+    assert not cuts_between_ideographs(backend.to_str())
+
+
+def test_added_tokens_with_chinese_characters_are_not_cut() -> None:
+    backend = tiny_tokenizer().backend_tokenizer
+    backend.add_tokens(["天地"])
+    assert not cuts_between_ideographs(backend.to_str())
 
 
 @pytest.mark.parametrize(
