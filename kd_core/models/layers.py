@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from kd_core.config.lengths import check_positions
 from kd_core.models.architectures import Architecture, architecture_of, config_of
 from kd_core.runtime.errors import ParamsError
 
@@ -92,6 +93,4 @@ def check_length(model: nn.Module, max_length: int, where: str, remedy: str) -> 
     :param where: what asks for it, e.g. `teachers.large`
     :param remedy: what to set
     """
-    most = most_tokens(model)
-    if most is not None and max_length > most:
-        raise ParamsError(f"{where}: max_length {max_length}, but the model has positions for {most} tokens; {remedy}")
+    check_positions(most_tokens(model), max_length, where, remedy)

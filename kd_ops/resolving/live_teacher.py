@@ -6,16 +6,13 @@ after every teacher was trained and has scored every text.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from kd_core.config.params import Params
 from kd_core.config.rules import common_heads
 from kd_core.runtime.errors import ParamsError
-
-Read = Callable[[Mapping[str, Any], str], bytes | None]
-"""(resolved record of a model, file name) → its content; None if it has no such file."""
+from kd_ops.resolving.model_files import Read, as_mapping, config_of
 
 
 def check_live_teacher(params: Params, resolved: Mapping[str, Any], read: Read) -> None:
@@ -33,28 +30,18 @@ def check_live_teacher(params: Params, resolved: Mapping[str, Any], read: Read) 
             f"pretrain.live_teacher: {name!r} has another vocabulary than student.base, so their attention cannot be "
             "compared; name a teacher that shares student.base's tokenizer, or `none`"
         )
-    own, other = (_shape(read(record, "config.json")) for record in (base, teacher))
+    own, other = (_shape(config_of(record, read)) for record in (base, teacher))
     student = (params.student.hidden or own[0], params.student.heads or own[1])
     if all((*student, *other)):
         common_heads(params.pretrain.attention, other, student)
 
 
 def _vocabulary(tokenizer: bytes | None) -> Any:
-    return _json(tokenizer).get("model", {}).get("vocab")
+    return as_mapping(tokenizer).get("model", {}).get("vocab")
 
 
-def _shape(config: bytes | None) -> tuple[int, int]:
+def _shape(config: Mapping[str, Any]) -> tuple[int, int]:
     """(hidden units, heads); 0 for what the file does not say."""
-    values = _json(config)
-    values = values.get("encoder") or values  # a distilled student's stands around its encoder's
-    hidden = values.get("hidden_size", values.get("dim"))  # the second name is DistilBERT's
-    heads = values.get("num_attention_heads", values.get("n_heads"))
+    hidden = config.get("hidden_size", config.get("dim"))  # the second name is DistilBERT's
+    heads = config.get("num_attention_heads", config.get("n_heads"))
     return int(hidden or 0), int(heads or 0)
-
-
-def _json(document: bytes | None) -> dict[str, Any]:
-    try:
-        value = json.loads(document or b"{}")
-    except ValueError:  # `teach` names a damaged file
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -30,6 +30,7 @@ from kd_ops.base.settings import Settings
 from kd_ops.lineage.provenance import git_state
 from kd_ops.resolving.addresses import Addresses, hub_commit
 from kd_ops.resolving.data_files import pinned_files
+from kd_ops.resolving.lengths import check_lengths
 from kd_ops.resolving.live_teacher import check_live_teacher
 from kd_ops.resolving.merge import merged_params, recipe_path
 from kd_ops.resolving.split_ledgers import ROLES, data_key, starting_ledger
@@ -101,6 +102,7 @@ def resolved_document(params: Params, settings: Settings, recipe: Path | None, c
         "versions": installed_versions(),
         "code": code,
     }
+    check_lengths(params, resolved, addresses.read)
     check_live_teacher(params, resolved, addresses.read)
     values["student"]["base"] = _address(params.student.base, resolved["student"])
     for role in ROLES:
