@@ -17,6 +17,7 @@ from kd_core.config.rules import has_pairs, paths_of
 from kd_core.data.contradictions import contradictions, note_of
 from kd_core.data.dataset import build_dataset, write_splits
 from kd_core.data.sources.botocore_docs import label_names, read_models, rows_of
+from kd_core.data.sources.columns import RowForm
 from kd_core.data.sources.files import read_files
 from kd_core.data.sources.huggingface import read_huggingface
 from kd_core.data.splits.ledger import Ledger
@@ -47,10 +48,6 @@ class Read:
     """What texts call each label, where the source knows that."""
     notes: Sequence[str] = ()
     """For a person: files that were left out, and the like."""
-
-
-Words = tuple[Role, bool, bool, str | None, bool]
-"""What readers of tables must know: role, pairs, whether rows have labels, their separator, whether order counts."""
 
 
 def main(context: Context) -> None:
@@ -115,11 +112,18 @@ def _read(params: DataParams, role: Role, resolved: Mapping[str, Any]) -> Read:
         return _read_botocore(source, resolved)
     kind = None if task is None else columns.of(task.kind)
     separator = source.label_separator if kind is not None and kind.LISTED else None
-    words = (role, has_pairs(params), kind is not None, separator, kind is not None and kind.ORDERED)
+    form = RowForm(
+        role=role,
+        columns=source.columns,
+        pair=has_pairs(params),
+        labelled=kind is not None,
+        separator=separator,
+        ordered=kind is not None and kind.ORDERED,
+    )
     if isinstance(source, FilesSource):
-        return _read_files(source, resolved, words)
+        return _read_files(source, resolved, form)
     revision = str(resolved.get("revision") or source.revision)
-    return _read_hub(source, revision, words)
+    return _read_hub(source, revision, form)
 
 
 def _read_botocore(source: BotocoreSource, resolved: Mapping[str, Any]) -> Read:
@@ -135,7 +139,7 @@ def _read_botocore(source: BotocoreSource, resolved: Mapping[str, Any]) -> Read:
     return Read(rows_of(models, source), found, label_names(models, source))
 
 
-def _read_files(source: FilesSource, resolved: Mapping[str, Any], words: Words) -> Read:
+def _read_files(source: FilesSource, resolved: Mapping[str, Any], form: RowForm) -> Read:
     etags = resolved.get("etags") or {}
     notes = [f"files of the source: {noted(resolved['left_out'])}"] if resolved.get("left_out") else []
     paths: dict[str | None, list[Path]] = {}
@@ -145,12 +149,12 @@ def _read_files(source: FilesSource, resolved: Mapping[str, Any], words: Words) 
                 found = stack.enter_context(fetched_data(address, etags.get(address)))
                 paths.setdefault(split, []).append(found.path)
                 notes += [f"files of {address}: {noted(found.left_out)}"] if found.left_out else []
-        rows, more = read_files(paths, source.columns, *words)
+        rows, more = read_files(paths, form)
     return Read(rows, {"revision": rows_hash(rows)}, notes=[*notes, *more])
 
 
-def _read_hub(source: HuggingFaceSource, revision: str, words: Words) -> Read:
-    rows, notes = read_huggingface(source, revision, *words)
+def _read_hub(source: HuggingFaceSource, revision: str, form: RowForm) -> Read:
+    rows, notes = read_huggingface(source, revision, form)
     return Read(rows, {"revision": revision}, notes=notes)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,9 @@ _DOOR = Path("kd_core/serving/__main__.py")
 """`python -m kd_core.serving COMMAND` answers where a version's own code has this file."""
 _OLD_DOORS = {"predict": "kd_core.inference.predict", "calibrate": "kd_core.serving.calibrate"}
 """The modules that versions of earlier releases have in its place."""
+
+_UNKNOWN = re.compile(r"error: unrecognized arguments: (.+)")
+"""What argparse says of options that a version's own code does not have."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class ServedModel:
         :param texts: for its standard input
         :param costs: folder of this machine's timings; none: answers follow from the model alone, as a judge needs it
         :raises ModelProcessError: with the process's status and last words
+        :raises ParamsError: the version's own code has no such option
         """
         return self._run("predict", arguments, texts, costs)
 
@@ -69,6 +74,12 @@ class ServedModel:
         done = subprocess.run(
             words, cwd=self.code, env=environment, input=texts or "", capture_output=True, text=True, check=False
         )
+        if done.returncode and (unknown := _UNKNOWN.search(done.stderr)):
+            options = ", ".join(word for word in unknown[1].split() if word.startswith("--"))
+            raise ParamsError(
+                f"{options}: this version answers with the code of the release that registered it, which has no such "
+                "option; leave it out, or register the student anew"
+            )
         if done.returncode:
             raise ModelProcessError(done.returncode, done.stderr)
         for line in done.stderr.splitlines():

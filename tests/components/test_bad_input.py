@@ -153,14 +153,23 @@ def test_an_unknown_params_key_is_named(tmp_path: Path) -> None:
         stage(tmp_path, "ingest")
 
 
-def test_an_id_used_twice(tmp_path: Path) -> None:
+@pytest.mark.parametrize("column", ["id", "number"])
+def test_ids_used_twice_name_their_column(tmp_path: Path, column: str) -> None:
     rows = [(f"i{n}", text, label) for n, (text, label) in enumerate(texts(300))]
     rows[7] = ("i6", *rows[7][1:])
-    write_params(tmp_path, files_data(str(write_csv(tmp_path / "x.csv", rows, ("id", "text", "label")))))
+    data = files_data(str(write_csv(tmp_path / "x.csv", rows, (column, "text", "label"))))
+    data["source"] |= {"columns": {"id": column}} if column != "id" else {}
+    write_params(tmp_path, data)
     stage(tmp_path, "ingest")
     stage(tmp_path, "ingest", "pretraining")
     stage(tmp_path, "validate")
-    assert record(tmp_path, "checked")["validation"]["set_aside"] == {"id used more than once": 2}
+    reason = f"id (column {column!r}) used more than once"
+    assert record(tmp_path, "checked")["validation"]["set_aside"] == {reason: 2}
+    write_params(tmp_path, data | {"validation": {"tolerance": 0.0}})
+    with pytest.raises(InvalidDataError) as caught:
+        stage(tmp_path, "validate")
+    assert f"2 × {reason}" in str(caught.value)
+    assert "where the column holds no ids: data.reference.source.columns.id: null" in str(caught.value)
 
 
 def test_emoji_and_right_to_left_text_survive(tmp_path: Path) -> None:

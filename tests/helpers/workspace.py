@@ -12,6 +12,7 @@ import pandas as pd
 import yaml
 
 from components.base import Context
+from kd_core.data.sources.columns import RowForm
 from kd_core.rows import read_rows
 
 SPLITS = ("train", "valid", "calibration", "test", "unlabelled")
@@ -81,3 +82,8 @@ def service_model(
         "metadata": metadata,
     }
     (path / "service-2.json.gz").write_bytes(gzip.compress(json.dumps(content).encode()))
+
+
+def row_form(columns: dict[Any, Any] | None = None, **more: Any) -> RowForm:
+    """Labelled rows of single texts in the reference data, unless `more` says otherwise."""
+    return RowForm(**{"role": "reference", "columns": columns or {}, "pair": False, "labelled": True, **more})

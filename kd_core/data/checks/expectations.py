@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from kd_core.config.data import DataParams, Role
+from kd_core.config.data import BotocoreSource, DataParams, Role
 from kd_core.tasks import checks
 
 ROW = "row"
@@ -51,6 +51,12 @@ class SuiteResult:
     """Great Expectations' own result, for the data docs."""
 
 
+def id_reason(params: DataParams) -> str:
+    """What is said of rows that have one id; the column is named as the source calls it."""
+    columns = {} if isinstance(params.source, BotocoreSource) else params.source.columns
+    return f"id (column {columns.get('id') or 'id'!r}) used more than once"
+
+
 def run_row_suite(frame: pd.DataFrame, params: DataParams) -> SuiteResult:
     """Check each row.
 
@@ -68,7 +74,7 @@ def run_row_suite(frame: pd.DataFrame, params: DataParams) -> SuiteResult:
                 gxe.ExpectColumnValueLengthsToBeBetween(column=column, max_value=longest),
             ),
         ]
-    suite.append(("id used more than once", gxe.ExpectColumnValuesToBeUnique(column="id")))
+    suite.append((id_reason(params), gxe.ExpectColumnValuesToBeUnique(column="id")))
     if params.task is not None and frame["split"].isin(LABELLED).any():
         labelled = _in_splits(LABELLED)
         frame, in_set = checks.of(params.task.kind).known_labels(frame, params.task, labelled)

@@ -18,6 +18,7 @@ from kd_core.data.checks.expectations import (
     NEAR_DUPLICATE_OF,
     ROW,
     SuiteResult,
+    id_reason,
     run_dataset_suite,
     run_row_suite,
 )
@@ -186,6 +187,11 @@ def _too_many(
         f"data.{role}.validation.tolerance = {params.validation.tolerance:.1%}:{reasons}"
         + (f"\nunknown labels: {_listed(unknown)}" if unknown else "")
         + f"\nfirst of them:{examples}\ncorrect these rows at the source, or raise the tolerance"
+        + (
+            f"; where the column holds no ids: data.{role}.source.columns.id: null"
+            if id_reason(params) in counts
+            else ""
+        )
     )
 
 

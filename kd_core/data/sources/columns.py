@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -18,38 +19,47 @@ Columns = Mapping[Column, str | None]
 _SEVERAL = "give one label a row, or make the task one of kind multi_label_classification"
 
 
+@dataclass(frozen=True, kw_only=True)
+class RowForm:
+    """What the rows of a source must be."""
+
+    role: Role
+    columns: Columns
+    pair: bool
+    """Whether a row has a second text."""
+    labelled: bool
+    separator: str | None = None
+    """Given where a row may have several labels: it stands between those of a text cell."""
+    ordered: bool = False
+    """Whether labels keep their order and what is repeated."""
+
+    def of_split(self, split: str | None) -> RowForm:
+        """The form of one split's rows: unlabelled ones have no label."""
+        return replace(self, labelled=self.labelled and split != "unlabelled")
+
+
 def theirs(columns: Columns, ours: Column) -> str:
     """The name of our column in the source: ours, where nothing is said."""
     return columns.get(ours) or ours
 
 
-def to_rows(
-    table: pd.DataFrame,
-    columns: Columns,
-    name: str,
-    role: Role,
-    pair: bool,
-    labelled: bool,
-    separator: str | None = None,
-    ordered: bool = False,
-) -> pd.DataFrame:
+def to_rows(table: pd.DataFrame, form: RowForm, name: str) -> pd.DataFrame:
     """Our columns out of theirs; nulls as None. `name` is the file or data set that errors name.
 
-    `separator` is given where a row may have several labels: it stands between those of a text cell; `ordered` keeps
-    their order and what is repeated. A table without rows and columns (an empty jsonl file) gives no rows. Raises
-    InvalidDataError for a column that is not there, or a cell that is not text.
+    A table without rows and columns (an empty jsonl file) gives no rows. Raises InvalidDataError for a column that is
+    not there, or a cell that is not text.
     """
-    wanted = _wanted(columns, pair, labelled)
+    columns, wanted = form.columns, _wanted(form)
     if table.empty and table.columns.empty:
         return pd.DataFrame({ours: pd.Series(dtype=object) for ours in dict.fromkeys(["id", *wanted, "label"])})
-    _check_there(table, columns, wanted, name, role)
+    _check_there(table, form, wanted, name)
     nothing = pd.Series([None] * len(table), dtype=object)
     found: dict[str, pd.Series] = {"id": nothing, "label": nothing}
     for ours in wanted:
         column = table[theirs(columns, ours)]
         where = f"{name}: column {theirs(columns, ours)!r}"
-        if ours == "label" and separator is not None:
-            cells: list[Any] = label_sets(column, where, separator, ordered)
+        if ours == "label" and form.separator is not None:
+            cells: list[Any] = label_sets(column, where, form.separator, form.ordered)
         else:
             cells = texts_of(column, where, _SEVERAL if ours == "label" else "give one text a row")
         found[ours] = pd.Series(cells, dtype=object)
@@ -80,18 +90,18 @@ def _label_set(labels: list[Any] | tuple[Any, ...], where: str, ordered: bool) -
     return tuple(kept if ordered else sorted(set(kept)))
 
 
-def _wanted(columns: Columns, pair: bool, labelled: bool) -> list[Column]:
+def _wanted(form: RowForm) -> list[Column]:
     wanted: list[Column] = ["text"]
-    wanted += ["text_pair"] if pair else []
-    wanted += ["label"] if labelled else []
-    return [*wanted, "id"] if columns.get("id") else wanted
+    wanted += ["text_pair"] if form.pair else []
+    wanted += ["label"] if form.labelled else []
+    return [*wanted, "id"] if form.columns.get("id") else wanted
 
 
-def _check_there(table: pd.DataFrame, columns: Columns, wanted: list[Column], name: str, role: Role) -> None:
+def _check_there(table: pd.DataFrame, form: RowForm, wanted: list[Column], name: str) -> None:
     for ours in wanted:
-        if theirs(columns, ours) not in table.columns:
+        if theirs(form.columns, ours) not in table.columns:
             there = ", ".join(map(repr, table.columns)) or "none"
             raise InvalidDataError(
-                f"{name}: no column {theirs(columns, ours)!r} (there: {there}); "
-                f"name the column that holds our {ours!r} in data.{role}.source.columns.{ours}"
+                f"{name}: no column {theirs(form.columns, ours)!r} (there: {there}); "
+                f"name the column that holds our {ours!r} in data.{form.role}.source.columns.{ours}"
             )

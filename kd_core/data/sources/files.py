@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from kd_core.config.data import Role
-from kd_core.data.sources.columns import Columns, theirs, to_rows
+from kd_core.data.sources.columns import RowForm, theirs, to_rows
 from kd_core.data.sources.ids import Part, joined
 from kd_core.runtime import fingerprint
 from kd_core.runtime.errors import InvalidDataError
@@ -29,33 +29,23 @@ class _File:
     """In its folder."""
 
 
-def read_files(
-    paths: Mapping[str | None, Sequence[Path]],
-    columns: Columns,
-    role: Role,
-    pair: bool,
-    labelled: bool,
-    separator: str | None = None,
-    ordered: bool = False,
-) -> tuple[pd.DataFrame, list[str]]:
+def read_files(paths: Mapping[str | None, Sequence[Path]], form: RowForm) -> tuple[pd.DataFrame, list[str]]:
     """The rows of the files of all splits (key None: no split given), and notes for a person.
 
     Columns: id, text, text_pair?, label, and split unless None. A path may be a folder, all of whose files are read,
-    or a glob; what either leaves out is noted. `separator`, `ordered`: see `to_rows`. Raises
-    InvalidDataError naming the file and what to do.
+    or a glob; what either leaves out is noted. Raises InvalidDataError naming the file and what to do.
     """
     files, notes = _files(paths)
     parts: list[Part] = []
     first: dict[str, _File] = {}
     for file, name in zip(files, _distinct(files), strict=True):
-        with_label = labelled and file.split != "unlabelled"
-        found = to_rows(read_table(file.path), columns, str(file.path), role, pair, with_label, separator, ordered)
+        found = to_rows(read_table(file.path), form.of_split(file.split), str(file.path))
         if len(found):
-            notes += _copies(first.setdefault(fingerprint.of_file(file.path), file), file, role)
+            notes += _copies(first.setdefault(fingerprint.of_file(file.path), file), file, form.role)
         parts.append((name, found.assign(split=file.split)))
-    rows, more = joined(parts, theirs(columns, "id"))
+    rows, more = joined(parts, theirs(form.columns, "id"))
     if rows.empty:
-        raise InvalidDataError(f"data.{role}.source: {', '.join(str(file.path) for file in files)}: no rows")
+        raise InvalidDataError(f"data.{form.role}.source: {', '.join(str(file.path) for file in files)}: no rows")
     return rows, [*notes, *more]
 
 

@@ -13,39 +13,30 @@ import pandas as pd
 
 from kd_core.config.data import HuggingFaceSource, Role
 from kd_core.data.sources.class_names import check_class_names, parquet_files
-from kd_core.data.sources.columns import theirs, to_rows
+from kd_core.data.sources.columns import RowForm, theirs, to_rows
 from kd_core.data.sources.ids import Part, joined
 from kd_core.runtime.errors import InvalidDataError
 
 
-def read_huggingface(
-    source: HuggingFaceSource,
-    revision: str,
-    role: Role,
-    pair: bool,
-    labelled: bool,
-    separator: str | None = None,
-    ordered: bool = False,
-) -> tuple[pd.DataFrame, list[str]]:
+def read_huggingface(source: HuggingFaceSource, revision: str, form: RowForm) -> tuple[pd.DataFrame, list[str]]:
     """The rows of the splits that `source` names, and notes: id, text, text_pair?, label, split.
 
-    `revision` is the commit to read; `separator`, `ordered`: see `to_rows`. Class numbers become class names. Raises
-    InvalidDataError naming the data set.
+    `revision` is the commit to read. Class numbers become class names. Raises InvalidDataError naming the data set.
     """
-    _check_splits(source, role)
-    label = theirs(source.columns, "label")
+    _check_splits(source, form.role)
+    label = theirs(form.columns, "label")
     parts: list[Part] = []
     for ours, split in source.splits.items():
         data, files = _load(source, split, revision)
-        with_label = labelled and ours != "unlabelled"
-        if with_label and (names := _class_names(data, label)) is not None:
+        wanted = form.of_split(ours)
+        if wanted.labelled and (names := _class_names(data, label)) is not None:
             check_class_names(files, label, names, source.name)
-        table = _table(data, [theirs(source.columns, name) for name in ("id", "text", "text_pair", "label")], label)
-        found = to_rows(table, source.columns, f"{source.name} ({split})", role, pair, with_label, separator, ordered)
+        table = _table(data, [theirs(form.columns, name) for name in ("id", "text", "text_pair", "label")], label)
+        found = to_rows(table, wanted, f"{source.name} ({split})")
         parts.append((split, found.assign(split=ours)))
-    rows, notes = joined(parts, theirs(source.columns, "id"))
+    rows, notes = joined(parts, theirs(form.columns, "id"))
     if rows.empty:
-        raise InvalidDataError(f"data.{role}.source: {source.name} has no rows")
+        raise InvalidDataError(f"data.{form.role}.source: {source.name} has no rows")
     return rows, notes
 
 

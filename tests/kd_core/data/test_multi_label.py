@@ -22,14 +22,14 @@ from kd_core.data.splits.ledger import Ledger
 from kd_core.rows import read_rows, rows_hash, write_rows
 from kd_core.runtime.errors import InvalidDataError
 from tests.helpers.tiny_multi_label import LABELS, SHARES, multi_label_rows
-from tests.helpers.workspace import record, splits, stage, write_params
+from tests.helpers.workspace import record, row_form, splits, stage, write_params
 
 CELLS: list[Any] = [("blue", "red"), ("red",), (), None]
 TASK = {"kind": MULTI_LABEL, "labels": list(LABELS)}
 
 
 def read(path: Path, separator: str = "|") -> list[Any]:
-    frame, _ = read_files({None: [path]}, {}, "reference", False, True, separator)
+    frame, _ = read_files({None: [path]}, row_form(separator=separator))
     return frame["label"].tolist()
 
 
@@ -57,7 +57,7 @@ def test_lists_in_jsonl_and_parquet_are_taken_as_they_are(tmp_path: Path) -> Non
 
 def test_twins_with_other_labels_have_other_ids(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("text,label\nsame,red\nsame,blue\n")
-    ids = read_files({None: [tmp_path / "x.csv"]}, {}, "reference", False, True, "|")[0]["id"].tolist()
+    ids = read_files({None: [tmp_path / "x.csv"]}, row_form(separator="|"))[0]["id"].tolist()
     assert not any("-" in name for name in ids)
     assert len(set(ids)) == 2
 
@@ -71,7 +71,7 @@ def test_class_numbers_of_a_hugging_face_list_become_names(tmp_path: Path, monke
     (tmp_path / "set").mkdir()
     datasets.Dataset.from_dict(rows, features).to_parquet(tmp_path / "set" / "train.parquet")
     source = HuggingFaceSource(kind="huggingface", name=str(tmp_path / "set"))
-    found, _ = read_huggingface(source, "main", "reference", False, True, source.label_separator)
+    found, _ = read_huggingface(source, "main", row_form(separator=source.label_separator))
     assert found["label"].tolist() == CELLS
 
 

@@ -17,7 +17,7 @@ from kd_core.data.sources.files import read_files
 from kd_core.data.sources.huggingface import read_huggingface
 from kd_core.data.sources.prose import first_sentence
 from kd_core.runtime.errors import InvalidDataError, ParamsError
-from tests.helpers.workspace import service_model
+from tests.helpers.workspace import row_form, service_model
 
 
 def source(dataset: str, services: list[str], **more: Any) -> BotocoreSource:
@@ -150,7 +150,7 @@ def write(path: Path, content: str | bytes) -> Path:
 
 
 def read(path: Path, columns: dict[Any, str] | None = None, pair: bool = False, labelled: bool = True) -> pd.DataFrame:
-    return read_files({None: [path]}, columns or {}, "reference", pair, labelled)[0]
+    return read_files({None: [path]}, row_form(columns, pair=pair, labelled=labelled))[0]
 
 
 ROWS = [('hé, "quoted"\nline', "a"), ("👩‍🚀 שלום مرحبا", "b"), ("NA", "null")]
@@ -191,7 +191,7 @@ def test_a_file_a_split_and_a_folder(tmp_path: Path) -> None:
     write(tmp_path / "parts" / "2.csv", "text,label\ntwo,b\n")
     write(tmp_path / "more.jsonl", '{"text": "no label here"}\n')
     paths: dict[str | None, list[Path]] = {"train": [tmp_path / "parts"], "unlabelled": [tmp_path / "more.jsonl"]}
-    found, _ = read_files(paths, {}, "reference", False, True)
+    found, _ = read_files(paths, row_form())
     assert found[["text", "split"]].to_numpy().tolist() == [
         ["one", "train"],
         ["two", "train"],
@@ -250,7 +250,7 @@ def test_a_hugging_face_folder_is_read_with_its_splits(tmp_path: Path, monkeypat
             "columns": {"text": "sentence"},
         }
     )
-    found, _ = read_huggingface(wanted, "main", "reference", False, True)
+    found, _ = read_huggingface(wanted, "main", row_form(wanted.columns))
     assert found[["text", "label", "split"]].to_numpy().tolist() == [
         ["first", "a", "train"],
         ["second", "b", "train"],
@@ -258,7 +258,7 @@ def test_a_hugging_face_folder_is_read_with_its_splits(tmp_path: Path, monkeypat
     ]
     wrong = wanted.model_copy(update={"splits": {"train": "nothere"}})
     with pytest.raises(InvalidDataError, match="cannot read split 'nothere'"):
-        read_huggingface(wrong, "main", "reference", False, True)
+        read_huggingface(wrong, "main", row_form(wrong.columns))
 
 
 def hugging_face_folder(root: Path, monkeypatch: pytest.MonkeyPatch, names: dict[str, list[str]]) -> HuggingFaceSource:
@@ -281,17 +281,17 @@ def test_splits_that_number_their_classes_otherwise_are_refused(
     wanted = hugging_face_folder(tmp_path, monkeypatch, {"train": ["a", "b", "c"], "test": ["c", "a", "b"]})
     said = r"test\.parquet numbers the classes of 'label' as 'c', 'a', 'b', the data set as 'a', 'b', 'c'"
     with pytest.raises(InvalidDataError, match=said):
-        read_huggingface(wanted, "main", "reference", False, True)
+        read_huggingface(wanted, "main", row_form(wanted.columns))
 
 
 def test_splits_of_one_numbering_are_read_and_their_ids_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = hugging_face_folder(tmp_path, monkeypatch, {"train": ["a", "b"], "test": ["a", "b"]})
-    rows, (note,) = read_huggingface(wanted, "main", "reference", False, True)
+    rows, (note,) = read_huggingface(wanted, "main", row_form(wanted.columns))
     assert rows["label"].tolist() == rows["text"].tolist() == ["a", "b", "a", "b"]
     assert rows["id"].tolist() == ["train[:100%]/0", "train[:100%]/1", "test/0", "test/1"]
     assert "column 'id'" in note
     twice = wanted.model_copy(update={"splits": {"train": "train", "test": "train"}})
     with pytest.raises(InvalidDataError, match=r"source\.splits: train and test are the same split \('train'\)"):
-        read_huggingface(twice, "main", "reference", False, True)
+        read_huggingface(twice, "main", row_form(twice.columns))

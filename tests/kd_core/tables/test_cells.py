@@ -20,6 +20,7 @@ from kd_core.data.sources.huggingface import _table
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.tables.cells import texts_of
 from kd_core.tables.reading import read_table
+from tests.helpers.workspace import row_form
 
 NOON = datetime.datetime(2024, 5, 6, 12, 0, 1)
 DURATION = pa.array([datetime.timedelta(1)])
@@ -65,7 +66,7 @@ def parquet(folder: Path, **columns: pa.Array) -> Path:
 
 
 def trained_on(path: Path) -> pd.DataFrame:
-    return read_files({None: [path]}, {}, "reference", False, True)[0]
+    return read_files({None: [path]}, row_form())[0]
 
 
 @pytest.mark.parametrize(("words", "cells", "text"), BEHAVIOUR, ids=NAMES)
@@ -108,7 +109,7 @@ def test_cells_of_hugging_face_are_the_same(value: Any, cell: Any, text: Any) ->
     data = datasets.Dataset.from_dict(
         {"text": ["a"], "label": [cell]}, datasets.Features(text=datasets.Value("string"), label=value)
     )
-    rows = to_rows(_table(data, ["text", "label"], "label"), {}, "set", "reference", False, True)
+    rows = to_rows(_table(data, ["text", "label"], "label"), row_form(), "set")
     assert rows["label"].tolist() == [text]
 
 
@@ -116,7 +117,7 @@ def test_cells_of_hugging_face_are_the_same(value: Any, cell: Any, text: Any) ->
 def test_what_is_no_text_is_refused_from_hugging_face_too(cell: Any) -> None:
     data = datasets.Dataset.from_dict({"text": [cell], "label": ["a"]})
     with pytest.raises(InvalidDataError, match=r"set: column 'text', row 1: .*, not text"):
-        to_rows(_table(data, ["text", "label"], "label"), {}, "set", "reference", False, True)
+        to_rows(_table(data, ["text", "label"], "label"), row_form(), "set")
 
 
 def test_values_of_json_are_texts_as_json_writes_them(tmp_path: Path) -> None:
@@ -131,7 +132,7 @@ def test_values_of_json_are_texts_as_json_writes_them(tmp_path: Path) -> None:
 def test_lists_of_labels_hold_any_of_these_but_no_lists(tmp_path: Path) -> None:
     def labels(cells: pa.Array) -> Any:
         path = parquet(tmp_path, text=pa.array(["a"]), label=cells)
-        return read_files({None: [path]}, {}, "reference", False, True, "|")[0]["label"][0]
+        return read_files({None: [path]}, row_form(separator="|"))[0]["label"][0]
 
     assert labels(pa.array([["b", "a", "b"]])) == ("a", "b")
     assert labels(pa.array([[2, 1]])) == ("1", "2")

@@ -16,6 +16,7 @@ from kd_core.runtime.errors import InvalidDataError
 from kd_core.tables.listing import choose, expand, list_folder
 from kd_core.tables.reading import read_table
 from kd_core.tables.writing import writable, write_table
+from tests.helpers.workspace import row_form
 
 TEXTS = ["a\rb", "c\nd", "e\r\nf", 'g "h", i', "tab\there", " space ", "\r", "NA", "שלום 🙂", None]
 
@@ -56,7 +57,7 @@ def test_pandas_and_python_s_csv_read_as_many_rows_as_were_written(tmp_path: Pat
 def test_a_wrong_csv_file_is_refused_alike_in_training_and_prediction(tmp_path: Path, content: str, said: str) -> None:
     path = tmp_path / "x.csv"
     path.write_text(content)
-    for read in (read_table, lambda path: read_files({None: [path]}, {}, "reference", False, False)):
+    for read in (read_table, lambda path: read_files({None: [path]}, row_form(labelled=False))):
         with pytest.raises(InvalidDataError) as caught:
             read(path)
         assert f"{path}: {said}" in str(caught.value)
@@ -110,7 +111,7 @@ def test_a_folder_leaves_nothing_out_without_a_word(tmp_path: Path) -> None:
     listing = list_folder(tmp_path)
     assert listing.files == ("b/part-1.NDJSON.gz", "part-0.csv")
     assert listing.left_out == (".ipynb_checkpoints/part-0.csv", "README", "_SUCCESS", "_old.csv")
-    rows, notes = read_files({None: [tmp_path]}, {}, "reference", False, False)
+    rows, notes = read_files({None: [tmp_path]}, row_form(labelled=False))
     assert rows["text"].tolist() == ["two", "one"]
     assert notes == [f"files of {tmp_path.name}: 4 left out: {', '.join(listing.left_out)}"]
     assert expand(tmp_path / "**/part-*").files == (str(tmp_path / "b/part-1.NDJSON.gz"), str(tmp_path / "part-0.csv"))
@@ -131,7 +132,7 @@ def test_a_folder_or_glob_without_tables_names_what_is_there(tmp_path: Path) -> 
 
 
 def read(paths: dict[Any, list[Path]], **columns: Any) -> tuple[pd.DataFrame, list[str]]:
-    return read_files(paths, columns, "reference", False, True)
+    return read_files(paths, row_form(columns))
 
 
 def csv_file(path: Path, first: int, count: int) -> Path:

@@ -85,6 +85,27 @@ def test_from_before_exits_were_calibrated_it_takes_no_wish(old: ServedModel, tm
         assert "registered before exits were calibrated" in str(refused)
 
 
+def test_an_option_that_its_code_does_not_have_is_named(old: ServedModel, tmp_path: Path) -> None:
+    (old.code / "kd_core/inference/predict.py").write_text(
+        "import argparse\nparser = argparse.ArgumentParser()\n"
+        "for name in ('model', 'input', 'output'):\n    parser.add_argument(f'--{name}')\nparser.parse_args()\n"
+    )
+    (tmp_path / "x.csv").write_text("text\na\n")
+    words = (
+        "predict",
+        "--model",
+        "models:/kd-old/1",
+        "--input",
+        str(tmp_path / "x.csv"),
+        "--output",
+        str(tmp_path / "y.csv"),
+    )
+    assert invoke(*words).exit_code == 0
+    refused = invoke(*words, "--skip-empty", "--min-throughput", "10").exception
+    assert isinstance(refused, ParamsError)
+    assert str(refused).startswith("--min-throughput, --skip-empty: this version answers with the code of the release")
+
+
 def test_a_damaged_record_is_named(old: ServedModel) -> None:
     for damage, said in ((b"{", r"inference\.json: not JSON"), (None, r"inference\.json: missing")):
         path = old.student / "inference.json"
