@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple
 
 from kd_core.runtime import fingerprint
 from kd_core.runtime.errors import InvalidDataError, KDError, ParamsError, TryAgainError
+from kd_core.runtime.files import beside
 from kd_core.tables.formats import READABLE
 from kd_core.tables.listing import Listing, choose
 
@@ -144,7 +144,7 @@ def _downloaded(address: str, revision: str | None, fetch: Any) -> Path:
     target = root / fingerprint.of_value([address, revision])[:32]
     if target.is_dir() and revision is not None:
         return target
-    partial = root / f".{target.name}.{uuid.uuid4().hex}.tmp"
+    partial = beside(target)
     try:
         partial.mkdir(parents=True)
         fetch(partial)

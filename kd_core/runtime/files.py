@@ -14,11 +14,16 @@ TEMPORARY = ".tmp"
 """How the names of files end that are not whole yet."""
 
 
+def beside(path: Path) -> Path:
+    """A new name in the folder of `path`, which says that what bears it is not whole."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
+
+
 @contextmanager
 def temporary(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to, in the same folder, which is made; what is left under it at the end goes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
+    partial = beside(path)
     try:
         yield partial
     finally:

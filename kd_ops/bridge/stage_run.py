@@ -4,7 +4,8 @@ A fresh workspace is filled with the run's code and params. The stage's key is c
 the stages upstream, which within a run are the only truth. If the shared run-cache has an entry for it whose data is
 still there, its lock fragment is published and nothing is downloaded. Otherwise the inputs are pulled by name, the
 command runs in its own process group, and its outputs are pushed: data first, then the entry by conditional put. If
-another task was faster, its entry is adopted. Upstream stages are never recomputed here: a missing one is exit 75.
+another task was faster, its entry is adopted. Upstream stages are never recomputed here: one that has not
+ended is exit 75, and one whose outputs are lost 65.
 """
 
 from __future__ import annotations

@@ -18,11 +18,11 @@ from dvc.stage.cache import _get_stage_hash
 from dvc.stage.serialize import to_single_stage_lockfile
 from dvc_data.hashfile.hash_info import HashInfo
 
-from kd_core.runtime.errors import KDError, MissingOutputError, TryAgainError
+from kd_core.runtime.errors import InvalidDataError, KDError, MissingOutputError, TryAgainError
 from kd_ops.base.documents import to_yaml
 from kd_ops.runs.objects import Objects
 from kd_ops.stages.graph import Need
-from kd_ops.stages.keys import Fragment, StageKey
+from kd_ops.stages.keys import Fragment, StageKey, made_again
 
 
 class StageData:
@@ -39,7 +39,8 @@ class StageData:
     def pull(self, needs: Iterable[Need], key: StageKey) -> None:
         """Fetch what the stage reads, hash it, and check its hashes against `key`.
 
-        Raises TryAgainError naming the stage that owes what the store has lost or has damaged.
+        Raises InvalidDataError naming the stage that owes what the store has lost or has damaged, TryAgainError where
+        the store has it and it does not come.
         """
         for need in needs:
             failed = self._fetch(need, key.inputs[need.path].objects)
@@ -48,9 +49,7 @@ class StageData:
             try:
                 out.checkout(filter_info=str(self._folder / need.path))
             except DvcException as error:
-                raise TryAgainError(
-                    f"{need.path} could not be fetched ({failed or error}); run {need.stage} again"
-                ) from error
+                raise self._not_fetched(need, key.inputs[need.path].objects, failed or str(error)) from error
             self._remember(self._folder / need.path)
         self._stage.save_deps()
         if _get_stage_hash(_with_outs(self._stage)) != key.key:
@@ -90,11 +89,18 @@ class StageData:
         lacking = wanted - self._objects.cached(wanted)
         failed = self._transfer(self._repo.cloud.pull, {HashInfo("md5", md5) for md5 in wanted})
         if damaged := self._objects.discard_damaged(lacking - self._objects.cached(lacking)):
-            raise TryAgainError(
+            raise InvalidDataError(
                 f"{need.path} could not be fetched: {', '.join(damaged)} in the store was damaged and is deleted; "
-                f"run {need.stage} again"
+                f"{made_again(need)}"
             )
         return failed
+
+    def _not_fetched(self, need: Need, wanted: frozenset[str], why: str) -> KDError:
+        if lost := self._objects.missing(wanted):
+            return InvalidDataError(
+                f"{need.path} could not be fetched: the shared store has lost {', '.join(lost)}; {made_again(need)}"
+            )
+        return TryAgainError(f"{need.path} could not be fetched ({why}); check the store, then run again")
 
     def _load(self, stage: str) -> Any:
         return self._repo.stage.load_one(str(self._folder / "dvc.yaml"), stage)

@@ -26,8 +26,8 @@ LINKS = "reflink,copy"
 def checkout(run: Run, folder: Path, settings: Settings) -> None:
     """Write the run's code, params, lock, local inputs and DVC settings into `folder`, which must be new or empty.
 
-    `dvc pull` there brings what the stages wrote. Raises ParamsError if the folder is in use, TryAgainError if the
-    store has lost the code or an input.
+    `dvc pull` there brings what the stages wrote. Raises ParamsError if the folder is in use, InvalidDataError if
+    the store has lost the code or an input.
     """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ParamsError(f"{folder}: exists and is not empty; name a new folder")

@@ -15,7 +15,7 @@ from kd_ops.resolving.model_files import Read, config_of
 
 _ALL = ("albert", "bart", "bert", "convbert", "distilbert", "electra", "ernie", "mobilebert", "roformer")
 _BEHIND_PADDING = ("camembert", "longformer", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl")
-"""They count positions from behind that of padding."""
+"""They count positions from behind that of padding, which for MPNet is 1 whatever its config says."""
 
 
 def most_tokens(config: Mapping[str, Any]) -> int | None:
@@ -24,8 +24,8 @@ def most_tokens(config: Mapping[str, Any]) -> int | None:
     if not isinstance(size, int):
         return None
     if kind in _BEHIND_PADDING:
-        padding = config.get("pad_token_id")
-        return size - 1 - (padding if isinstance(padding, int) else 1)
+        padding = 1 if kind == "mpnet" else config.get("pad_token_id", 1)
+        return size - 1 - padding if isinstance(padding, int) else None
     learned = kind == "deberta-v2" and config.get("position_biased_input", True)
     return size if learned or kind in _ALL else None
 

@@ -6,7 +6,8 @@ to them. Scores, ledgers and provenance always stay. What is younger than a day 
 about to publish it.
 
 Runs may go on meanwhile. So what is needed is marked again before anything is deleted, and once more when the run-cache
-entries are gone: who read one of them has the stage's key on record by then.
+entries are gone: who read one of them has the stage's key on record by then. And who finds in the store what it would
+have written (an output, code, a local input) has it count as young: ages are looked at again, file by file.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from kd_ops.retention.safety import check_view
 from kd_ops.runs.notes import forget_run
 from kd_ops.runs.runs import Run
 from kd_ops.stages import code_snapshot, inputs
+from kd_ops.stages.workspace import at_work
 
 SWEPT = ("dvc/files", ENTRIES, inputs.FOLDER, code_snapshot.FOLDER, STATE)
 
@@ -62,7 +64,8 @@ def find(keep: int, registered: Iterable[str], settings: Settings, now: datetime
     now = now or store.now()
     marks = mark(keep, registered, settings, now, {})
     gone = _unneeded(store, SWEPT, marks, now)
-    cached = _unneeded(Storage(settings.cache_dir), ("files",), marks, now, prefix="dvc/")
+    busy = at_work(settings)  # with objects in this machine's cache that no record names yet
+    cached = {} if busy else _unneeded(Storage(settings.cache_dir), ("files",), marks, now, prefix="dvc/")
     local = {settings.cache_dir / name: size for name, size in cached.items()} | gc_machine.idle(settings, now)
     return Garbage(marks.gone, tuple(sorted(gone)), sum(gone.values()), local)
 
@@ -72,22 +75,21 @@ def delete(
 ) -> None:
     """Delete the garbage, without what is needed by now: entries before the data that they promise, runs last."""
     store, named = Storage(settings.store_uri), list(registered)
-    promised = promises(garbage.files, settings)
+    promised, clock = promises(garbage.files, settings), now or store.now()
 
     def again() -> Marks:
         return mark(keep, named, settings, now or store.now(), promised)
 
+    def go(names: Iterable[str], marks: Marks) -> None:
+        for name in names:
+            if not marks.needs(name) and not _is_young(name, store, clock):
+                store.delete(name)
+
+    entries = {name for name in garbage.files if name.startswith(f"{ENTRIES}/")}
+    go(sorted(entries), again())
     marks = again()
-    for name in garbage.files:
-        if name.startswith(f"{ENTRIES}/") and not marks.needs(name):
-            store.delete(name)
-    marks = again()
-    for name in garbage.files:
-        if not name.startswith(f"{ENTRIES}/") and not marks.needs(name):
-            store.delete(name)
-    for path in garbage.local:
-        if not (path.is_relative_to(settings.cache_dir) and marks.needs(f"dvc/{path.relative_to(settings.cache_dir)}")):
-            gc_machine.remove(path)
+    go([name for name in garbage.files if name not in entries], marks)
+    gc_machine.sweep(garbage.local, marks, settings, clock)
     for run in garbage.runs:
         if run.id not in marks.kept:
             forget_run(run, settings.store_uri)
@@ -113,6 +115,12 @@ def collect(keep: int, really: bool, console: Console, settings: Settings) -> No
     console.print(f"{len(garbage.runs)} runs, {store} and {machine} {verb}", highlight=False, soft_wrap=True)
     if not really and (garbage.runs or garbage.files or garbage.local):
         console.print("`kd gc --delete` deletes them", highlight=False)
+
+
+def _is_young(name: str, store: Storage, now: datetime) -> bool:
+    """Whether a file, or the address that it belongs to, was written or wanted within the grace."""
+    names = {name, inputs.complete_of(name) or name}
+    return any(now - status.modified <= GRACE for each in names if (status := store.status(each)) is not None)
 
 
 def _unneeded(place: Storage, folders: Sequence[str], marks: Marks, now: datetime, prefix: str = "") -> dict[str, int]:

@@ -7,11 +7,14 @@ time when it was last read or, on a file system without access times, by the tim
 from __future__ import annotations
 
 import shutil
-import uuid
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from kd_core.runtime.files import beside
 from kd_ops.base.settings import Settings
+from kd_ops.retention.marks import Marks
+from kd_ops.stages.workspace import at_work
 
 IDLE = timedelta(days=30)
 FETCHED = ("served/*/*", "downloads/*")
@@ -29,12 +32,23 @@ def idle(settings: Settings, now: datetime) -> dict[Path, int]:
     return found
 
 
+def sweep(found: Iterable[Path], marks: Marks, settings: Settings, now: datetime) -> None:
+    """Delete what was found, without what was read meanwhile, and without the cache where a stage is at work."""
+    still, busy = idle(settings, now), at_work(settings)
+    for path in found:
+        if path.is_relative_to(settings.cache_dir):
+            if not busy and not marks.needs(f"dvc/{path.relative_to(settings.cache_dir)}"):
+                remove(path)
+        elif path in still:
+            remove(path)
+
+
 def remove(entry: Path) -> None:
     """Delete a file or a folder. A folder is renamed first, so that nobody finds half of it under its name."""
     if not entry.is_dir():
         entry.unlink(missing_ok=True)
         return
-    gone = entry.with_name(f".{entry.name}.{uuid.uuid4().hex}.tmp")
+    gone = beside(entry)
     entry.rename(gone)
     shutil.rmtree(gone)
 

@@ -69,9 +69,9 @@ def promises(names: Iterable[str], settings: Settings) -> Promised:
 
 
 def _waits(run: Run, now: datetime, wait: timedelta) -> bool:
-    """Whether the run may still be gone on with or be registered."""
-    last = max((status.modified for status in run.storage.statuses().values()), default=now)
-    return now - last <= wait and not read_result(run).get("model")
+    """Whether the run may still be gone on with or be registered; or was just now, behind the back of the list."""
+    silent = now - max((status.modified for status in run.storage.statuses().values()), default=now)
+    return silent <= GRACE or (silent <= wait and not read_result(run).get("model"))
 
 
 def _needed(run: Run, settings: Settings, promised: Promised) -> set[str]:

@@ -15,6 +15,7 @@ import json
 import logging
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ Listing = dict[str, str]
 """Relative path → md5 of a folder's files."""
 
 _THREADS = 16
+_YOUNG = timedelta(hours=12)
+"""Half of the time for which `kd gc` leaves a file alone, so that clocks may differ."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -168,10 +171,16 @@ class Objects:
         """What was pushed is there as this machine has it, and on the disk: DVC takes a name for the whole object."""
         names = sorted(hashes)
         with ThreadPoolExecutor(_THREADS) as pool:
-            sizes = list(pool.map(lambda md5: self.store.size(object_name(md5)), names))
-        own = [(self.cache / object_name(md5)).stat().st_size for md5 in names]
-        self.upload(md5 for md5, there, here in zip(names, sizes, own, strict=True) if there != here)
+            good = list(pool.map(self._is_settled, names))
+        self.upload(md5 for md5, there in zip(names, good, strict=True) if not there)
         self.store.sync(map(object_name, names))
+
+    def _is_settled(self, md5: str) -> bool:
+        """Whether the store has all of an object, and `kd gc` will find it young: it may be looking for old ones."""
+        found, here = self.store.status(object_name(md5)), (self.cache / object_name(md5)).stat().st_size
+        if found is None or found.size != here:
+            return False
+        return datetime.now(UTC) - found.modified < _YOUNG or self.store.renew(object_name(md5))
 
 
 class RunCache:

@@ -45,11 +45,7 @@ class Outs:
 
     def __contains__(self, path: str) -> bool:
         """Whether an output of this name, or a folder with it, was written."""
-        try:
-            self.files(path)
-        except TryAgainError:
-            return False
-        return True
+        return bool(self._find(path))
 
     def md5(self, path: str) -> str:
         """Hash of a whole output. Raises TryAgainError if the run has no such output."""
@@ -61,23 +57,33 @@ class Outs:
     def files(self, path: str) -> dict[str, str]:
         """Path of each file → md5, for an output, or a file or folder inside one; relative to `path`, "." for a file.
 
-        Raises TryAgainError if it was not written, or its objects are nowhere.
+        Raises TryAgainError if it was not written yet, InvalidDataError if it never will be or its objects are nowhere.
         """
+        found = self._find(path)
+        if found is None:
+            raise TryAgainError(f"run {self._run.id}: no stage of this run wrote {path} (yet)")
+        if not found:
+            raise InvalidDataError(
+                f"run {self._run.id}: the stage that should have written {path} did not; start a new run"
+            )
+        return found
+
+    def _find(self, path: str) -> dict[str, str] | None:
+        """The files at a path; None where no stage has written there, empty where one has left it out."""
         for owner in [path, *map(str, PurePosixPath(path).parents)]:
             if owner not in self.hashes():
                 continue
             md5 = self.hashes()[owner]
             if md5.endswith(_FOLDER):
                 return self._inside(self._found(read_listing, md5), owner, path)
-            if owner == path:
-                return {".": md5}
-        raise TryAgainError(f"run {self._run.id}: no stage of this run wrote {path} (yet)")
+            return {".": md5} if owner == path else {}
+        return None
 
     def read(self, path: str) -> bytes:
         """Content of one file, itself an output or inside one."""
         files = self.files(path)
         if "." not in files:
-            raise TryAgainError(f"run {self._run.id}: {path} is a folder")
+            raise InvalidDataError(f"run {self._run.id}: {path} is a folder, not a file; start a new run")
         return self._found(read_object, files["."])
 
     def fetch(self, path: str, target: Path) -> Path:
@@ -92,8 +98,6 @@ class Outs:
             file = PurePosixPath(owner, name)
             if file.is_relative_to(path):
                 found[str(file.relative_to(path))] = md5
-        if not found:
-            raise TryAgainError(f"run {self._run.id}: {owner} has no {path}")
         return found
 
     def _found(self, read: Callable[[str, Sequence[Storage]], Found], md5: str) -> Found:

@@ -80,9 +80,9 @@ def digest(code: Code) -> str:
 
 
 def keep(code: Code, store_uri: str) -> None:
-    """Put the code into the store unless it is there."""
+    """Put the code into the store unless it is there; then it counts as young, so that `kd gc` leaves it alone."""
     store, name = Storage(store_uri), _name(digest(code))
-    if store.exists(name):
+    if store.renew(name):
         return
     buffer = io.BytesIO()
     with ZipFile(buffer, "w", ZIP_DEFLATED) as archive:

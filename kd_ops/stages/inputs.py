@@ -73,7 +73,14 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _stored(found: Snapshot, store: Storage) -> bool:
-    return store.exists(f"{found.address}{_COMPLETE}")
+    """Whether all of it is in the store; it then counts as young, so that `kd gc` leaves it alone."""
+    return store.renew(f"{found.address}{_COMPLETE}")
+
+
+def complete_of(name: str) -> str | None:
+    """The file whose age is that of all of an address, for a name in the store below it; None for other names."""
+    match = _ADDRESS.match(name.removesuffix(_COMPLETE))
+    return f"{match[0]}{_COMPLETE}" if match else None
 
 
 def _copied(path: Path, folder: Path) -> Path:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kd_core.runtime.errors import ParamsError, TryAgainError
+from kd_core.runtime.errors import InvalidDataError, ParamsError, TryAgainError
 from kd_ops.base.documents import from_yaml
 from kd_ops.runs.objects import Listing, Objects, file_md5, listing_md5, stage_key
 from kd_ops.stages.closures import is_code_list
@@ -63,8 +63,9 @@ def code_hashes(stage: Stage, folder: Path) -> Listing:
 def compute(graph: Graph, name: str, folder: Path, locks: dict[str, Fragment], objects: Objects) -> StageKey:
     """The key of stage `name` in the filled workspace `folder`.
 
-    `locks` holds the fragments of the stages upstream. Raises TryAgainError naming the stage that owes an input, and
-    ParamsError for a key that params.yaml lacks or a dependency that nobody writes.
+    `locks` holds the fragments of the stages upstream. Raises TryAgainError naming the stage that owes an input,
+    InvalidDataError naming one whose output the store has lost, and ParamsError for a key that params.yaml lacks or a
+    dependency that nobody writes.
     """
     stage = graph[name]
     inputs = {need.path: _input(need, locks, objects) for need in graph.needs(name)}
@@ -97,20 +98,24 @@ def listed_params(document: dict[str, Any], stage: Stage) -> dict[str, Any]:
 
 
 def _input(need: Need, locks: dict[str, Fragment], objects: Objects) -> Input:
-    owed = f"{need.path} is missing: stage {need.stage} owes it; run {need.stage} first"
     if need.stage not in locks:
-        raise TryAgainError(owed)
+        raise TryAgainError(f"{need.path} is missing: stage {need.stage} owes it; run {need.stage} first")
     md5 = out_hashes(locks[need.stage])[need.out]
     try:
         if need.path == need.out:
             return Input(md5, frozenset(objects.members(md5)))
         part = _inner(need.dep[len(need.out) + 1 :], objects.listing(md5))
     except FileNotFoundError:
-        raise TryAgainError(f"{owed} again: the shared store has lost {md5}") from None
+        raise InvalidDataError(f"{need.path}: the shared store has lost {md5}; {made_again(need)}") from None
     if not part:
-        raise TryAgainError(f"{owed}: its output {need.out} lacks it")
+        raise InvalidDataError(f"{need.path}: stage {need.stage} did not write it into {need.out}; {made_again(need)}")
     hashed = part[""] if "" in part else listing_md5(part)
     return Input(hashed, frozenset({md5, *part.values()}))
+
+
+def made_again(need: Need) -> str:
+    """What to do where an input is lost: a stage is computed again where its outputs are no longer in the store."""
+    return f"run {need.stage} again, or start a new run, which computes it"
 
 
 def _inner(path: str, files: Listing) -> Listing:

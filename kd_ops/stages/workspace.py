@@ -6,20 +6,23 @@ stage's import path. Folders left behind by a killed process are swept by the ne
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from kd_core.runtime.errors import TryAgainError
+from kd_ops.base.locks import exclusive
 from kd_ops.base.settings import Settings
 from kd_ops.stages.code_snapshot import Code, place
 
 LINKS = "reflink,hardlink,copy"
 """How inputs come into the folder of a stage, which may not write into them."""
+
+_FOLDER = "work"
 
 _CONFIG = """\
 [core]
@@ -57,37 +60,67 @@ def _quoted(value: str) -> str:
 @contextmanager
 def workspace(settings: Settings, params: bytes, code: Code) -> Iterator[Path]:
     """A filled folder below KD_HOME/work, removed at the end, however it comes. Raises TryAgainError if unwritable."""
-    parent = settings.home / "work"
+    parent = settings.home / _FOLDER
+    folder = parent / uuid.uuid4().hex
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        _sweep(parent)
-        folder = parent / uuid.uuid4().hex
-        alive = os.open(folder.with_suffix(".alive"), os.O_CREAT | os.O_RDWR)
+        _sweep(settings)
+        alive = _mark(settings, folder.name)
+        alive.acquire()
     except OSError as error:
         raise TryAgainError(
             f"{parent}: cannot be written ({error.strerror}); set KD_HOME to a writable folder"
         ) from None
     try:
-        fcntl.flock(alive, fcntl.LOCK_EX)
         folder.mkdir()
         fill(folder, settings, params, code, LINKS)
         yield folder
     finally:
-        _remove(folder)
-        os.close(alive)
+        _remove(folder, alive)
+        alive.release()
 
 
-def _remove(folder: Path) -> None:
+def at_work(settings: Settings) -> bool:
+    """Whether a stage is at work on this machine."""
+    for folder in _folders(settings):
+        with _if_dead(settings, folder) as alive:
+            if alive is None:
+                return True
+    return False
+
+
+def _mark(settings: Settings, name: str) -> FileLock:
+    """Held by the owner of a workspace for as long as it lives."""
+    return exclusive(settings, _FOLDER, name)
+
+
+def _folders(settings: Settings) -> list[Path]:
+    return sorted((settings.home / _FOLDER).glob("*"))
+
+
+@contextmanager
+def _if_dead(settings: Settings, folder: Path) -> Iterator[FileLock | None]:
+    """The lock of a workspace whose owner is gone; None while it lives."""
+    alive = _mark(settings, folder.name)
+    try:
+        alive.acquire(timeout=0)
+    except (Timeout, RuntimeError):  # another process, or this thread
+        yield None
+        return
+    try:
+        yield alive
+    finally:
+        alive.release()
+
+
+def _remove(folder: Path, alive: FileLock) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    folder.with_suffix(".alive").unlink(missing_ok=True)
+    Path(alive.lock_file).unlink(missing_ok=True)
 
 
-def _sweep(parent: Path) -> None:
-    """Remove the folders whose owner is gone: the kernel drops a dead process's lock."""
-    for mark in parent.glob("*.alive"):
-        try:
-            with mark.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove(mark.with_suffix(""))
-        except (BlockingIOError, FileNotFoundError):
-            continue
+def _sweep(settings: Settings) -> None:
+    """Remove the folders whose owner is gone."""
+    for folder in _folders(settings):
+        with _if_dead(settings, folder) as alive:
+            if alive is not None:
+                _remove(folder, alive)

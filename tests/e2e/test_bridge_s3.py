@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -79,13 +80,27 @@ def test_rot_in_the_bucket_is_named_deleted_and_made_again(mini: Miniature, caps
     assert record is not None
     file = object_name(Objects(mini.settings("one")).listing(record.outs["parts/a"])["number.txt"])
     store.write(file, b"rot")
-    assert run_stage(run, "part@a", mini.settings("two")) == 75
+    assert run_stage(run, "part@a", mini.settings("two")) == 65
     assert "was damaged and is deleted; run make@a again" in capsys.readouterr().err
     assert not store.exists(file)
     again = mini.run("again")
     for stage in ("make@a", "part@a"):
         assert run_stage(again, stage, mini.settings("two")) == 0
     assert store.read(file) == b"111"
+
+
+def test_an_object_is_renewed_in_the_bucket(mini: Miniature) -> None:
+    storage = Storage(f"{mini.store_uri}/young")
+    storage.write("one", b"content")
+    before = storage.status("one")
+    time.sleep(1.1)  # S3 counts whole seconds
+    assert storage.renew("one")
+    after = storage.status("one")
+    assert before is not None
+    assert after is not None
+    assert after.modified > before.modified
+    assert (after.size, storage.read("one")) == (7, b"content")
+    assert not storage.renew("none")
 
 
 def test_unfinished_work_in_the_bucket_is_taken_up(mini: Miniature) -> None:

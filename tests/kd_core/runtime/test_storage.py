@@ -43,6 +43,22 @@ def test_a_folder_is_deleted_with_all_in_it(storage: Storage) -> None:
     assert storage.list() == ["xy/a"]
 
 
+def test_a_renewed_file_keeps_its_content_and_one_that_is_gone_is_told(storage: Storage) -> None:
+    storage.write("a/b", b"content")
+    assert storage.renew("a/b")
+    assert storage.read("a/b") == b"content"
+    assert not storage.renew("a/c")
+    assert storage.list() == ["a/b"]
+
+
+def test_a_renewed_local_file_is_young(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    storage.write("a", b"")
+    os.utime(tmp_path / "a", (0, 0))
+    assert storage.renew("a")
+    assert time.time() - (tmp_path / "a").stat().st_mtime < 60
+
+
 def test_the_time_is_that_of_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage, machine = Storage(tmp_path), time.time
     monkeypatch.setattr(time, "time", lambda: machine() + 1000)
@@ -65,8 +81,10 @@ def test_local_files_are_listed_as_fsspec_lists_them(tmp_path: Path) -> None:
             filter(None, (path[len(f"{tmp_path}/here/{name}") :].strip("/") for path in found))
         )
     assert storage.list("missing") == []
-    assert storage.size("b") == 1
-    assert storage.size("broken") is None
+    found = storage.status("b")
+    assert found is not None
+    assert (found.size, found.modified.timestamp()) == (1, (tmp_path / "here/b").stat().st_mtime)
+    assert storage.status("broken") is None
     storage.delete("folder")
     assert storage.list("a") == ["c", "d/e"]
 

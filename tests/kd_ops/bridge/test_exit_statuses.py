@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
-import shutil
 from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
+from dvc_data.hashfile.hash_info import HashInfo
 
 from components.base import Component, Context
 from components.base import run as run_component
@@ -17,7 +17,7 @@ from kd_ops.bridge.stage_run import run_stage
 from kd_ops.runs.runs import Run
 from kd_ops.stages.graph import check_stage_name
 from kd_ops.stages.versions import check_versions
-from tests.helpers.bridge_stages import prepared_parts
+from tests.helpers.bridge_stages import compute, prepared_parts
 from tests.helpers.miniature import Miniature
 
 
@@ -43,11 +43,34 @@ def test_a_missing_upstream_is_75_and_names_the_stage_that_owes_it(
     assert run.stage("make@b") is None, "nothing upstream is computed"
 
 
-def test_upstream_data_lost_from_the_store_is_75(mini: Miniature, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("what", ["listing", "file"])
+def test_upstream_data_lost_from_the_store_is_65_and_made_again_by_a_new_run(
+    mini: Miniature, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    """Trying again cannot help: within a run nobody computes what has been computed."""
     run = prepared_parts(mini)
-    shutil.rmtree(Path(mini.store_uri) / "dvc/files")
+    for path in (Path(mini.store_uri) / "dvc/files").rglob("*"):
+        if path.is_file() and path.name.endswith(".dir") == (what == "listing"):
+            path.unlink()
+    assert run_stage(run, "join", mini.settings("two")) == 65
+    said = capsys.readouterr().err
+    assert "the shared store has lost" in said
+    assert "run make@a again, or start a new run" in said
+    assert compute(mini, mini.run("new"), "make@a", "make@b", "join", machine="two") == [False] * 3
+
+
+def test_upstream_data_that_does_not_come_is_75(
+    mini: Miniature, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = prepared_parts(mini)
+
+    class Silent:
+        failed = frozenset({HashInfo("md5", "123")})
+
+    monkeypatch.setattr("dvc.repo.fetch.fetch", lambda *words, **more: 0)
+    monkeypatch.setattr("dvc.data_cloud.DataCloud.pull", lambda *words, **more: Silent)
     assert run_stage(run, "join", mini.settings("two")) == 75
-    assert "make@a" in capsys.readouterr().err
+    assert "could not be fetched (123); check the store, then run again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("number", "said"), [("0.1", "instead of 0.1"), (None, "missing instead of 1.0")])

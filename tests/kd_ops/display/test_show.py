@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kd_core.runtime.errors import ParamsError, TryAgainError
+from kd_core.runtime.errors import InvalidDataError, ParamsError, TryAgainError
 from kd_core.runtime.storage import Storage
 from kd_ops.base.settings import Settings
 from kd_ops.display.board import Board, StageView
@@ -217,9 +217,13 @@ def test_outs_are_read_by_name_whole_or_in_part(settings: Settings, tmp_path: Pa
     assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.safetensors"]
     assert outs.read("report/report.html") == b"<html>"
     assert outs.fetch("evaluation/metrics.json", tmp_path / "m.json").is_file()
-    for missing in ("models/none", "report/none", "evaluation/metrics.json/none"):
+    for missing, error in (
+        ("models/none", TryAgainError),
+        ("report/none", InvalidDataError),
+        ("evaluation/metrics.json/none", InvalidDataError),
+    ):
         assert missing not in outs
-        with pytest.raises(TryAgainError):
+        with pytest.raises(error):
             outs.read(missing)
 
 

@@ -13,14 +13,18 @@ import pytest
 from rich.console import Console
 
 from kd_core.runtime.errors import ParamsError
+from kd_core.runtime.storage import Storage
 from kd_ops.bridge.stage_run import run_stage
 from kd_ops.bridge.state import State
 from kd_ops.retention import gc
 from kd_ops.retention.safety import check_view
 from kd_ops.runs.notes import note_registered, note_run
-from kd_ops.runs.objects import RunCache
+from kd_ops.runs.objects import Objects, RunCache
 from kd_ops.runs.results import update_result
 from kd_ops.runs.runs import Run, StageRecord, list_runs
+from kd_ops.stages import inputs
+from kd_ops.stages.code_snapshot import code_of, digest, keep, kept_code
+from kd_ops.stages.workspace import workspace
 from tests.helpers.bridge_stages import compute, finished
 from tests.helpers.miniature import Miniature
 
@@ -209,6 +213,91 @@ def test_what_was_read_from_the_run_cache_before_it_went_stays(
     assert compute(mini, slow, "make@a", "make@b") == [True, True]
     slow.write_lock("join", lock)
     assert run_stage(slow, "slow", settings) == 0, "what join wrote can be pulled"
+
+
+def aged(*folders: str | Path, days: float = 3) -> None:
+    """Let the files below seem so many days old."""
+    for folder in folders:
+        for path in Path(folder).rglob("*"):
+            moment = (datetime.now(UTC) - timedelta(days=days)).timestamp()
+            os.utime(path, (moment, moment))
+
+
+def blind(monkeypatch: pytest.MonkeyPatch, mini: Miniature) -> gc.Garbage:
+    """What goes by the marks of now; from here on nothing new is marked, as if all came right behind the last look."""
+    settings, now = mini.settings(), datetime.now(UTC)
+    garbage, marks = gc.find(1, [], settings), gc.mark(1, [], settings, now, {})
+    monkeypatch.setattr(gc, "mark", lambda *words: marks)
+    return garbage
+
+
+def test_what_is_written_again_while_gc_deletes_stays(mini: Miniature, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage that writes what is in the store already pushes nothing."""
+    old, _ = two_runs(mini)
+    aged(mini.store_uri, mini.runs_uri, days=20)
+    garbage = blind(monkeypatch, mini)
+    lost = {record.outs["joined"] for record in [old.stage("join")] if record is not None}
+    for entry in Path(mini.store_uri, "dvc/runs").rglob("*"):
+        if entry.is_file():
+            entry.unlink()
+    again = mini.run("again", join={"separator": "+"})
+    assert compute(mini, again, "make@a", "make@b", "join", machine="two") == [False] * 3
+    gc.delete(garbage, 1, [], mini.settings())
+    objects = Objects(mini.settings("three"))
+    assert objects.missing({each for md5 in lost for each in objects.members(md5)}) == []
+
+
+def test_code_and_inputs_that_a_run_starts_with_while_gc_deletes_stay(
+    mini: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, folder, code = mini.settings(), tmp_path / "weights", {"a": b"code"}
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "unwanted").mkdir()
+    (folder / "unwanted/rows.csv").write_text("text")
+    wanted, unwanted = (inputs.snapshot(each, mini.store_uri).address for each in (folder, folder / "unwanted"))
+    keep(code, mini.store_uri)
+    keep({"b": b"code"}, mini.store_uri)
+    created(mini.run("newest"), "2099-01-01T00:00:00+00:00")
+    aged(mini.store_uri)
+    garbage = blind(monkeypatch, mini)
+    assert len([name for name in garbage.files if name.startswith("code/")]) == 2
+    assert inputs.snapshot(folder, mini.store_uri).address == wanted
+    keep(code, mini.store_uri)
+    gc.delete(garbage, 1, [], settings)
+    assert kept_code(digest(code), mini.store_uri) == code
+    inputs.lay_out({wanted}, mini.store_uri, tmp_path / "workspace")
+    assert not Path(mini.store_uri, unwanted).exists()
+    assert not Storage(mini.store_uri).exists(f"code/{digest({'b': b'code'})}.zip")
+
+
+def test_a_run_that_is_registered_behind_the_back_of_the_list_stays(mini: Miniature) -> None:
+    old, _ = two_runs(mini)
+    aged(mini.runs_uri, days=20)
+    assert [run.id for run in gc.find(1, [], mini.settings()).runs] == ["old"]
+    update_result(old, model={"name": "kd-route", "version": "1"})
+    assert gc.find(1, [], mini.settings()).runs == ()
+
+
+def test_the_cache_stays_while_a_stage_is_at_work_here(mini: Miniature) -> None:
+    settings = mini.settings()
+    old, _ = two_runs(mini)
+    garbage = gc.find(1, [], settings, later())
+    assert any(path.is_relative_to(settings.cache_dir) for path in garbage.local)
+    with workspace(settings, b"{}", code_of(old, settings)):
+        assert gc.find(1, [], settings, later()).local == {}
+        gc.delete(garbage, 1, [], settings, later())
+        assert all(path.exists() for path in garbage.local)
+
+
+def test_what_is_read_between_looking_and_deleting_stays(mini: Miniature) -> None:
+    settings = mini.settings()
+    folder = fetched(settings.home / "downloads/abc", datetime.now(UTC) - timedelta(days=31))
+    garbage = gc.find(1, [], settings)
+    assert garbage.local == {folder: 7}
+    os.utime(folder / "student/model.safetensors")
+    gc.delete(garbage, 1, [], settings)
+    assert folder.exists()
 
 
 def test_gc_refuses_where_runs_of_the_store_are_not_in_sight(mini: Miniature) -> None:

@@ -52,11 +52,11 @@ def test_a_damaged_object_of_the_store_is_named_deleted_and_made_again(
     run = prepared_parts(mini)
     _, file = number(run, mini)
     there = damaged(f"{mini.store_uri}/dvc", file, how)
-    assert run_stage(run, "part@a", mini.settings("two")) == 75
+    assert run_stage(run, "part@a", mini.settings("two")) == 65, "trying again cannot help"
     said = capsys.readouterr().err
     assert "could not be fetched" in said
     assert file in said
-    assert "run make@a again" in said
+    assert "run make@a again, or start a new run" in said
     assert not there.exists()
     again = mini.run("again")
     assert compute(mini, again, "make@a", "part@a", machine="two") == [False, False]
