@@ -15,6 +15,7 @@ COMPONENT = Component(
         "calibration": "data/checked/reference/calibration.parquet",
         "dataset": "data/checked/reference/dataset.json",
         "model": "models/self_distill",
+        "valid": "data/checked/reference/valid.parquet",
     },
     outputs={"student": "models/student"},
 )
@@ -32,6 +33,7 @@ def main(context: Context) -> None:
         context.section("data.reference.task", TaskParams),
         params,
         json.loads(context.input("dataset").read_text(encoding="utf-8"))["source"].get("columns"),
+        context.input("valid"),
     )
     point = dial.at(params.max_disagreement)
     context.progress.update(

@@ -18,9 +18,9 @@ class ExportParams(Section):
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Of that promise. At 0.95, 0.01 takes 299 calibration texts without a disagreement, 0.005 takes 598."""
     quantise: Literal["none", "static"] = "none"
-    """int8 for products with weights; static: scales from calibration texts."""
+    """int8 for products with weights; static: scales from texts of the valid split."""
     min_agreement: Fraction = 0.98
-    """Share of held-out calibration texts that int8 must label as fp32 does; below it, fp32 serves."""
+    """Share of validation texts that int8 must label as fp32 does; below it, fp32 serves."""
 
 
 class BaselineParams(Section):

@@ -32,6 +32,10 @@ COMPARED_ROWS = 64
 TOLERANCE = 1e-4
 """Largest difference of a probability: fp32 sums in another order stay far below, a wrong graph far above."""
 
+RANGE_ROWS = 256
+"""Texts for the ranges of int8's activations at most."""
+_SEED = 0
+
 
 @dataclass(frozen=True)
 class Served:
@@ -54,15 +58,16 @@ def serve_graphs(
     task: TaskParams,
     params: ExportParams,
     rows: pd.DataFrame,
-    ranges: pd.DataFrame,
+    valid: pd.DataFrame,
     folder: Path,
 ) -> Served:
     """Write the graphs of a student into the model's folder, in int8 where that is asked for and keeps the labels.
 
-    :param rows: texts to compare the graphs with PyTorch on, and the labels of int8 with those of fp32
-    :param ranges: other texts, for the ranges of activations in int8
+    :param rows: texts to compare the graphs with PyTorch on
+    :param valid: other texts, for int8: half of them for the ranges of activations, the others to compare its labels
+        with those of fp32
     :raises ParamsError: the encoder or the tokenizer cannot be exported
-    :raises InvalidDataError: the graphs do not answer as PyTorch does, or there are no calibration texts for int8
+    :raises InvalidDataError: the graphs do not answer as PyTorch does, or there are no texts for int8
     """
     check_tokenizer(tokenizer)
     check_length(model, task.max_length, "data.reference.task", "set it to no more, or take another base")
@@ -72,10 +77,11 @@ def serve_graphs(
     _compare(model, tokenizer, task, plain, stratified_sample(rows, COMPARED_ROWS))
     if params.quantise == "none":
         return plain
+    ranges, others = shared_out(valid, min(len(valid) // 2, RANGE_ROWS))
     if ranges.empty:
-        raise InvalidDataError("the calibration split has no texts for int8; set data.reference.split.calibration")
+        raise InvalidDataError("the valid split has no texts for int8; set data.reference.split.valid")
     batches = [fed(takes, batch) for batch in _one_by_one(plain, plain.tokens(ranges))]
-    held_out = plain.tokens(rows)
+    held_out = plain.tokens(others)
     expected = plain.executor.all_exits(held_out)
     small = quantised(graph, batches)
     found = _written(write_graphs(small, model, tokenizer, task, "int8 static", folder), folder)
@@ -90,6 +96,16 @@ def serve_graphs(
         "rows": len(held_out),
     }
     return Served(found.network, found.executor, found.encoder, report)
+
+
+def shared_out(rows: pd.DataFrame, taken: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`taken` rows by chance, and the others, each in their order.
+
+    Rows come sorted by id, and ids may begin with what the label follows from: the first rows would be texts of other
+    classes than those that are left, and int8 would be judged on texts unlike those that its ranges are for.
+    """
+    chosen = np.isin(np.arange(len(rows)), np.random.default_rng(_SEED).permutation(len(rows))[:taken])
+    return rows[chosen], rows[~chosen]
 
 
 def _written(network: Network, folder: Path) -> Served:

@@ -1,6 +1,6 @@
 """Eight-bit integers for the products with weights, where nearly all the time of a graph goes.
 
-Each weight matrix has a scale for every output, each activation that enters one a scale from calibration texts.
+Each weight matrix has a scale for every output, each activation that enters one a scale from validation texts.
 Everything else (the residual stream, attention's own products, norms, exits) stays in fp32, so that a text's answer
 still depends on that text alone. Scales that are taken from each batch (onnxruntime's dynamic mode) would end that.
 """

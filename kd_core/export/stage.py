@@ -9,9 +9,6 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
 from kd_core.config.data import TaskParams
 from kd_core.config.evaluation import ExportParams
 from kd_core.export.checking import serve_graphs
@@ -30,10 +27,6 @@ from kd_core.tasks import encode
 
 _TRAINING_FILES = ("history.json",)
 
-RANGE_ROWS = 256
-"""Calibration texts for the ranges of int8's activations at most."""
-_SEED = 0
-
 
 def export(
     model_folder: Path,
@@ -42,16 +35,18 @@ def export(
     task: TaskParams,
     params: ExportParams,
     columns: Mapping[str, str] | None = None,
+    valid: Path | None = None,
 ) -> Dial:
     """Write the servable model to `target`, its exits calibrated on the texts of `calibration` as its graphs answer.
 
     Rows of one near-duplicate group are not independent, and the test counts independent ones: each group gives its
-    first row. What is promised is therefore a share of groups, texts that resemble each other counting once. Rows that
-    int8 takes its ranges from do not test the exits.
+    first row. What is promised is therefore a share of groups, texts that resemble each other counting once. Nothing of
+    the graphs is chosen on the rows that test the exits: whether int8 serves is decided on `valid`.
 
     :param calibration: rows that no training stage has read; labels are not needed
     :param columns: our column → what the data source calls it; recorded, so that such files need no renaming
-    :raises InvalidDataError: the model has other labels than the task, or there is no calibration row
+    :param valid: rows for int8, where that is asked for; labels are not needed
+    :raises InvalidDataError: the model has other labels than the task, or rows that are needed are not there
     :raises ParamsError: the student cannot be exported
     """
     model, tokenizer = StudentModel.from_pretrained(model_folder), load_tokenizer(model_folder)
@@ -60,9 +55,9 @@ def export(
     if encode.of(task.kind).FEATURES:
         raise ParamsError(f"task.kind: {task.kind!r} asks of parts of a text; exported graphs answer whole texts only")
     rows = read_rows(calibration).drop_duplicates("group")
-    ranges, rows = shared_out(rows, 0 if params.quantise == "none" else min(len(rows) // 2, RANGE_ROWS))
+    others = rows[:0] if valid is None else read_rows(valid).drop_duplicates("group")
     shutil.copytree(model_folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*_TRAINING_FILES))
-    served = serve_graphs(model, tokenizer, task, params, rows, ranges, target)
+    served = serve_graphs(model, tokenizer, task, params, rows, others, target)
     tokens = served.tokens(rows)
     exits = served.executor.all_exits(tokens)
     dial = fit_dial(exits.uncertainty[:, :-1], exits.disagrees, exits.layers, params.confidence)
@@ -78,16 +73,6 @@ def export(
         weights=fingerprint.of_value({file.name: fingerprint.of_file(file) for file in _weights(model_folder)}),
     ).write(target)
     return dial
-
-
-def shared_out(rows: pd.DataFrame, taken: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`taken` rows by chance, and the others, each in their order.
-
-    Rows come sorted by id, and ids may begin with what the label follows from: the first rows would be texts of other
-    classes than those that are left, and the dial would be tested on texts unlike those that it promises for.
-    """
-    chosen = np.isin(np.arange(len(rows)), np.random.default_rng(_SEED).permutation(len(rows))[:taken])
-    return rows[chosen], rows[~chosen]
 
 
 def _weights(folder: Path) -> list[Path]:

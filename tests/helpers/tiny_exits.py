@@ -89,5 +89,8 @@ def export_student(folder: Path, task: TaskParams = TASK, rows: int = 40, **para
     """The same, exported anew."""
     trained = save_student(tiny_student(folder), folder / "trained")
     write_rows(folder / "calibration.parquet", tiny_rows(rows, pair=task.pair))
-    export(trained, folder / "calibration.parquet", folder / "student", task, LOOSE.model_copy(update=params))
+    write_rows(folder / "valid.parquet", tiny_rows(40, pair=task.pair, seed=5))
+    wanted = LOOSE.model_copy(update=params)
+    files = [folder / f"{name}.parquet" for name in ("calibration", "valid")]
+    export(trained, files[0], folder / "student", task, wanted, valid=files[1])
     return folder / "student"

@@ -11,9 +11,10 @@ import pytest
 
 from kd_core.config.evaluation import ExportParams
 from kd_core.export import checking as serve
+from kd_core.export.checking import shared_out
 from kd_core.export.fit_dial import fit_dial
 from kd_core.export.quantising import agreement
-from kd_core.export.stage import export, shared_out
+from kd_core.export.stage import export
 from kd_core.models.loading import load_tokenizer
 from kd_core.rows import write_rows
 from kd_core.runtime.errors import InvalidDataError
@@ -115,7 +116,7 @@ def test_the_exits_are_calibrated_as_they_serve(static: Path) -> None:
 
 
 def check_calibrated_as_it_serves(folder: Path) -> None:
-    (_, rows), predictor = shared_out(tiny_rows(40), 20), Predictor.load(folder)
+    rows, predictor = tiny_rows(40), Predictor.load(folder)
     exits = predictor.all_exits(rows)
     dial = fit_dial(exits.uncertainty[:, :-1], exits.disagrees, exits.layers, LOOSE.confidence)
     assert predictor.record.dial == dial
@@ -125,8 +126,8 @@ def check_calibrated_as_it_serves(folder: Path) -> None:
     assert profile.lengths.tolist() == predictor.tokens(rows).lengths.tolist()
 
 
-def test_ranges_and_dial_have_texts_of_every_class() -> None:
-    """Calibration rows come sorted, often by what their label follows from."""
+def test_ranges_and_choice_have_texts_of_every_class() -> None:
+    """Rows come sorted, often by what their label follows from."""
     rows = pd.DataFrame({"id": [f"{label}/{number:03}" for label in "abcdefgh" for number in range(50)]})
     ranges, tested = shared_out(rows, 100)
     assert len(ranges) == 100
@@ -170,8 +171,31 @@ def test_segments_and_whole_graph_round_alike(static: Path) -> None:
     np.testing.assert_allclose(full, predictor.executor.all_exits(tokens).only(3).values, atol=1e-5)
 
 
-def test_int8_without_texts_to_calibrate_on_is_refused(tmp_path: Path) -> None:
+def test_no_row_that_tests_the_dial_chooses_the_graphs(tmp_path: Path) -> None:
+    """By construction: with other calibration rows the graphs are the same to the byte, and all rows test the dial."""
     trained = save_student(tiny_student(tmp_path), tmp_path / "trained")
-    write_rows(tmp_path / "calibration.parquet", tiny_rows(1))
-    with pytest.raises(InvalidDataError, match="no texts for int8; set data"):
-        export(trained, tmp_path / "calibration.parquet", tmp_path / "student", TASK, ExportParams(quantise="static"))
+    found = {}
+    for name, valid, calibration in (("one", 5, 0), ("another dial", 5, 1), ("another choice", 6, 0)):
+        folder = tmp_path / name
+        write_rows(folder / "valid.parquet", tiny_rows(40, seed=valid))
+        write_rows(folder / "calibration.parquet", tiny_rows(60, seed=calibration))
+        params = LOOSE.model_copy(update={"quantise": "static", "min_agreement": 0.5})
+        export(
+            trained, folder / "calibration.parquet", folder / "student", TASK, params, valid=folder / "valid.parquet"
+        )
+        record = ModelRecord.read(folder / "student")
+        assert record.dial.rows + record.dial.design_rows == 60
+        found[name] = (record.whole.sha256, record.quantisation), record.dial
+    assert found["one"][0] == found["another dial"][0]
+    assert found["one"][1] != found["another dial"][1]
+    assert found["one"][0] != found["another choice"][0]
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_int8_without_texts_for_it_is_refused(tmp_path: Path, rows: int) -> None:
+    trained = save_student(tiny_student(tmp_path), tmp_path / "trained")
+    for name, count in (("calibration", 20), ("valid", rows)):
+        write_rows(tmp_path / f"{name}.parquet", tiny_rows(count))
+    files, params = [tmp_path / f"{name}.parquet" for name in ("calibration", "valid")], ExportParams(quantise="static")
+    with pytest.raises(InvalidDataError, match="the valid split has no texts for int8; set data"):
+        export(trained, files[0], tmp_path / "student", TASK, params, valid=files[1])

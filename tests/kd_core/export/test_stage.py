@@ -38,7 +38,8 @@ def test_the_training_data_s_column_names_are_recorded_and_found_again(tmp_path:
     """From the record of the data set, through export, to a file that is laid out as that data was."""
     root = tmp_path / "run"
     save_student(tiny_student(tmp_path), root / "models/self_distill")
-    write_rows(root / "data/checked/reference/calibration.parquet", tiny_rows(40))
+    for split in ("calibration", "valid"):
+        write_rows(root / f"data/checked/reference/{split}.parquet", tiny_rows(40))
     source = {"kind": "files", "path": "x.csv", "columns": {"text": "body", "label": "queue"}}
     (root / "data/checked/reference/dataset.json").write_text(json.dumps({"source": source}))
     task = TASK.model_dump(mode="json")

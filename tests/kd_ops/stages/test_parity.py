@@ -111,7 +111,7 @@ def test_the_report_s_template_is_code_of_the_report_alone(code: Code) -> None:
 ALLOWED = {
     "train": {"validate", "teach", "score_pretraining", "score_reference", "pretrain", "finetune", "baseline"},
     "unlabelled": {"validate", "score_pretraining", "score_reference", "pretrain", "finetune", "self_distill"},
-    "valid": {"validate", "teach", "score_reference", "finetune", "baseline"},
+    "valid": {"validate", "teach", "score_reference", "finetune", "baseline", "export"},
     "calibration": {"validate", "export", "measure"},
     "test": {"validate", "evaluate"},
 }
