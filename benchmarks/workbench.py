@@ -191,7 +191,7 @@ def _call(command: str) -> None:
     """`python -m components.STAGE ITEM…` in this process and folder."""
     module_name, *words = command.split()[2:]
     module = importlib.import_module(module_name)
-    component = module.COMPONENTS[words[0]] if hasattr(module, "COMPONENTS") else module.COMPONENT
+    component = module.COMPONENT
     context = Context(component, dict(zip(component.items, words, strict=True)))
     module.main(context)
     context.check_outputs()

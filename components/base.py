@@ -69,6 +69,11 @@ class Context:
         self.store_url: str = os.environ.get("KD_STORE_URI", str(root / ".kd" / "store"))
         """Root of the score store and the split ledgers."""
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the declared inputs."""
+        return tuple(self._component.inputs)
+
     def _fill(self, template: str) -> str:
         def value(match: re.Match[str]) -> str:
             item, _, rest = match[1].partition(".")

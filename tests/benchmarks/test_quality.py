@@ -81,7 +81,7 @@ def test_teachers_are_trained_and_asked_once_for_all_arms_and_seeds(first: Any, 
     texts = counts["train"] + counts["valid"] + counts["unlabelled"] + TEXTS
     assert asked == {"deep": texts, "shallow": texts}
     assert computed["components.teach deep"] == computed["components.teach shallow"] == 1
-    assert computed["components.score reference deep"] == computed["components.score pretraining shallow"] == 1
+    assert computed["components.score_reference deep"] == computed["components.score_pretraining shallow"] == 1
     assert computed["components.validate reference"] == 1
 
 

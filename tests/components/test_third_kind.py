@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from components import score
 from kd_core.config.data import TaskParams
 from kd_core.config.evaluation import EvaluateParams, ExportParams, GateParams
 from kd_core.distill.finetune import combined_answer
@@ -77,7 +76,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in ("deep", "shallow"):
             component("teach", teacher=name)
             for role in ROLES:
-                component("score", score.COMPONENTS[role], role=role, teacher=name)
+                component(f"score_{role}", teacher=name)
         for stage in ("pretrain", "update", "finetune", "self_distill", "baseline"):
             component(stage)
     return folder

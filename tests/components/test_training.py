@@ -18,7 +18,7 @@ import torch
 import yaml
 from transformers import AutoModelForSequenceClassification
 
-from components import baseline, finetune, pretrain, score, self_distill, teach, update
+from components import baseline, finetune, pretrain, score_pretraining, score_reference, self_distill, teach, update
 from components.base import Component, Context
 from kd_core.config.student import StudentParams
 from kd_core.models.student import StudentModel, new_student
@@ -66,8 +66,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_rows(checked / "pretraining" / "unlabelled.parquet", tiny_rows(150, labels=None, seed=4))
     for name in ("deep", "shallow"):
         stage(teach, root, teacher=name)
-        for role in ("pretraining", "reference"):
-            run(score.COMPONENTS[role], score.main, root, role=role, teacher=name)
+        for module in (score_pretraining, score_reference):
+            stage(module, root, teacher=name)
     for module in (pretrain, update, finetune, self_distill, baseline):
         stage(module, root)
     return root

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from components import score
-from components.base import Component, Context
+from components.base import Context
 from kd_core.config.evaluation import EvaluateParams, ExportParams
 from kd_ops.base.documents import to_yaml
 from kd_ops.base.settings import Settings
@@ -72,16 +71,16 @@ def build(folder: Path) -> None:
         for name in ("deep", "shallow"):
             component("teach", teacher=name)
             for role in ROLES:
-                component("score", score.COMPONENTS[role], role=role, teacher=name)
+                component(f"score_{role}", teacher=name)
         for stage in ("pretrain", "update", "finetune", "self_distill", "baseline", "export"):
             component(stage)
         for stage in ("evaluate", "measure", "report"):
             component(stage)
 
 
-def component(stage: str, declared: Component | None = None, **items: str) -> None:
+def component(stage: str, **items: str) -> None:
     module = importlib.import_module(f"components.{stage}")
-    context = Context(declared or module.COMPONENT, items)
+    context = Context(module.COMPONENT, items)
     module.main(context)
     context.check_outputs()
 

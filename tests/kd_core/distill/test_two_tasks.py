@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from components import finetune, pretrain, score, teach, update
+from components import finetune, pretrain, score_pretraining, score_reference, teach, update
 from components.base import Component, Context
 from kd_core.config.base import parse
 from kd_core.config.params import Params
@@ -79,9 +79,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_rows(checked / role / f"{split}.parquet", tiny_rows(120, labels, pair, seed=seed))
     write_rows(checked / "pretraining" / "unlabelled.parquet", tiny_rows(60, MATCH, True, seed=4).assign(label=None))
     write_rows(checked / "reference" / "unlabelled.parquet", tiny_rows(60, LABELS, seed=5).assign(label=None))
-    for teacher, role in (("matcher", "pretraining"), ("router", "reference")):
+    for teacher, score in (("matcher", score_pretraining), ("router", score_reference)):
         run(teach.COMPONENT, teach.main, root, teacher=teacher)
-        run(score.COMPONENTS[role], score.main, root, role=role, teacher=teacher)
+        run(score.COMPONENT, score.main, root, teacher=teacher)
     for module in (pretrain, update, finetune):
         run(module.COMPONENT, module.main, root)
     return root

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from components import score as stage
+from components import score_reference as stage
 from components.base import Context
 from kd_core.config.teachers import TeacherParams
 from kd_core.rows import write_rows
@@ -58,7 +58,7 @@ def scored(root: Path, passes: Counter[str]) -> dict[str, int]:
     """Score with both teachers; the texts that each was asked about for it."""
     passes.clear()
     for name in ("a", "b"):
-        context = Context(stage.COMPONENTS["reference"], {"role": "reference", "teacher": name}, root)
+        context = Context(stage.COMPONENT, {"teacher": name}, root)
         stage.main(context)
         context.check_outputs()
     return dict(passes)

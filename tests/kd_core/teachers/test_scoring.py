@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from threading import Lock
@@ -13,11 +14,10 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-import components.score
 from components.base import Context
 from kd_core.config.data import CLASSIFICATION
 from kd_core.inference.batches import collate, encode
-from kd_core.runtime.errors import InvalidDataError, ParamsError
+from kd_core.runtime.errors import InvalidDataError
 from kd_core.runtime.progress import Progress
 from kd_core.tasks.units import Units
 from kd_core.teachers import scoring
@@ -247,20 +247,13 @@ def test_the_component_scores_training_splits_only(
     data = tmp_path / "data" / "checked" / role
     for number, split in enumerate(("train", "valid", "calibration", "test", "unlabelled")):
         write_rows(data / f"{split}.parquet", tiny_rows(6, seed=number))
-    component = components.score.COMPONENTS[role]
-    components.score.main(Context(component, {"role": role, "teacher": "tiny"}, tmp_path))
+    stage = importlib.import_module(f"components.score_{role}")
+    stage.main(Context(stage.COMPONENT, {"teacher": "tiny"}, tmp_path))
     table = pd.read_parquet(tmp_path / "scores" / role / "tiny" / "scores.parquet")
     expected = {"train", "unlabelled"} | ({"valid"} if role == "reference" else set())
     assert set(table["split"]) == expected
     with pytest.raises(InvalidDataError, match="text differs"):
         read_scores(tmp_path / "scores" / role / "tiny", {"name": "tiny"}, tiny_rows(6, seed=3))
-
-
-def test_an_unknown_role_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").write_text("{}\n")
-    component = components.score.COMPONENTS["reference"]
-    with pytest.raises(ParamsError, match="calibration"):
-        components.score.main(Context(component, {"role": "calibration", "teacher": "tiny"}, tmp_path))
 
 
 def test_the_cost_of_bf16_is_measured_against_the_same_weights_in_fp32(folder: Path, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ CODE: list[tuple[str, str, Edit, set[str]]] = [
     ("a source of rows", "kd_core/data/sources/files.py", statement, INGEST),
     ("what every stage runs", "kd_core/runtime/errors.py", statement, ALL),
     ("the score table", "kd_core/teachers/score_table.py", statement, SCORE | {"pretrain", "finetune"}),
-    ("a component", "components/score.py", statement, SCORE),
+    ("what two components share", "components/scoring.py", statement, SCORE),
     ("a loss", "kd_core/tasks/loss/classification.py", statement, TEACH | TRAINED),
     ("a metric", "kd_core/tasks/metrics/classification.py", statement, {"evaluate"}),
     ("the timing", "kd_core/serving/speed/timing.py", statement, {"measure"}),

@@ -1,0 +1,17 @@
+"""Teacher scoring of the reference data: the rows that stage two learns from, and those that weigh teachers."""
+
+from __future__ import annotations
+
+from components.base import Context, run
+from components.scoring import score_splits, scoring
+
+COMPONENT = scoring("reference", "train", "valid", "unlabelled")
+
+
+def main(context: Context) -> None:
+    """Write scores/reference/TEACHER."""
+    score_splits(context)
+
+
+if __name__ == "__main__":
+    run(COMPONENT, main)
