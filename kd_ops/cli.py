@@ -33,6 +33,39 @@ Overrides = Annotated[
 ]
 Revision = Annotated[str | None, typer.Option(help="Revision of the data sets; default: as the recipe says.")]
 
+CHAMPION = "models:/kd-route@champion"
+Model = Annotated[str, typer.Option(help="models:/NAME@ALIAS, models:/NAME/VERSION or a folder.")]
+Texts = Annotated[list[str] | None, typer.Argument(help="Texts to answer.")]
+TextPair = Annotated[
+    list[str] | None, typer.Option(help="Second text of a pair, once for each text; for models of pairs.")
+]
+Source = Annotated[Path | None, typer.Option("--input", help="csv, tsv, jsonl or parquet with the text columns.")]
+Target = Annotated[Path | None, typer.Option("--output", help="csv, tsv, jsonl or parquet for the answers.")]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column", metavar="OURS=THEIRS", help="Where a text stands, e.g. text=body; default: as in training."
+    ),
+]
+Threshold = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Exit threshold of all exits; default: as calibrated; 0: the full model."),
+]
+MaxDisagreement = Annotated[
+    float | None, typer.Option(min=0, max=1, help="At most this share of predictions differs from the full model's.")
+]
+MaxLatency = Annotated[
+    float | None, typer.Option(help="Milliseconds in which one text alone is answered; after `kd calibrate`.")
+]
+Percentile = Annotated[float | None, typer.Option(help="Share of texts that --max-latency-ms is for; default: 0.99.")]
+MinThroughput = Annotated[float | None, typer.Option(help="Texts a second of a large request; after `kd calibrate`.")]
+Log = Annotated[Path | None, typer.Option(help="Folder of a prediction log for `kd drift`; no texts are logged.")]
+SkipEmpty = Annotated[
+    bool, typer.Option("--skip-empty", help="Leave the answer empty where a row of --input has no text.")
+]
+Probabilities = Annotated[bool, typer.Option(help="Add the probability of every label.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a text.")]
+
 
 @app.command()
 def run(
@@ -99,48 +132,21 @@ def checkout(
 
 @app.command()
 def predict(
-    texts: Annotated[list[str] | None, typer.Argument(help="Texts to answer.")] = None,
-    model: Annotated[str, typer.Option(help="models:/NAME@ALIAS, models:/NAME/VERSION or a folder.")] = (
-        "models:/kd-route@champion"
-    ),
-    text_pair: Annotated[
-        list[str] | None, typer.Option(help="Second text of a pair, once for each text; for models of pairs.")
-    ] = None,
-    source: Annotated[
-        Path | None, typer.Option("--input", help="csv, tsv, jsonl or parquet with the text columns.")
-    ] = None,
-    target: Annotated[Path | None, typer.Option("--output", help="csv, tsv, jsonl or parquet for the answers.")] = None,
-    columns: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--column", metavar="OURS=THEIRS", help="Where a text stands, e.g. text=body; default: as in training."
-        ),
-    ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Exit threshold of all exits; default: as calibrated; 0: the full model."),
-    ] = None,
-    max_disagreement: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="At most this share of predictions differs from the full model's."),
-    ] = None,
-    max_latency_ms: Annotated[
-        float | None, typer.Option(help="Milliseconds in which one text alone is answered; after `kd calibrate`.")
-    ] = None,
-    percentile: Annotated[
-        float | None, typer.Option(help="Share of texts that --max-latency-ms is for; default: 0.99.")
-    ] = None,
-    min_throughput: Annotated[
-        float | None, typer.Option(help="Texts a second of a large request; after `kd calibrate`.")
-    ] = None,
-    log: Annotated[
-        Path | None, typer.Option(help="Folder of a prediction log for `kd drift`; no texts are logged.")
-    ] = None,
-    skip_empty: Annotated[
-        bool, typer.Option("--skip-empty", help="Leave the answer empty where a row of --input has no text.")
-    ] = False,
-    probabilities: Annotated[bool, typer.Option(help="Add the probability of every label.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a text.")] = False,
+    texts: Texts = None,
+    model: Model = CHAMPION,
+    text_pair: TextPair = None,
+    source: Source = None,
+    target: Target = None,
+    columns: Columns = None,
+    threshold: Threshold = None,
+    max_disagreement: MaxDisagreement = None,
+    max_latency_ms: MaxLatency = None,
+    percentile: Percentile = None,
+    min_throughput: MinThroughput = None,
+    log: Log = None,
+    skip_empty: SkipEmpty = False,
+    probabilities: Probabilities = False,
+    as_json: AsJson = False,
 ) -> None:
     """Answer texts, or a file of them, with a registered model."""
     from kd_ops.serving.predict import Question, answer
@@ -166,9 +172,9 @@ def predict(
 @app.command()
 def drift(
     folder: Annotated[Path, typer.Argument(help="Folder of the prediction log.")],
-    model: Annotated[str, typer.Option(help="The version that logged: models:/NAME@ALIAS, /VERSION or a folder.")] = (
-        "models:/kd-route@champion"
-    ),
+    model: Annotated[
+        str, typer.Option(help="The version that logged: models:/NAME@ALIAS, /VERSION or a folder.")
+    ] = CHAMPION,
     days: Annotated[float, typer.Option(min=0, help="Compare the answers of the last days.")] = 7.0,
     confidence: Annotated[float, typer.Option(min=0.5, max=1, help="Of no false alarm.")] = 0.99,
     min_effect: Annotated[
@@ -186,9 +192,7 @@ def drift(
 
 @app.command()
 def calibrate(
-    model: Annotated[str, typer.Option(help="models:/NAME@ALIAS, models:/NAME/VERSION or a folder.")] = (
-        "models:/kd-route@champion"
-    ),
+    model: Model = CHAMPION,
 ) -> None:
     """Time a model on this machine: `kd predict` then asks exits only where they are faster, and knows what is fast."""
     from kd_ops.serving.predict import costs_folder

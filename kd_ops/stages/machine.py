@@ -5,7 +5,6 @@ Two machines of one kind give one fingerprint and share measurements; a laptop's
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_core.runtime.errors import TryAgainError
+from kd_core.runtime.files import write_json
 from kd_core.serving.speed.machine import processor
 
 MACHINE = "machine.json"
@@ -24,7 +24,7 @@ _GPU_SECONDS = 30
 
 def write_machine(folder: Path) -> None:
     """Write the workspace's machine.json. Raises TryAgainError if the GPUs do not answer."""
-    (folder / MACHINE).write_text(json.dumps(machine(), sort_keys=True) + "\n", encoding="utf-8")
+    write_json(folder / MACHINE, machine())
 
 
 def machine() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from kd_core.config.base import Fraction
 from kd_core.config.data import TaskParams
 from kd_core.runtime import fingerprint
 from kd_core.runtime.errors import InvalidDataError
+from kd_core.runtime.files import write_json
 from kd_core.serving.exits.dial import Dial
 from kd_core.serving.folder.network import File, Network
 
@@ -48,7 +49,7 @@ class ModelRecord(Network):
 
     def write(self, folder: Path) -> None:
         """Write model.json into a model's folder."""
-        (folder / NAME).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        write_json(folder / NAME, self.model_dump(mode="json"))
 
     @classmethod
     def read(cls, folder: Path) -> ModelRecord:

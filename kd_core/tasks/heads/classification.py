@@ -9,12 +9,13 @@ from transformers import AutoModelForSequenceClassification
 
 from kd_core.config.student import Pooling
 from kd_core.tasks.heads.modules import pool
-from kd_core.tasks.heads.probes import multinomial as probe
+from kd_core.tasks.heads.probes import multinomial
 from kd_core.tasks.heads.protocol import Batch
 
 BRANCHES = True
 PROBLEM_TYPE = "single_label_classification"
 AUTO_CLASS = AutoModelForSequenceClassification
+probe = multinomial
 
 
 def gather(hidden: Tensor, batch: Batch, pooling: Pooling) -> Tensor:
@@ -55,19 +56,3 @@ def from_transformers(logits: Tensor, batch: Batch) -> Tensor:
 def as_transformers(logits: Tensor) -> Tensor:
     """[B, 1, C] → [B, C]."""
     return logits.squeeze(1)
-
-
-__all__ = [
-    "AUTO_CLASS",
-    "BRANCHES",
-    "PROBLEM_TYPE",
-    "as_logits",
-    "as_transformers",
-    "from_transformers",
-    "gather",
-    "log_distributions",
-    "log_of",
-    "logits_of",
-    "probabilities",
-    "probe",
-]

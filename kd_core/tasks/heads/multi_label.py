@@ -7,10 +7,16 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
 from kd_core.tasks.heads import classification
-from kd_core.tasks.heads.classification import AUTO_CLASS, BRANCHES, as_transformers, from_transformers, gather
-from kd_core.tasks.heads.probes import one_vs_rest as probe
+from kd_core.tasks.heads.probes import one_vs_rest
 
+BRANCHES = classification.BRANCHES
 PROBLEM_TYPE = "multi_label_classification"
+AUTO_CLASS = classification.AUTO_CLASS
+
+gather = classification.gather
+from_transformers = classification.from_transformers
+as_transformers = classification.as_transformers
+probe = one_vs_rest
 
 
 def probabilities(logits: Tensor) -> Tensor:
@@ -36,19 +42,3 @@ def as_logits(logs: Tensor) -> Tensor:
 def logits_of(given: Tensor) -> Tensor:
     """Logits […, C] whose probabilities are given: their log-odds."""
     return as_logits(log_of(given))
-
-
-__all__ = [
-    "AUTO_CLASS",
-    "BRANCHES",
-    "PROBLEM_TYPE",
-    "as_logits",
-    "as_transformers",
-    "from_transformers",
-    "gather",
-    "log_distributions",
-    "log_of",
-    "logits_of",
-    "probabilities",
-    "probe",
-]
