@@ -26,16 +26,21 @@ def near_duplicate_groups(sets: Sequence[Words], similarity: float) -> list[int]
 
     Raises InvalidDataError where so many texts are nearly similar that comparing them would take hours.
     """
+    return counted_groups(sets, similarity)[0]
+
+
+def counted_groups(sets: Sequence[Words], similarity: float) -> tuple[list[int], int]:
+    """As `near_duplicate_groups`, and the pairs that were compared."""
     components = Components(len(sets))
     unique, positions = _distinct(sets)
     for same in positions:
         for position in same[1:]:
             components.join(same[0], position)
     links = Components(len(unique))
-    _join_similar(unique, similarity, links)
+    compared = _join_similar(unique, similarity, links)
     for position, name in enumerate(links.names()):
         components.join(positions[name][0], positions[position][0])
-    return components.names()
+    return components.names(), compared
 
 
 def near_duplicates_of(queries: Sequence[Words], targets: Sequence[Words], similarity: float) -> list[int | None]:
@@ -63,7 +68,7 @@ class _Compared:
     """Counts the pairs that are compared, and stops where they are too many."""
 
     def __init__(self, texts: int, similarity: float) -> None:
-        self._texts, self._similarity, self._pairs = texts, similarity, 0
+        self._texts, self._similarity, self.pairs = texts, similarity, 0
 
     def once(self, members: Iterator[int]) -> Iterator[int]:
         """The members of one query, each once."""
@@ -75,8 +80,8 @@ class _Compared:
                 yield member
 
     def _count(self) -> None:
-        self._pairs += 1
-        if self._pairs > MOST_COMPARED:
+        self.pairs += 1
+        if self.pairs > MOST_COMPARED:
             raise InvalidDataError(
                 f"near-duplicates: {self._texts} texts are so alike that more than {MOST_COMPARED:,} pairs would have "
                 f"to be compared at a similarity of {self._similarity:g}; raise validation.duplicate_similarity of "
@@ -84,8 +89,8 @@ class _Compared:
             )
 
 
-def _join_similar(sets: Sequence[Words], similarity: float, components: Components) -> None:
-    """Join what is similar. Nothing is compared with a set of its own component."""
+def _join_similar(sets: Sequence[Words], similarity: float, components: Components) -> int:
+    """Join what is similar; the pairs compared. Nothing is compared with a set of its own component."""
     index = PrefixIndex(sets, similarity)
     compared = _Compared(len(sets), similarity)
     for position in sorted(range(len(sets)), key=lambda position: len(sets[position])):
@@ -94,6 +99,7 @@ def _join_similar(sets: Sequence[Words], similarity: float, components: Componen
             if is_near_duplicate(words, sets[member], similarity):
                 components.join(position, member)
         index.add(position, words, tag=components.find(position))
+    return compared.pairs
 
 
 def _elsewhere(near: Iterator[tuple[int, list[int]]], position: int, components: Components) -> Iterator[int]:

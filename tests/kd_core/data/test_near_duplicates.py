@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from itertools import combinations
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kd_core.data.splits import near_duplicates
+from kd_core.data.splits import near_duplicates, prefix_index
 from kd_core.data.splits.components import Components
 from kd_core.data.splits.near_duplicates import (
     is_near_duplicate,
@@ -45,6 +46,24 @@ def test_near_duplicates_of_finds_one_exactly_where_there_is_one(
         assert match is None or match in there
 
 
+@settings(deadline=None, max_examples=300)
+@given(
+    sets=WORD_SETS,
+    queries=WORD_SETS,
+    similarity=SIMILARITY,
+    frequent=st.sampled_from([0, 1, 3, 64]),
+    longest=st.integers(1, 4),
+)
+def test_keys_of_several_words_miss_nothing(
+    sets: list[frozenset[int]], queries: list[frozenset[int]], similarity: float, frequent: int, longest: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prefix_index, "FREQUENT", frequent)
+        patch.setattr(prefix_index, "LONGEST", longest)
+        test_groups_are_the_components_that_brute_force_finds.hypothesis.inner_test(sets, similarity)
+        test_near_duplicates_of_finds_one_exactly_where_there_is_one.hypothesis.inner_test(queries, sets, similarity)
+
+
 def test_the_bound_itself_counts() -> None:
     four_of_five = [word_set("a b c d"), word_set("a b c d e")]
     assert near_duplicate_groups(four_of_five, 0.8) == [0, 0]
@@ -73,6 +92,26 @@ def test_templates_cost_about_one_comparison_a_text(words: int, groups: int, mon
     assert len(set(near_duplicate_groups(sets, 0.8))) == groups
     found = near_duplicates_of(sets[:750], sets[750:], 0.8)
     assert all((match is None) == (groups > 1) for match in found)
+
+
+def filled(rows: int, values: int, fixed: int = 5, slots: int = 3) -> list[frozenset[int]]:
+    """Texts of one template whose slots take some values each: no word says much."""
+    draw = random.Random(0)
+    words = " ".join(f"word{number}" for number in range(fixed))
+    fill = (" ".join(f"slot{slot}value{draw.randrange(values)}" for slot in range(slots)) for _ in range(rows))
+    return [word_set(f"{words} {slots}") for slots in fill]
+
+
+def test_templates_with_values_that_come_often_cost_few_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By one word in common nearly each text would be compared with each hundredth other one."""
+    sets = filled(rows=5000, values=50)
+    monkeypatch.setattr(near_duplicates, "MOST_COMPARED", 20_000)
+    distinct = len(set(sets))
+    assert len(set(near_duplicate_groups(sets, 0.8))) == distinct
+    assert not any(match is not None for match in near_duplicates_of(sets[:50], list(set(sets) - set(sets[:50])), 0.8))
+    monkeypatch.setattr(prefix_index, "LONGEST", 1)
+    with pytest.raises(InvalidDataError, match="more than 20,000 pairs"):
+        near_duplicate_groups(sets, 0.8)
 
 
 def test_too_many_comparisons_are_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
