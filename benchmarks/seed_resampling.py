@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_core.evaluation.statistics.intervals import Interval
-from kd_core.evaluation.statistics.resampling import Floats, Metric, Resampled, resample
+from kd_core.evaluation.statistics.resampling import Metric, Resampled, resample
+from kd_core.runtime.arrays import Floats
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
 from kd_core.config.data import Kind
 from kd_core.config.student import Combine
+from kd_core.runtime.arrays import Floats, Integers
 from kd_core.tasks import decide
 from kd_core.tasks.units import Units
 
-Floats = npt.NDArray[np.float64]
 _DIGITS = 6
 
 
@@ -42,7 +41,7 @@ def fit(logits: Mapping[str, Units], targets: Units, mode: Combine, kind: Kind) 
     return {name: round(float(w), _DIGITS) for name, w in zip(logits, weights / weights.sum(), strict=True)}
 
 
-def log_loss(logits: Floats, targets: npt.NDArray[np.int64], weights: Floats, mode: Combine) -> float:
+def log_loss(logits: Floats, targets: Integers, weights: Floats, mode: Combine) -> float:
     """Mean negative log-probability of `targets` [N] under the combination of `logits` [D, N, C]."""
     rows = np.arange(len(targets))
     if mode == "logits":

@@ -24,9 +24,10 @@ from kd_core.distill.teacher_weights import TeacherWeights
 from kd_core.inference.asking import ask
 from kd_core.inference.batches import Batch, encode
 from kd_core.models.student import StudentModel
+from kd_core.runtime.arrays import Booleans
 from kd_core.runtime.errors import ParamsError
 from kd_core.tasks import decide, heads
-from kd_core.tasks.units import Booleans, Units
+from kd_core.tasks.units import Units
 from kd_core.teachers.model import Teacher
 from kd_core.training.checkpoint import Curves
 from kd_core.training.loop import Loss, Validation, train

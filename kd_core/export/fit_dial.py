@@ -9,15 +9,14 @@ Test, Angelopoulos et al. 2021, with fixed-sequence testing).
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import betaincinv
 
+from kd_core.runtime.arrays import Booleans, Floats
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.serving.exits.dial import Dial, Point
 from kd_core.serving.exits.thresholds import Uncertainties, first_exit
 
-Booleans = npt.NDArray[np.bool_]
-Family = npt.NDArray[np.float64]
+Family = Floats
 """[M, E − 1] threshold vectors; no entry falls from one to the next, so no text leaves later."""
 
 FAMILY_POINTS = 128
@@ -81,16 +80,14 @@ def family(uncertainty: Uncertainties, disagrees: Booleans) -> Family:
     return np.asarray(np.stack(thresholds, axis=1).round(_DIGITS), dtype=np.float64)
 
 
-def _losing(steps: npt.NDArray[np.float64], uncertainty: Uncertainties, disagrees: Booleans) -> npt.NDArray[np.float64]:
+def _losing(steps: Floats, uncertainty: Uncertainties, disagrees: Booleans) -> Floats:
     """[M], the thresholds at which one exit loses so many rows; beyond all that it can lose: 1."""
     lost = np.sort(uncertainty[disagrees]).astype(np.float64)
     knots = np.concatenate([[0.0], lost, [1.0]])
     return np.asarray(np.interp(steps, np.arange(len(knots)), knots), dtype=np.float64)
 
 
-def _tested(
-    thresholds: npt.NDArray[np.float64], uncertainty: Uncertainties, disagrees: Booleans, confidence: float
-) -> Point:
+def _tested(thresholds: Floats, uncertainty: Uncertainties, disagrees: Booleans, confidence: float) -> Point:
     exits = first_exit(uncertainty, thresholds.tolist())
     differs = np.concatenate([disagrees, np.zeros((len(disagrees), 1), dtype=bool)], axis=1)
     count = int(differs[np.arange(len(exits)), exits].sum())

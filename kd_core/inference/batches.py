@@ -12,10 +12,11 @@ from torch import Tensor
 
 from kd_core.config.data import TaskParams
 from kd_core.long_texts import LongTexts
+from kd_core.runtime.arrays import Booleans
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.tasks import encode as encoders
 from kd_core.tasks.encode.gold import NO_LABEL
-from kd_core.tasks.units import Booleans, Units
+from kd_core.tasks.units import Units
 
 if TYPE_CHECKING:
     import pandas as pd

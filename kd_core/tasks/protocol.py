@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kd_core.config.data import TaskParams
-from kd_core.tasks.units import Booleans, Integers, Units
+from kd_core.runtime.arrays import Booleans, Floats, Integers
+from kd_core.tasks.units import Units
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,10 +71,10 @@ class Decide(Protocol):
     def decisions(self, probabilities: Units) -> Units:
         """Decisions in the form that gold has, from probabilities [ΣU, C]."""
 
-    def counts(self, given: Units, gold: Units) -> NDArray[np.float64]:
+    def counts(self, given: Units, gold: Units) -> Floats:
         """[N, K] numbers of each row whose sums `metric` takes, from decisions and gold."""
 
-    def metric(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    def metric(self, sums: Floats) -> Floats:
         """The main metric, higher is better, of sums of counts: [..., K] → [...]."""
 
     def same(self, given: Units, other: Units) -> Booleans:
@@ -88,16 +89,16 @@ class Decide(Protocol):
     def table(self, probabilities: Units, labels: Sequence[str]) -> dict[str, Any]:
         """Columns of N answers, `label` and `probability`, for predictions, their log and the signature."""
 
-    def indicators(self, gold: Units, outputs: int) -> NDArray[np.int64]:
+    def indicators(self, gold: Units, outputs: int) -> Integers:
         """[ΣU, C], 1 at each output that gold takes."""
 
-    def choices(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    def choices(self, logits: Floats) -> Floats:
         """Logits [ΣU, C] as those of M independent choices, each a softmax over C' options: [M, C']."""
 
-    def chosen(self, gold: NDArray[np.int64]) -> NDArray[np.int64]:
+    def chosen(self, gold: Integers) -> Integers:
         """[M], the option that gold takes of each choice."""
 
-    def chances(self, probabilities: NDArray[Any]) -> NDArray[np.float64]:
+    def chances(self, probabilities: NDArray[Any]) -> Floats:
         """Probabilities [ΣU, C] as those of the choices, [M, C']."""
 
     def log_loss(self, probabilities: Units, gold: Units) -> float:
@@ -113,7 +114,7 @@ class Metrics(Protocol):
     def quality(self, probabilities: Units, gold: Units) -> dict[str, float]:
         """Name → value, the main metric first; among them macro_f1, log_loss and ece."""
 
-    def reliability_bins(self, probabilities: Units, gold: Units) -> dict[str, NDArray[np.float64]]:
+    def reliability_bins(self, probabilities: Units, gold: Units) -> dict[str, Floats]:
         """Per bin of confidence: decisions (`rows`), mean `confidence` and `accuracy`."""
 
 

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Integers = npt.NDArray[np.int64]
-Booleans = npt.NDArray[np.bool_]
+from kd_core.runtime.arrays import Booleans, Floats, Integers
 
 
 @dataclass(frozen=True)
@@ -75,13 +74,13 @@ class Units:
         found[mask] = self.values[places[mask]]
         return found, mask
 
-    def sums(self) -> npt.NDArray[np.float64]:
+    def sums(self) -> Floats:
         """[N, …], the sum over each row's units; 0 where it has none."""
         found = np.zeros((len(self), *self.values.shape[1:]), dtype=np.float64)
         np.add.at(found, self.row_of_unit, self.values)
         return found
 
-    def means(self) -> npt.NDArray[np.float64]:
+    def means(self) -> Floats:
         """[N, …], the mean over each row's units; 0 where it has none."""
         sizes = np.maximum(self.sizes, 1).reshape(-1, *(1,) * (self.values.ndim - 1))
         return np.asarray(self.sums() / sizes, dtype=np.float64)

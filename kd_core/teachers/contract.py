@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from kd_core.config.data import Kind, TaskParams
 from kd_core.inference.batches import Encoded, encode
 from kd_core.row_samples import stratified_sample
+from kd_core.runtime.arrays import Floats, Integers
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.tasks import decide
 from kd_core.tasks.units import Units
@@ -103,7 +104,7 @@ def _probabilities(teacher: Teacher, encoded: Encoded) -> Units:
     return found
 
 
-def _check_order(name: str, answers: NDArray[np.float32], gold: NDArray[np.int64], labels: tuple[str, ...]) -> None:
+def _check_order(name: str, answers: NDArray[np.float32], gold: Integers, labels: tuple[str, ...]) -> None:
     """Refuse a teacher whose answers [ΣU, C] another assignment of its outputs to labels explains better.
 
     A frequent label says no more than a rare one: each counts the same, and where a unit has one label, in the ranks,
@@ -116,7 +117,7 @@ def _check_order(name: str, answers: NDArray[np.float32], gold: NDArray[np.int64
     _check_meaning(name, _centred_ranks(answers, weights.sum(1) if one_each else np.ones(len(gold))), weights, labels)
 
 
-def _centred_ranks(probabilities: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+def _centred_ranks(probabilities: NDArray[np.float32], weights: Floats) -> Floats:
     """Each label's probabilities [N, C] as ranks over the rows, from −0.5 to 0.5, where row n counts `weights[n]`.
 
     A label that is given too often, or hardly ever, is not mistaken for another for that.
@@ -129,9 +130,7 @@ def _centred_ranks(probabilities: NDArray[np.float32], weights: NDArray[np.float
     return np.asarray(ranks / weights.sum() - 0.5)
 
 
-def _check_meaning(
-    name: str, evidence: NDArray[np.float64], gold: NDArray[np.float64], labels: tuple[str, ...]
-) -> None:
+def _check_meaning(name: str, evidence: Floats, gold: Floats, labels: tuple[str, ...]) -> None:
     """Refuse a teacher whose answers another assignment of its outputs to labels explains clearly better.
 
     The assignment is found on one half of the rows and judged on the other, both ways, so that a merely bad teacher
@@ -159,7 +158,7 @@ def _check_meaning(
         )
 
 
-def _assignment(evidence: NDArray[np.float64], gold: NDArray[np.float64]) -> NDArray[np.int64]:
+def _assignment(evidence: Floats, gold: Floats) -> Integers:
     """For each output the label it stands for, one to one, explaining most of the gold [N, C] (Hungarian method).
 
     An output moves only to a label of which it says more than of its own. Otherwise outputs that tell the same of all

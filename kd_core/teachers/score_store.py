@@ -21,8 +21,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from kd_core.runtime.arrays import Booleans
 from kd_core.runtime.files import to_json
 from kd_core.runtime.storage import Storage
 from kd_core.tasks.units import Units
@@ -44,7 +44,7 @@ class ScoreStore:
         self._storage = Storage(url)
         self._indices: dict[str, tuple[pd.Index[str], Units]] = {}
 
-    def lookup(self, spec: ScoreSpec, row_keys: Sequence[str]) -> tuple[NDArray[np.bool_], Units]:
+    def lookup(self, spec: ScoreSpec, row_keys: Sequence[str]) -> tuple[Booleans, Units]:
         """Which of the N rows have a score ([N]), and their logits in `spec.labels`' order (no unit where not)."""
         keys, logits = self._index(spec)
         positions = keys.get_indexer(pd.Index(list(row_keys), dtype="object"))

@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_core.evaluation.statistics.resampling import Metric
+from kd_core.runtime.arrays import Booleans, Floats
 
-Booleans = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
 Groups = npt.NDArray[np.str_]
 
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from kd_core.config.evaluation import GateParams
 from kd_core.evaluation.statistics.comparison import Pair, compare_slices, groups_needed, smallest_detectable
-from kd_ops.promotion.evidence import Booleans, Champion, Decision, JudgedRows, Measured, Origin, Speed, Verdict
+from kd_core.runtime.arrays import Booleans
+from kd_ops.promotion.evidence import Champion, Decision, JudgedRows, Measured, Origin, Speed, Verdict
 from kd_ops.promotion.floors import MEASURE_AGAIN, check_quality, check_speed, check_test
 from kd_ops.promotion.wording import bounds, points
 

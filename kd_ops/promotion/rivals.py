@@ -13,10 +13,11 @@ import pandas as pd
 
 from kd_core.config.data import TaskParams
 from kd_core.rows import labels_of
+from kd_core.runtime.arrays import Floats
 from kd_core.tasks import decide, encode
 from kd_core.tasks.kinds import kind_in
 from kd_ops.base.settings import Settings
-from kd_ops.promotion.evidence import Champion, Floats, Measured, Speed
+from kd_ops.promotion.evidence import Champion, Measured, Speed
 from kd_ops.runs.outs import Outs, read_document
 from kd_ops.serving.served import serve_version
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import AutoModelForTokenClassification, PreTrainedTokenizerFast
 
 from kd_core.config.data import LabelledTask, TaskParams
+from kd_core.runtime.arrays import Integers
 from kd_core.tasks import kinds
 from kd_core.tasks.checks import multi_label as several
 from kd_core.tasks.decide import classification as one
@@ -27,7 +28,7 @@ from kd_core.tasks.heads import classification as softmax
 from kd_core.tasks.loss import classification as cross_entropy
 from kd_core.tasks.metrics import classification as as_classes
 from kd_core.tasks.sections import classification as one_class
-from kd_core.tasks.units import Integers, Units
+from kd_core.tasks.units import Units
 
 KIND = "count_digits"
 LABELS = ("0", "1", "2", "3", "4")

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kd_core.data.splits.near_duplicates import near_duplicates_of
 from kd_core.data.splits.words import Words, row_words, signature
+from kd_core.runtime.arrays import Booleans
 from kd_core.runtime.errors import InvalidDataError
 
 _SCHEMA = pa.schema([("group", pa.string()), ("words", pa.list_(pa.int64()))])
@@ -60,7 +60,7 @@ class TrainedTexts:
             raise InvalidDataError(f"{name}: not a record of training texts ({error}); restore it") from None
 
 
-def contaminated(rows: pd.DataFrame, trained: TrainedTexts, similarity: float) -> npt.NDArray[np.bool_]:
+def contaminated(rows: pd.DataFrame, trained: TrainedTexts, similarity: float) -> Booleans:
     """[N], which test rows (group, text, text_pair?) a model was trained on, or may as well have been.
 
     A row counts if it equals or is a near-duplicate of a training text or shares its group; and with it every row of

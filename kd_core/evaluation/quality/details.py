@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from kd_core.evaluation.quality.quality import Answers
+from kd_core.runtime.arrays import Booleans
 from kd_core.serving.exits.curve import at
 from kd_core.serving.exits.outcomes import Exits, Predictions
 from kd_core.tasks import decide, metrics, sections
@@ -23,7 +23,7 @@ def examples(
     answers: Answers,
     adaptive: Predictions,
     labels: Sequence[str],
-    slices: Mapping[str, npt.NDArray[np.bool_]],
+    slices: Mapping[str, Booleans],
 ) -> pd.DataFrame:
     """One line a test row: id, group, label, slices (bool), `<model>` and `<model>/counts`, exit_layer, entropy.
 

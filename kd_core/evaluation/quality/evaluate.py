@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from kd_core.config.data import TaskParams
@@ -18,6 +17,7 @@ from kd_core.evaluation.quality import details, masked, quality, slices
 from kd_core.evaluation.quality.quality import ALONE, TEACHER, TFIDF, Answers
 from kd_core.evaluation.reference import reference_teachers
 from kd_core.rows import read_rows, rows_hash
+from kd_core.runtime.arrays import Booleans
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.runtime.files import write_json
 from kd_core.runtime.progress import Progress
@@ -151,7 +151,7 @@ def _metrics(answers: Answers, student: _Student, params: EvaluateParams) -> dic
     }
 
 
-def _differs(student: _Student) -> npt.NDArray[np.bool_]:
+def _differs(student: _Student) -> Booleans:
     """[N], whether the answer of an early exit differs from the full model's."""
     full = student.exits.simulate(0.0)
     return ~decide.of(full.kind).same(student.adaptive.answers, full.answers)

@@ -10,14 +10,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from kd_core.config.evaluation import EvaluateParams
 from kd_core.evaluation.quality.quality import Answers
-from kd_core.evaluation.statistics.resampling import Floats, resample
+from kd_core.evaluation.statistics.resampling import resample
 from kd_core.rows import labels_of
+from kd_core.runtime.arrays import Booleans, Floats
 from kd_core.tasks.units import Units
 
 STAND_IN = "it"
@@ -30,7 +29,7 @@ Names = Mapping[str, Sequence[str]]
 """Label → the names by which a text gives it away, words apart."""
 
 
-def mask(rows: pd.DataFrame, names: Names) -> tuple[pd.DataFrame, npt.NDArray[np.bool_]]:
+def mask(rows: pd.DataFrame, names: Names) -> tuple[pd.DataFrame, Booleans]:
     """The rows whose texts hold a name of a label of theirs, these replaced; and which of `rows` they are, [N]."""
     columns = [column for column in ("text", "text_pair") if column in rows.columns]
     labels = [labels_of(label) for label in rows["label"]]
@@ -55,7 +54,7 @@ def _pattern(names: Sequence[str]) -> re.Pattern[str] | None:
 
 def compare(
     answers: Answers,
-    changed: npt.NDArray[np.bool_],
+    changed: Booleans,
     masked: Mapping[str, Units],
     params: EvaluateParams,
 ) -> dict[str, Any]:
@@ -83,7 +82,7 @@ def compare(
     return {"rows": len(changed), "changed": int(changed.sum()), "models": models}
 
 
-def _with(counts: Floats, changed: npt.NDArray[np.bool_], after: Floats) -> Floats:
+def _with(counts: Floats, changed: Booleans, after: Floats) -> Floats:
     copy = counts.copy()
     copy[changed] = after
     return copy

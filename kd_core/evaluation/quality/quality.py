@@ -13,11 +13,10 @@ from kd_core.config.data import Kind
 from kd_core.config.evaluation import EvaluateParams
 from kd_core.evaluation.names import ADAPTIVE, TRUNK
 from kd_core.evaluation.statistics.intervals import Interval
-from kd_core.evaluation.statistics.resampling import Floats, Resampled, resample
+from kd_core.evaluation.statistics.resampling import Resampled, resample
+from kd_core.runtime.arrays import Booleans, Floats
 from kd_core.tasks import decide, metrics
 from kd_core.tasks.units import Units
-
-Booleans = npt.NDArray[np.bool_]
 
 TEACHER = "teacher:"
 ALONE, TFIDF = "alone", "tfidf"

@@ -6,18 +6,18 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from kd_core.evaluation.statistics.comparison import MINIMUM_SLICE_ROWS
 from kd_core.rows import Label, labels_of
+from kd_core.runtime.arrays import Booleans
 
 LABEL_IN_TEXT, LABEL_NOT_IN_TEXT = "label_in_text", "label_not_in_text"
 
 _WORD = re.compile(r"[^\W_]+")
 
 
-def label_in_text(texts: Sequence[str], labels: Sequence[Label]) -> npt.NDArray[np.bool_]:
+def label_in_text(texts: Sequence[str], labels: Sequence[Label]) -> Booleans:
     """[N], whether a text gives its own label, or one of them, away.
 
     That is where neighbouring words spell it, or all of its words stand there.
@@ -44,7 +44,7 @@ def _spelled(name: str, words: list[str]) -> bool:
     return False
 
 
-def of_rows(rows: pd.DataFrame) -> dict[str, npt.NDArray[np.bool_]]:
+def of_rows(rows: pd.DataFrame) -> dict[str, Booleans]:
     """Slice → [N] which rows; empty unless both the texts that name their label and those that do not are ≥ 100."""
     texts = rows["text"]
     if "text_pair" in rows.columns:

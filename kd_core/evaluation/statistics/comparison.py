@@ -15,8 +15,7 @@ import numpy.typing as npt
 
 from kd_core.evaluation.statistics.intervals import Estimate
 from kd_core.evaluation.statistics.resampling import Metric, resample
-
-Booleans = npt.NDArray[np.bool_]
+from kd_core.runtime.arrays import Booleans
 
 MINIMUM_SLICE_ROWS = 100
 """Slices with fewer rows say too little to judge a model by."""

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kd_core.evaluation.statistics.comparison import holm
+from kd_core.runtime.arrays import Floats, Integers
 from kd_core.runtime.errors import InvalidDataError, TryAgainError
 from kd_core.serving.exits.thresholds import Uncertainties, first_exit
 from kd_core.serving.prediction_log import MODEL, SCHEMA
@@ -30,7 +31,7 @@ MINIMUM_ROWS = 100
 _LEAST_EXPECTED = 5
 """Of a chi-square cell; exits with fewer are counted together with the next."""
 
-Counts = npt.NDArray[np.int64]
+Counts = Integers
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def compare(
 
 def _tests(
     counts: Counts,
-    shares: npt.NDArray[np.float64],
+    shares: Floats,
     expected: npt.NDArray[np.float32],
     found: npt.NDArray[np.float32],
     confidence: float,

@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass
 from statistics import NormalDist
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from kd_core.runtime.arrays import Booleans, Floats
 
 _LUCK = NormalDist().inv_cdf(0.99)
 
@@ -72,6 +71,6 @@ def _order(draws: Floats, tail: float) -> float:
     return float(np.partition(draws, rank)[rank])
 
 
-def _share(beyond: npt.NDArray[np.bool_]) -> float:
+def _share(beyond: Booleans) -> float:
     """Share of the resamples, each count with one more: never zero."""
     return (1 + int(beyond.sum())) / (1 + len(beyond))

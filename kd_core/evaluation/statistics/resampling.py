@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_core.evaluation.statistics.intervals import Estimate
+from kd_core.runtime.arrays import Floats
 
-Floats = npt.NDArray[np.float64]
 Metric = Callable[[Floats], Floats]
 """Sums of counts [..., K] → the metric [...], from 0 (worst) to 1 (best)."""
 

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_core.config.data import Kind
+from kd_core.runtime.arrays import Booleans, Integers
 from kd_core.serving.exits.thresholds import Thresholds, first_exit
 from kd_core.tasks import decide
-from kd_core.tasks.units import Booleans, Integers, Units
+from kd_core.tasks.units import Units
 
 Probabilities = npt.NDArray[np.float32]
 
@@ -26,7 +27,7 @@ class Predictions:
 
     probabilities: Probabilities
     """[ΣU, C], in the order of the model's labels."""
-    exit_layer: npt.NDArray[np.int64]
+    exit_layer: Integers
     """[N], the layer (1-based) after which each text was answered."""
     entropy: npt.NDArray[np.float32]
     """[N], normalised entropy of the answer, in [0, 1]; 0 is certain."""
@@ -87,6 +88,6 @@ def _units(values: Probabilities, offsets: Integers | None) -> Units:
     return Units.one_a_row(values) if offsets is None else Units(values, offsets)
 
 
-def shares(exit_layer: npt.NDArray[np.int64], layers: Sequence[int]) -> dict[str, float]:
+def shares(exit_layer: Integers, layers: Sequence[int]) -> dict[str, float]:
     """Layer → share of the texts that were answered there; every exit has an entry."""
     return {str(layer): float(np.mean(exit_layer == layer)) for layer in layers}

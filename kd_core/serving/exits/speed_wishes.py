@@ -10,8 +10,8 @@ from collections.abc import Callable
 from math import ceil, exp, floor, inf, lgamma, log, log1p
 
 import numpy as np
-import numpy.typing as npt
 
+from kd_core.runtime.arrays import Floats
 from kd_core.runtime.errors import ParamsError
 from kd_core.serving.exits.dial import Dial, Point
 
@@ -22,9 +22,7 @@ PERCENTILE = 0.99
 """Of a latency, where none is stated."""
 
 
-def within_latency(
-    dial: Dial, seconds: Callable[[Limits], npt.NDArray[np.float64]], milliseconds: float, percentile: float
-) -> Point:
+def within_latency(dial: Dial, seconds: Callable[[Limits], Floats], milliseconds: float, percentile: float) -> Point:
     """The safest point at which a share `percentile` of texts is answered within `milliseconds`.
 
     That is shown for a point where the exact binomial test refutes, at the dial's confidence, that more than a share

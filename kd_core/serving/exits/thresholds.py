@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from kd_core.runtime.arrays import Integers
 from kd_core.runtime.errors import ParamsError
 
 Thresholds = float | Sequence[float]
@@ -30,7 +31,7 @@ def per_exit(thresholds: Thresholds, early_exits: int) -> tuple[float, ...]:
     return given * early_exits if single else given
 
 
-def first_exit(uncertainty: Uncertainties, thresholds: Thresholds) -> npt.NDArray[np.int64]:
+def first_exit(uncertainty: Uncertainties, thresholds: Thresholds) -> Integers:
     """[N], the exit (from 0; the last layer's is E − 1) at which each text leaves: the first with U < its threshold.
 
     Compared in float32, the precision that the models answer in.

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kd_core.rows import write_table
+from kd_core.runtime.arrays import Floats, Integers
 from kd_core.serving.exits.thresholds import Uncertainties
 
 NAME = "profile.parquet"
@@ -27,17 +27,17 @@ ROWS = 512
 class Profile:
     """N texts."""
 
-    lengths: npt.NDArray[np.int64]
+    lengths: Integers
     """[N], tokens."""
     uncertainty: Uncertainties
     """[N, E], of each exit; the last is the full model."""
 
-    def last(self, thresholds: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    def last(self, thresholds: Floats) -> Integers:
         """[N], the last segment (from 0) that each text comes to under `thresholds` [E - 1]."""
         stays = np.logical_and.accumulate(self.uncertainty[:, :-1] >= thresholds.astype(np.float32), axis=1)
         return np.asarray(stays.sum(1), dtype=np.int64)
 
-    def reach(self, thresholds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def reach(self, thresholds: Floats) -> Floats:
         """[E], the share of texts that come to each segment under `thresholds` [E - 1]; the first is 1."""
         segments = np.arange(self.uncertainty.shape[1])
         return np.asarray((self.last(thresholds)[:, None] >= segments).mean(0), dtype=np.float64)

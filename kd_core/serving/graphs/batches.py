@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from kd_core.runtime.arrays import Integers
 from kd_core.serving.speed.costs import UNTIMED_BATCH_TOKENS, Cost, Costs
-
-Integers = npt.NDArray[np.int64]
 
 _GUESSED_CALL = 64.0
 """Tokens that could be computed in the time that a call costs in itself, where nothing was timed."""

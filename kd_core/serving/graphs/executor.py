@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
+from kd_core.runtime.arrays import Booleans, Integers
 from kd_core.runtime.cpu import usable_threads
 from kd_core.serving.exits.outcomes import Exits, Predictions
 from kd_core.serving.exits.thresholds import Thresholds, per_exit
 from kd_core.serving.folder.network import IDS, MASK, TYPES
-from kd_core.serving.graphs.batches import Batching, Integers
+from kd_core.serving.graphs.batches import Batching
 from kd_core.serving.graphs.graphs import Feeds, Floats, Graphs
 from kd_core.serving.graphs.lanes import Lanes
 from kd_core.serving.graphs.pools import Parked, Pool, pack
@@ -158,7 +158,7 @@ class _Run:
             self._through(index + 1, batch)
             return
         uncertainty = decide.of(self._found.kind).uncertainty(Units.one_a_row(answers))
-        leave: npt.NDArray[np.bool_] = np.full(len(answers), True) if last else uncertainty < self._limits[index]
+        leave: Booleans = np.full(len(answers), True) if last else uncertainty < self._limits[index]
         rows, found = batch.rows[leave], self._found
         found.probabilities[rows], found.entropy[rows] = answers[leave], uncertainty[leave]
         found.exit_layer[rows] = self._executor.graphs.network.exits[index]

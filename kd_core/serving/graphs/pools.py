@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from kd_core.runtime.arrays import Booleans, Integers
 from kd_core.serving.graphs.graphs import Floats
-
-Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,7 @@ class Parked:
     hidden: Floats
     """[B, L, H]; L may be more than the longest of the texts, never less."""
 
-    def only(self, stay: npt.NDArray[np.bool_], lengths: Integers) -> Parked:
+    def only(self, stay: Booleans, lengths: Integers) -> Parked:
         """The texts that stay, cut to the longest of them; `lengths` [N] of the whole request."""
         if stay.all():
             return self

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from kd_core.long_texts import LongTexts
+from kd_core.runtime.arrays import Integers
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.serving.folder.network import PADDED, PLACES, Tokenization
-
-Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
+from kd_core.runtime.arrays import Floats
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.runtime.files import write_json
 
@@ -26,7 +26,7 @@ UNTIMED_BATCH_TOKENS = 1024
 
 SCHEMA_VERSION = 4
 
-Number = TypeVar("Number", float, npt.NDArray[np.float64])
+Number = TypeVar("Number", float, Floats)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
+from kd_core.runtime.arrays import Floats
 from kd_core.serving.folder.profile import Profile
 from kd_core.serving.speed.costs import Cost, Costs
 
@@ -38,7 +38,7 @@ class Planner:
         """Seconds of the whole graph ÷ seconds with exits, expected for a request of `size` texts, padding aside."""
         return self._whole(size) / self._adaptive(np.asarray(thresholds, dtype=np.float64), size)
 
-    def seconds_alone(self, thresholds: tuple[float, ...]) -> npt.NDArray[np.float64]:
+    def seconds_alone(self, thresholds: tuple[float, ...]) -> Floats:
         """[N], seconds in which each text of the profile is answered at these thresholds when it comes by itself."""
         lengths = self._profile.lengths.astype(np.float64)
         if self.pays(thresholds):

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from kd_core.runtime.arrays import Integers
 from kd_core.runtime.errors import ParamsError
 from kd_core.serving.folder.network import IDS, MASK, TYPES
 from kd_core.serving.folder.profile import Profile
@@ -55,7 +55,7 @@ class _Instant(Graphs):
         rows, length = tokens[IDS].shape
         return np.zeros((rows, length, self.network.hidden), dtype=np.float32), self._undecided(rows)
 
-    def following(self, index: int, hidden: Floats, mask: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
+    def following(self, index: int, hidden: Floats, mask: Integers) -> tuple[Floats, Floats]:
         return hidden, self._undecided(len(hidden))
 
     def _undecided(self, rows: int) -> Floats:

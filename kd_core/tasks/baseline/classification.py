@@ -10,8 +10,9 @@ import numpy as np
 
 from kd_core.config.data import TaskParams
 from kd_core.rows import Label
+from kd_core.runtime.arrays import Floats
 from kd_core.tasks.baseline import tfidf
-from kd_core.tasks.baseline.tfidf import MISSING_CLASS, Floats, regression
+from kd_core.tasks.baseline.tfidf import MISSING_CLASS, regression
 from kd_core.tasks.units import Units
 
 if TYPE_CHECKING:

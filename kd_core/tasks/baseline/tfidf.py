@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kd_core.config.data import Kind, TaskParams
 from kd_core.rows import Label
+from kd_core.runtime.arrays import Floats
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.runtime.files import write_json
 from kd_core.tasks.kinds import kind_in
@@ -23,7 +23,6 @@ from kd_core.tasks.kinds import kind_in
 if TYPE_CHECKING:
     import pandas as pd
 
-Floats = NDArray[np.float64]
 Regress = Callable[[Any, Sequence[Label], Sequence[str]], tuple[Floats, Floats]]
 """Features [N, F], labels [N] and label set → coefficients [C, F] and intercepts [C] in the order of the set."""
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kd_core.tasks.units import Booleans, Units
+from kd_core.runtime.arrays import Booleans, Floats, Integers
+from kd_core.tasks.units import Units
 
 MAIN_METRIC = "accuracy"
 METRIC_NAME = "accuracy"
@@ -22,13 +23,13 @@ def decisions(probabilities: Units) -> Units:
     return probabilities.with_values(np.asarray(probabilities.values.argmax(-1), dtype=np.int64))
 
 
-def counts(given: Units, gold: Units) -> NDArray[np.float64]:
+def counts(given: Units, gold: Units) -> Floats:
     """[N, 2]: 1 where the row is answered rightly, and 1; both arguments hold the index of a class."""
     right = (given.values == gold.values).astype(np.float64)
     return np.stack([right, np.ones(len(gold))], axis=1)
 
 
-def metric(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+def metric(sums: Floats) -> Floats:
     """[…, 2] sums of counts → […] accuracy; 0 where there is no row."""
     return np.asarray(sums[..., 0] / np.maximum(sums[..., 1], 1), dtype=np.float64)
 
@@ -67,22 +68,22 @@ def shares(probabilities: Units, labels: Sequence[str]) -> dict[str, Any]:
     return {label: probabilities.values[:, index] for index, label in enumerate(labels)}
 
 
-def indicators(gold: Units, outputs: int) -> NDArray[np.int64]:
+def indicators(gold: Units, outputs: int) -> Integers:
     """[ΣU, C], 1 at the class of each unit."""
     return np.asarray(np.eye(outputs, dtype=np.int64)[gold.values], dtype=np.int64)
 
 
-def choices(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+def choices(logits: Floats) -> Floats:
     """Logits [ΣU, C] as those of M independent choices between C' options, each a softmax: they are one each."""
     return logits
 
 
-def chosen(gold: NDArray[np.int64]) -> NDArray[np.int64]:
+def chosen(gold: Integers) -> Integers:
     """[M], the option that gold takes of each choice."""
     return gold
 
 
-def chances(probabilities: NDArray[Any]) -> NDArray[np.float64]:
+def chances(probabilities: NDArray[Any]) -> Floats:
     """Probabilities [ΣU, C] as those of the choices, [M, C']."""
     exact = probabilities.astype(np.float64)
     return np.asarray(exact / exact.sum(-1, keepdims=True))
@@ -93,7 +94,7 @@ def log_loss(probabilities: Units, gold: Units) -> float:
     return mean_log_loss(chances(probabilities.values), chosen(gold.values))
 
 
-def mean_log_loss(probabilities: NDArray[np.float64], options: NDArray[np.int64]) -> float:
+def mean_log_loss(probabilities: Floats, options: Integers) -> float:
     """Mean negative log-probability of `options` [M] of M choices [M, C']; 0 counts as the smallest step from 0."""
     given = np.clip(probabilities[np.arange(len(options)), options], np.finfo(np.float64).eps, 1.0)
     return float(-np.log(given).mean())

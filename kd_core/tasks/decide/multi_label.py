@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kd_core.runtime.arrays import Booleans, Floats, Integers
 from kd_core.tasks.decide.classification import mean_log_loss, metric, normalised_entropy, shares
-from kd_core.tasks.units import Booleans, Units
+from kd_core.tasks.units import Units
 
 MAIN_METRIC = "example_f1"
 METRIC_NAME = "example-based F1"
@@ -22,7 +23,7 @@ def decisions(probabilities: Units) -> Units:
     return probabilities.with_values(np.asarray(probabilities.values > APPLIES, dtype=np.int64))
 
 
-def counts(given: Units, gold: Units) -> NDArray[np.float64]:
+def counts(given: Units, gold: Units) -> Floats:
     """[N, 2]: F1 of the row's labels, 2 |given ∩ true| / (|given| + |true|), and 1.
 
     F1 is 1 where no label applies and none is given.
@@ -58,12 +59,12 @@ def table(probabilities: Units, labels: Sequence[str]) -> dict[str, Any]:
     return {"label": label, "probability": [tuple(float(each[index[name]]) for name in given) for each, given in rows]}
 
 
-def indicators(gold: Units, outputs: int) -> NDArray[np.int64]:
+def indicators(gold: Units, outputs: int) -> Integers:
     """[ΣU, C], 1 where a label applies: as gold is."""
     return np.asarray(gold.values, dtype=np.int64)
 
 
-def choices(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+def choices(logits: Floats) -> Floats:
     """Logits [ΣU, C] → [ΣU · C, 2]: each label as a choice between "does not apply" and "applies".
 
     A sigmoid is the softmax over 0 and its logit, also of an average of logits.
@@ -71,12 +72,12 @@ def choices(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([np.zeros_like(logits), logits], axis=-1).reshape(-1, 2)
 
 
-def chosen(gold: NDArray[np.int64]) -> NDArray[np.int64]:
+def chosen(gold: Integers) -> Integers:
     """[ΣU · C], 1 where a label applies."""
     return gold.ravel()
 
 
-def chances(probabilities: NDArray[Any]) -> NDArray[np.float64]:
+def chances(probabilities: NDArray[Any]) -> Floats:
     """[ΣU, C] → [ΣU · C, 2]: how probable it is of each label that it does not apply, and that it does."""
     applies = probabilities.astype(np.float64).reshape(-1)
     return np.stack([1 - applies, applies], axis=1)

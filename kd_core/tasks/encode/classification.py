@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kd_core.config.data import TaskParams
+from kd_core.runtime.arrays import Integers
 from kd_core.tasks.encode.gold import NO_LABEL, known_labels
-from kd_core.tasks.units import Integers, Units
+from kd_core.tasks.units import Units
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+from kd_core.runtime.arrays import Floats, Integers
+
 Probe = tuple[Integers, Floats, Floats]
 
 

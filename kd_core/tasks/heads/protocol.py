@@ -8,7 +8,8 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from kd_core.config.student import Pooling
-from kd_core.tasks.heads.probes import Floats, Integers, Probe
+from kd_core.runtime.arrays import Floats, Integers
+from kd_core.tasks.heads.probes import Probe
 
 Batch = Mapping[str, Tensor]
 """input_ids, attention_mask and token_type_ids [B, L], unit_mask [B, U], and the kind's features [B, U]."""

@@ -8,21 +8,20 @@ that nobody saw; integrated numerically they tell how likely each (b, c) passes 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from scipy.special import betainc, betaln
 from scipy.stats import binom, norm
 
 from kd_core.evaluation.statistics.comparison import Pair
+from kd_core.runtime.arrays import Floats, Integers
 from tests.helpers.counting import entity_f1, row_counts, share
 
-Floats = npt.NDArray[np.float64]
 MARGIN, LEVEL, RESAMPLES = 0.02, 0.05, 5000
 GROUPS = sorted({*range(1, 40), *np.geomspace(40, 2000, 45).astype(int).tolist()})
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(48)
 
 
-def p_values(n: int, b: npt.NDArray[np.int64], c: npt.NDArray[np.int64], margin: float = MARGIN) -> Floats:
+def p_values(n: int, b: Integers, c: Integers, margin: float = MARGIN) -> Floats:
     """P(W_b − W_c ≤ −margin) for arrays b and c of one shape."""
     spread = np.sqrt(c + 1.0) / n
     low = np.maximum(margin, (c + 1.0) / (n + 1) - 9 * spread)[..., None]
@@ -56,7 +55,7 @@ def promoted(n: int, only_champion: float, only_challenger: float) -> float:
     return float((binom.pmf(b, n, only_challenger) * (each * chance).sum(1)).sum())
 
 
-def _last_passing(n: int, b: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _last_passing(n: int, b: Integers) -> Integers:
     """The largest c that passes beside each b; 0 where none does."""
     low, high = np.zeros_like(b), np.minimum(n - b, b + int(MARGIN * n))
     while (low < high).any():

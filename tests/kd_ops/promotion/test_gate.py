@@ -9,7 +9,7 @@ import pytest
 
 from kd_core.config.data import CLASSIFICATION
 from kd_core.config.evaluation import GateParams
-from kd_core.evaluation.statistics.resampling import Floats
+from kd_core.runtime.arrays import Floats
 from kd_ops.promotion import gate
 from kd_ops.promotion.evidence import (
     Booleans,
