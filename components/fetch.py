@@ -38,7 +38,7 @@ def fetch_weights(address: str, revision: str | None = None) -> str:
 
     `address`: `pkg://…`, a folder, `s3://bucket/prefix`, or a hub id. `revision` pins the last two: a hash over the
     objects' etags, a commit. Raises ParamsError for an unresolved `models:/…`, InvalidDataError where there are no
-    weights, TryAgainError where the network fails or the objects are no longer those of `revision`.
+    weights or the objects are no longer those of `revision`, TryAgainError where the network fails.
     """
     if address.startswith("pkg://") or Path(address).is_dir():
         return address
@@ -77,8 +77,8 @@ class FetchedData(NamedTuple):
 def fetched_data(address: str, revision: str | None = None) -> Iterator[FetchedData]:
     """A data file, folder or glob on this machine, valid inside the block; `s3://…` comes to a temporary folder.
 
-    Of a prefix the same objects are read as of a folder. Raises TryAgainError if they are no longer those of `revision`
-    (hash over their etags).
+    Of a prefix the same objects are read as of a folder. Raises InvalidDataError if they are no longer those of
+    `revision` (hash over their etags).
     """
     if not address.startswith("s3://"):
         yield FetchedData(Path(address).expanduser())
