@@ -16,7 +16,7 @@ from typing import Any, get_args
 from kd_core.config.data import Role
 from kd_core.data.splits.assignment import TRAINING_FIRST
 from kd_core.data.splits.places import FOLDER, ledger_name
-from kd_core.runtime.errors import TryAgainError
+from kd_core.runtime.errors import InvalidDataError, TryAgainError
 from kd_core.runtime.files import to_json
 from kd_core.runtime.fingerprint import of_value
 from kd_core.runtime.storage import Storage
@@ -50,7 +50,10 @@ def data_key(data: dict[str, Any], source: dict[str, Any]) -> str:
 
 
 def publish_ledgers(run: Run, settings: Settings | None = None) -> None:
-    """Remember the ledgers of a run that has trained a student. Raises TryAgainError if its ingest has not ended."""
+    """Remember the ledgers of a run that has trained a student.
+
+    Raises TryAgainError if its ingest has not ended, InvalidDataError if the store has lost what it wrote.
+    """
     settings = settings or Settings()
     store, objects, params = Storage(settings.store_uri), Objects(settings), run.params()
     for role in ROLES:
@@ -58,7 +61,13 @@ def publish_ledgers(run: Run, settings: Settings | None = None) -> None:
         if fragment is None:
             raise TryAgainError(f"run {run.id}: ingest@{role} has not ended; its ledger cannot be kept")
         folder = out_hashes(fragment)[f"data/raw/{role}"]
-        ledger = _keep(store, objects.read(objects.listing(folder)["ledger.parquet"]))
+        try:
+            written = objects.read(objects.listing(folder)["ledger.parquet"])
+        except FileNotFoundError:
+            raise InvalidDataError(
+                f"run {run.id}: the store has lost the ledger that ingest@{role} wrote; start a new run"
+            ) from None
+        ledger = _keep(store, written)
         source = params["resolved"]["data"][role]
         key = data_key(params["data"][role], source)
         _publish(store, f"{params['recipe']}-{role}", run.id, key, source["ledger"], ledger)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from kd_core.data.splits.ledger import Ledger
-from kd_core.runtime.errors import KDError
+from kd_core.runtime.errors import InvalidDataError, KDError
 from kd_core.runtime.storage import Storage
 from kd_ops.base.settings import Settings
 from kd_ops.resolving.resolve import resolve
@@ -88,6 +89,15 @@ def test_data_seen_before_start_from_their_first_ledger_whatever_came_between(
     assert ledger_of(resolve(recipe, other, settings=settings)) == starts[1] is not None
     decides_no_split = ["data.reference.validation.tolerance=0.5", "data.reference.task.max_length=16"]
     assert ledger_of(resolve(recipe, decides_no_split, settings=settings)) is None
+
+
+def test_a_ledger_that_the_store_has_lost_takes_a_new_run(settings: Settings, tmp_path: Path) -> None:
+    run = resolve(bring(tmp_path / "own"), settings=settings)
+    ingest(run, settings, splits(tmp_path, {A: "train"}))
+    for place in (settings.cache_dir, Path(settings.store_uri, "dvc")):
+        shutil.rmtree(place / "files", ignore_errors=True)
+    with pytest.raises(InvalidDataError, match=r"lost the ledger that ingest@\w+ wrote; start a new run"):
+        publish_ledgers(run, settings)
 
 
 def test_of_two_runs_at_once_neither_forgets_what_the_other_trained_on(
