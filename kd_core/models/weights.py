@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import re
 from pathlib import Path
 from typing import Any
 
 from kd_core.runtime.errors import InvalidDataError, ParamsError
-
-_PACKAGE = re.compile(r"pkg://([A-Za-z0-9_]+)/(.+)")
+from kd_core.runtime.packages import package_folder
 
 
 def local_folder(address: str) -> Path:
@@ -24,28 +21,15 @@ def local_path(address: str) -> Path:
     """Folder addressed as `pkg://package/folder` or as a local path, of a model or of a tokenizer alone.
 
     Raises ParamsError for a remote address (hub id, `s3://`, `models:/`), which must be fetched before, and for a
-    package that is not installed; InvalidDataError if the folder is missing.
+    package that is not installed or has no such folder; InvalidDataError if the folder is missing.
     """
-    match = _PACKAGE.fullmatch(address)
-    if match:
-        folder = _in_package(match[1], match[2], address)
-    elif "://" in address or address.startswith("models:/"):
+    if (inside := package_folder(address, address)) is not None:
+        return inside
+    if "://" in address or address.startswith("models:/"):
         raise ParamsError(f"{address}: not on this machine; fetch it to a folder first and give that folder")
-    else:
-        folder = Path(address)
+    folder = Path(address)
     if not folder.is_dir():
         raise InvalidDataError(f"{address}: no such folder; a hub id must be fetched first, a path must exist")
-    return folder
-
-
-def _in_package(package: str, inside: str, address: str) -> Path:
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise ParamsError(f"{address}: the Python package {package!r} is not installed; pip install it")
-    root = Path(next(iter(spec.submodule_search_locations))).resolve()
-    folder = (root / inside).resolve()
-    if not folder.is_relative_to(root):
-        raise ParamsError(f"{address}: leads out of the package")
     return folder
 
 

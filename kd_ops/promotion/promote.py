@@ -6,7 +6,6 @@ says was decided. If two machines decide at once, the loser of the race re-evalu
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from kd_ops.registry.registry import CHALLENGER, CHAMPION, by_alias, connect, ve
 from kd_ops.runs.outs import Outs
 from kd_ops.runs.results import copy_report, read_result, update_result
 from kd_ops.runs.runs import Run
-from kd_ops.tracking.closing import closing_step
+from kd_ops.tracking.closing import asked_run, closing_step
 
 ROLLBACK = "ROLLBACK"
 
@@ -225,11 +224,7 @@ def _note(client: Any, run: Run, name: str, number: str, decision: Decision, use
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point of the closing task."""
-    parser = argparse.ArgumentParser(
-        prog="python -m kd_ops.promotion.promote", description=(__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument("--run", required=True, help="the run's folder or URI")
-    run, settings = Run(parser.parse_args(argv).run), Settings()
+    run, settings = asked_run("kd_ops.promotion.promote", __doc__, argv), Settings()
     with closing_step(run, settings, "promote"):
         decision = promote(run, settings)
     print(f"{decision.verdict}: {'; '.join(decision.reasons)}")

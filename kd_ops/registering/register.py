@@ -6,7 +6,6 @@ registered only after it has answered its own input example in a fresh process a
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from kd_ops.runs.results import read_result, update_result
 from kd_ops.runs.runs import Run
 from kd_ops.stages.code_snapshot import code_of, place
 from kd_ops.tracking import tracked_values
-from kd_ops.tracking.closing import closing_step
+from kd_ops.tracking.closing import asked_run, closing_step
 from kd_ops.tracking.track import run_tags, track
 
 _DESCRIPTION_CHARACTERS = 5000
@@ -178,11 +177,7 @@ def _description(outs: Outs) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point of the closing task."""
-    parser = argparse.ArgumentParser(
-        prog="python -m kd_ops.registering.register", description=(__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument("--run", required=True, help="the run's folder or URI")
-    run, settings = Run(parser.parse_args(argv).run), Settings()
+    run, settings = asked_run("kd_ops.registering.register", __doc__, argv), Settings()
     with closing_step(run, settings, "register"):
         registered = register(run, settings)
     what = "registered" if registered.created else "already registered:"

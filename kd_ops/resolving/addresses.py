@@ -6,7 +6,6 @@ the version's files, copied into the store.
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from kd_core.runtime.errors import InvalidDataError, KDError, ParamsError, TryAgainError
 from kd_core.runtime.fingerprint import of_file, of_folder, of_objects
+from kd_core.runtime.packages import package_folder
 from kd_core.runtime.storage import Storage
 from kd_ops.base.settings import Settings
 from kd_ops.registry.registered_weights import registered_weights
@@ -24,7 +24,6 @@ Record = dict[str, Any]
 """address (where the stage reads it), revision (commit, version or hash), sha256 (of model.safetensors), files."""
 
 _WEIGHTS = "model.safetensors"
-_PACKAGE = re.compile(r"pkg://([A-Za-z0-9_]+)/(.+)")
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 
 
@@ -61,8 +60,7 @@ class Addresses:
         return self._models[address]
 
     def _model(self, address: str, where: str) -> Record:
-        if match := _PACKAGE.fullmatch(address):
-            folder = _package_folder(match[1], match[2], where)
+        if (folder := package_folder(address, where)) is not None:
             return {"address": address, "revision": None, **_hashes(folder)}
         if address.startswith("s3://"):
             return {"address": address, "revision": s3_revision(address), "sha256": None, "files": None}
@@ -77,8 +75,8 @@ class Addresses:
     def read(self, record: Mapping[str, Any], name: str) -> bytes | None:
         """A small file of a resolved model, wherever it lies; None if it has none of that name."""
         address = str(record["address"])
-        if match := _PACKAGE.fullmatch(address):
-            path = _package_folder(match[1], match[2], address) / name
+        if (folder := package_folder(address, address)) is not None:
+            path = folder / name
             return path.read_bytes() if path.is_file() else None
         if address.startswith(f"{inputs.FOLDER}/"):
             store = Storage(f"{self._settings.store_uri}/{address}")
@@ -169,17 +167,6 @@ def hub_file(name: str, commit: str, file: str) -> bytes | None:
 
 def _unreachable(name: str, error: Exception) -> KDError:
     return TryAgainError(f"{name}: the hub cannot be reached ({error}); check the network, or give a folder instead")
-
-
-def _package_folder(package: str, inside: str, where: str) -> Path:
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise ParamsError(f"{where}: the Python package {package!r} is not installed; pip install it")
-    root = Path(next(iter(spec.submodule_search_locations))).resolve()
-    folder = (root / inside).resolve()
-    if not folder.is_relative_to(root) or not folder.is_dir():
-        raise ParamsError(f"{where}: the package {package!r} has no folder {inside!r}")
-    return folder
 
 
 def _hashes(folder: Path) -> Record:

