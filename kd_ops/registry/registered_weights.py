@@ -26,7 +26,7 @@ def registered_weights(version: str) -> Iterator[Path]:
     """A copy of the weights and the tokenizer of `version` (NAME/NUMBER), there inside the block.
 
     Without a tokenizer in the version there is none in the folder. Raises InvalidDataError if the version does not
-    hold exactly one folder with weights or its files are gone, TryAgainError if they cannot be fetched.
+    hold exactly one folder with weights, TryAgainError if its files cannot be fetched.
     """
     with tempfile.TemporaryDirectory() as scratch:
         fetched = _fetch(version, Path(scratch) / "fetched")
@@ -46,10 +46,6 @@ def _fetch(version: str, target: Path) -> Path:
     target.mkdir()
     try:
         return Path(download_artifacts(artifact_uri=f"models:/{version}", dst_path=str(target)))
-    except FileNotFoundError as error:
-        raise InvalidDataError(
-            f"models:/{version}: its files are gone ({error}); restore them, or name another version"
-        ) from None
     except (MlflowException, OSError) as error:
         raise TryAgainError(f"models:/{version}: its files cannot be fetched ({error}); check MLflow's store") from None
 
