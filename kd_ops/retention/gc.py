@@ -90,8 +90,9 @@ def delete(
     marks = again()
     go([name for name in garbage.files if name not in entries], marks)
     gc_machine.sweep(garbage.local, marks, settings, clock)
+    kept = again().kept  # with those that somebody went on with meanwhile
     for run in garbage.runs:
-        if run.id not in marks.kept:
+        if run.id not in kept:
             forget_run(run, settings.store_uri)
             run.storage.delete()
 

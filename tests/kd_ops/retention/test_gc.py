@@ -206,7 +206,7 @@ def test_what_was_read_from_the_run_cache_before_it_went_stays(
 
     monkeypatch.setattr(gc, "mark", meanwhile)
     gc.delete(garbage, 1, [], settings, later())
-    assert len(calls) == 2
+    assert len(calls) == 3
     new.write_lock("join", lock)
     shutil.rmtree(settings.cache_dir)
     slow = mini.run("again", join={"separator": "+"})
@@ -277,6 +277,22 @@ def test_a_run_that_is_registered_behind_the_back_of_the_list_stays(mini: Miniat
     assert [run.id for run in gc.find(1, [], mini.settings()).runs] == ["old"]
     update_result(old, model={"name": "kd-route", "version": "1"})
     assert gc.find(1, [], mini.settings()).runs == ()
+
+
+def test_a_run_that_somebody_goes_on_with_while_gc_deletes_stays(
+    mini: Miniature, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, _ = two_runs(mini)
+    aged(mini.store_uri, mini.runs_uri, days=20)
+    garbage, sweep = gc.find(1, [], mini.settings()), gc.gc_machine.sweep
+
+    def meanwhile(*words: object) -> None:
+        old.write_stage(StageRecord("join", tries=2))
+        sweep(*words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(gc.gc_machine, "sweep", meanwhile)
+    gc.delete(garbage, 1, [], mini.settings())
+    assert sorted(run.id for run in list_runs(mini.settings())) == ["new", "old"]
 
 
 def test_the_cache_stays_while_a_stage_is_at_work_here(mini: Miniature) -> None:
