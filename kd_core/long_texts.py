@@ -168,7 +168,7 @@ def cuts_between_ideographs(tokenizer: str) -> bool:
     normalizers, splits = _flat(parts["normalizer"], "normalizers"), _flat(parts["pre_tokenizer"], "pretokenizers")
     return (
         [each["type"] for each in normalizers] == ["BertNormalizer"]
-        and normalizers[0]["handle_chinese_chars"]
+        and bool(normalizers[0]["handle_chinese_chars"])
         and [each["type"] for each in splits] == ["BertPreTokenizer"]
         and parts["model"]["type"] == "WordPiece"
         and not any(_IDEOGRAPHS.search(each["content"]) for each in parts["added_tokens"])

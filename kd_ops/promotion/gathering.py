@@ -16,11 +16,11 @@ from kd_core.config.evaluation import GateParams
 from kd_core.evaluation.quality.contamination import contaminated
 from kd_core.evaluation.quality.quality import TEACHER, TFIDF
 from kd_core.rows import labels_of
+from kd_core.runtime.arrays import Booleans
 from kd_core.runtime.errors import InvalidDataError, TryAgainError
 from kd_core.tasks import decide as deciding
 from kd_ops.base.settings import Settings
 from kd_ops.promotion.evidence import (
-    Booleans,
     Decision,
     JudgedRows,
     Measured,

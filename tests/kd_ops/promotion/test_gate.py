@@ -9,10 +9,9 @@ import pytest
 
 from kd_core.config.data import CLASSIFICATION
 from kd_core.config.evaluation import GateParams
-from kd_core.runtime.arrays import Floats
+from kd_core.runtime.arrays import Booleans, Floats
 from kd_ops.promotion import gate
 from kd_ops.promotion.evidence import (
-    Booleans,
     Champion,
     Decision,
     Groups,
