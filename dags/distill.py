@@ -14,10 +14,11 @@ import yaml
 from airflow.sdk import DAG, Param, TriggerRule, chain
 from airflow.sdk.exceptions import AirflowSkipException
 
-from dags.runners import PROJECT, TASK_DEFAULTS, ResolveOperator, RunOperator, StageOperator
+from dags.runners import TASK_DEFAULTS, operator
 
 ROLES = ["pretraining", "reference"]
 SCHEDULES = Path(__file__).with_name("schedules.yaml")
+RECIPES = Path(__file__).parent.parent / "recipes"
 RUN_URI = "{{ ti.xcom_pull(task_ids='resolve', key='run_uri') or '' }}"
 
 PARAMS = {
@@ -70,13 +71,12 @@ def build(recipe: str, schedule: str | None) -> DAG:
         params=PARAMS,
         default_args=TASK_DEFAULTS,
     ) as dag:
-        resolve = ResolveOperator(task_id="resolve", recipe=recipe)
+        kind, placed = operator("ResolveOperator", "resolve")
+        resolve = kind(recipe=recipe, **placed)
         stages = _stages(resolve)
-        track = RunOperator(
-            task_id="track", module="kd_ops.tracking.track", run_uri=RUN_URI, trigger_rule=TriggerRule.ALL_DONE
-        )
-        register = RunOperator(task_id="register", module="kd_ops.registering.register", run_uri=RUN_URI)
-        promote = RunOperator(task_id="promote", module="kd_ops.promotion.promote", run_uri=RUN_URI)
+        track = _closing("track", "kd_ops.tracking.track", trigger_rule=TriggerRule.ALL_DONE)
+        register = _closing("register", "kd_ops.registering.register")
+        promote = _closing("promote", "kd_ops.promotion.promote")
         list(stages.values()) >> track
         [track, stages["report"]] >> register >> promote
     return dag
@@ -98,17 +98,24 @@ def _reference_teacher(record: dict[str, Any]) -> str:
     return str(record["teacher"])
 
 
-def _stages(resolve: ResolveOperator) -> dict[str, Any]:
+def _closing(task_id: str, module: str, **own: Any) -> Any:
+    kind, placed = operator("RunOperator", task_id)
+    return kind(module=module, run_uri=RUN_URI, **placed, **own)
+
+
+def _stages(resolve: Any) -> dict[str, Any]:
     def single(stage: str) -> Any:
-        return StageOperator(task_id=stage, stage=stage, run_uri=RUN_URI, trigger_rule=TriggerRule.NONE_FAILED)
+        kind, placed = operator("StageOperator", stage)
+        return kind(stage=stage, run_uri=RUN_URI, trigger_rule=TriggerRule.NONE_FAILED, **placed)
 
     def mapped(stage: str, items: Any) -> Any:
-        return StageOperator.partial(
-            task_id=stage,
+        kind, placed = operator("StageOperator", stage)
+        return kind.partial(
             stage=stage,
             run_uri=RUN_URI,
             trigger_rule=TriggerRule.NONE_FAILED,
             map_index_template="{{ task.item }}",
+            **placed,
         ).expand(item=items)
 
     teachers = resolve.output
@@ -125,7 +132,7 @@ def _stages(resolve: ResolveOperator) -> dict[str, Any]:
     return tasks
 
 
-def _connect(resolve: ResolveOperator, tasks: dict[str, Any]) -> None:
+def _connect(resolve: Any, tasks: dict[str, Any]) -> None:
     """The edges of dvc.yaml, and one more: a timing is taken when nothing else of the run is at work."""
     chain(resolve, tasks["ingest"], tasks["validate"], tasks["teach"])
     scores = [tasks["score_pretraining"], tasks["score_reference"]]
@@ -149,7 +156,7 @@ def _connect(resolve: ResolveOperator, tasks: dict[str, Any]) -> None:
 
 def _schedules() -> dict[str, str | None]:
     chosen = yaml.safe_load(SCHEDULES.read_text(encoding="utf-8")) or {}
-    return {path.stem: chosen.get(path.stem) for path in sorted((PROJECT / "recipes").glob("*.yaml"))}
+    return {path.stem: chosen.get(path.stem) for path in sorted(RECIPES.glob("*.yaml"))}
 
 
 for _recipe, _schedule in _schedules().items():

@@ -34,6 +34,10 @@ class OutOfMemory(ProcessFailed):
     """137: killed, for its own memory or because the machine was needed; or out of memory without a kill."""
 
 
+class MoreMemory(OutOfMemory):
+    """137, and the next try gets a larger profile."""
+
+
 class Terminated(ProcessFailed):
     """143: told to stop; the next try resumes."""
 
@@ -61,7 +65,8 @@ class StatusRetryPolicy(ExceptionRetryPolicy):  # type: ignore[misc]  # Airflow 
         self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
     ) -> RetryDecision:
         """What Airflow does about the failure of this try, counted from 1."""
-        if isinstance(exception, OutOfMemory) and try_number > 1:
+        larger = isinstance(exception, MoreMemory)
+        if isinstance(exception, OutOfMemory) and not larger and try_number > 1:
             return RetryDecision.fail("killed after the first try too: give the task a machine with more memory")
         return super().evaluate(exception, try_number, max_tries, context)
 
@@ -72,6 +77,7 @@ RETRY_POLICY = StatusRetryPolicy(
         RetryRule(InvalidData, RetryAction.FAIL, reason="the same data would fail again"),
         RetryRule(MissingOutput, RetryAction.FAIL, reason="the same code would fail again"),
         RetryRule(TryAgain, RetryAction.RETRY, retry_delay=timedelta(seconds=60), reason="wait for the outside"),
+        RetryRule(MoreMemory, RetryAction.RETRY, retry_delay=timedelta(seconds=5), reason="resumes with more memory"),
         RetryRule(
             OutOfMemory, RetryAction.RETRY, retry_delay=timedelta(seconds=60), reason="resumes, if it was evicted"
         ),

@@ -154,7 +154,7 @@ def test_a_killed_process_is_tried_once_more() -> None:
 
 def test_a_process_status_becomes_its_exception(capsys: pytest.CaptureFixture[str]) -> None:
     from dags.failures import InvalidData, Terminated
-    from dags.runners import ProcessOperator
+    from dags.runners.local import ProcessOperator
 
     operator = ProcessOperator(task_id="x", module="tests.dags.ends")
     operator.run_process(["0"])
@@ -177,7 +177,7 @@ def test_retries_outlast_the_signs_of_life_of_a_killed_try() -> None:
 
 WORKER = """\
 import sys
-from dags.runners import ProcessOperator
+from dags.runners.local import ProcessOperator
 ProcessOperator(task_id="x", module="tests.dags.lingers").run_process([sys.argv[1]])
 """
 
@@ -201,7 +201,7 @@ def test_tasks_run_in_the_python_that_is_named(
 ) -> None:
     """So that Airflow's own environment needs nothing of what the stages do."""
     from dags.failures import WrongParams
-    from dags.runners import ProcessOperator
+    from dags.runners.local import ProcessOperator
 
     python = tmp_path / "python"
     python.write_text('#!/bin/sh\necho "$PWD" "$@"\n')
@@ -227,7 +227,7 @@ class TaskInstance:
 
 def test_what_a_process_prints_is_no_part_of_resolves_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Libraries warn on both streams when the interpreter ends, after everything else."""
-    from dags.runners import ResolveOperator
+    from dags.runners.local import ResolveOperator
 
     task = TaskInstance()
     operator = ResolveOperator(task_id="resolve", recipe="route")

@@ -36,7 +36,7 @@ def test_a_stage_mapped_over_no_teacher_is_skipped_and_the_rest_runs(
     """`kd run --variant mkd`: nothing is scored for pre-training, and everything after it still runs."""
     from airflow.dag_processing.dagbag import DagBag
 
-    from dags import runners
+    from dags.runners import local
 
     started: list[list[str]] = []
 
@@ -45,7 +45,7 @@ def test_a_stage_mapped_over_no_teacher_is_skipped_and_the_rest_runs(
         if operator.module == "kd_ops.resolving.resolve":
             Path(words[words.index("--answer") + 1]).write_text(json.dumps(ANSWER))
 
-    monkeypatch.setattr(runners.ProcessOperator, "run_process", process)
+    monkeypatch.setattr(local.ProcessOperator, "run_process", process)
     dag = DagBag(PROJECT / "dags").dags["distill__route"]
     for task in dag.tasks:
         task.retries = 0  # a failure ends the run at once instead of after the pauses

@@ -1,0 +1,33 @@
+"""What runs a task: a process beside the Airflow worker, a Docker container or a Kubernetes pod.
+
+A runner is a module of this package with the operators ResolveOperator, RunOperator and StageOperator. It is imported
+when it is chosen, since what it needs takes seconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from dags.failures import RETRIES, RETRY_POLICY
+from dags.profiles import placement
+
+TASK_DEFAULTS: dict[str, Any] = {
+    "owner": "kd-pipelines",
+    "retries": RETRIES,
+    "retry_policy": RETRY_POLICY,
+}
+
+
+def operator(kind: str, task_id: str) -> tuple[Any, dict[str, Any]]:
+    """The operator class of a task and what it is told besides its work: nothing for a local process.
+
+    :param kind: ResolveOperator, RunOperator or StageOperator
+    :raises WrongParams: for a runner or profile that does not exist
+    """
+    place = placement(task_id)
+    module = importlib.import_module(f"dags.runners.{place.runner}")
+    own = {"task_id": task_id}
+    if place.runner != "local":
+        own |= {"profile": place.profile.name, "pool": place.profile.pool}
+    return getattr(module, kind), own
