@@ -9,10 +9,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_QUIET := 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint types imports check docs lock clean
+.PHONY: help setup run test lint types imports check docs lock images up-stack down-stack test-containers clean
 
 help:  ## list what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## set up the environment (.venv)
 
@@ -54,6 +54,18 @@ lock: setup  ## resolve requirements.in anew into requirements.lock
 	@UV_FIND_LINKS="$$($(BIN)/pip config get global.find-links 2>/dev/null)" $(BIN)/uv pip compile --quiet --upgrade \
 	  --python $(BIN)/python --no-header --no-annotate requirements.in | sed 's/+cpu//' > requirements.lock.new
 	@mv requirements.lock.new requirements.lock
+
+images:  ## build the container images from the files of HEAD (needs Docker)
+	@sh docker/build.sh
+
+up-stack:  ## start the whole stack on this machine: PostgreSQL, S3, MLflow, Airflow with the runner docker
+	@sh docker/stack.sh up
+
+down-stack:  ## stop it; its volumes stay
+	@sh docker/stack.sh down
+
+test-containers: setup  ## build the images and test them with a real engine; skipped, saying so, where there is none
+	@KD_TEST_CONTAINERS=1 $(BIN)/python -m pytest -q tests/containers
 
 clean:  ## remove the environment and all runs, caches and registered models of the embedded default
 	rm -rf $(VENV) .kd

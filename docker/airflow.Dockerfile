@@ -12,7 +12,7 @@ RUN pip --python /opt/venv/bin/python install --no-cache-dir --constraint /build
 FROM ${BASE} AS code
 COPY recipes /app/recipes
 COPY dags /app/dags
-COPY docker/with_secrets.py /app/docker/
+COPY docker/with_secrets.py docker/healthy.py /app/docker/
 RUN python3 -m compileall -q /app
 
 FROM ${BASE}

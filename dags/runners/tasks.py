@@ -1,4 +1,4 @@
-"""What a DAG's tasks ask of kd_ops, whichever runner takes them: the module, its words, and what becomes of its answer."""
+"""What a DAG's tasks ask of kd_ops, whichever runner takes them: the module, its words, what becomes of its answer."""
 
 from __future__ import annotations
 

@@ -59,6 +59,8 @@ class Bridge:
         began = time.monotonic()
         earlier = self.run.stage(self.stage)
         self.record.tries = earlier.tries + 1 if earlier else 1
+        self.record.profile = os.environ.get("KD_PROFILE")
+        self.record.cost = earlier.cost if earlier else None
         self.run.write_stage(self.record)
         code = code_of(self.run, self.settings)
         with workspace(self.settings, self.run.params_document(), code) as folder:
@@ -168,8 +170,15 @@ def run_stage(
         finally:
             record.seconds = round(time.monotonic() - began, 3)
             record.overhead_cpu_seconds = round(time.process_time() - since, 3)
+            record.cost = _cost(record)
             _save(run, record)
     return int(record.exit_code or 0)
+
+
+def _cost(record: StageRecord) -> float | None:
+    """What the tries so far cost, by the price per hour of the container that this is; a killed try tells nothing."""
+    price = os.environ.get("KD_PRICE_PER_HOUR")
+    return record.cost if price is None else (record.cost or 0.0) + float(price) * record.seconds / 3600
 
 
 def _save(run: Run, record: StageRecord) -> None:

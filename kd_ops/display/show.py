@@ -71,6 +71,8 @@ def print_run(console: Console, run: Run, settings: Settings) -> None:
         total, count = sum(overhead.values()), len(overhead)
         said = f"{total:.1f} CPU-seconds, {total / count:.2f} a stage, besides the stages' own work"
         console.print(f"orchestration  {said}", highlight=False)
+    if (spent := cost(run)) is not None:
+        console.print(f"cost           {spent:.2f}, by price_per_hour in dags/profiles.yaml", highlight=False)
     outs = Outs.of(run, settings)
     result = read_result(run) | {"model": _model(run, settings)}
     print_summary(console, read_document(outs, "report/summary.json"), result, report_path(run))
@@ -80,6 +82,12 @@ def orchestration(run: Run) -> dict[str, float]:
     """Stage → CPU-seconds of its bridge, without its command, for the stages of which it was measured."""
     spent = {name: record.overhead_cpu_seconds for name, record in run.stages().items()}
     return {name: seconds for name, seconds in spent.items() if seconds is not None}
+
+
+def cost(run: Run) -> float | None:
+    """What the stages cost that ran in containers of a known price, in the user's currency; None where none did."""
+    known = [record.cost for record in run.stages().values() if record.cost is not None]
+    return sum(known) if known else None
 
 
 def print_plan(console: Console, stages: Sequence[StagePlan]) -> None:

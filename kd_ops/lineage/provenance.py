@@ -30,9 +30,10 @@ FOLDER = "provenance"
 
 
 def git_state(project: Path) -> dict[str, Any] | None:
-    """Commit and whether the working tree differs from it; None where the project is not a git repository.
+    """Commit and whether the working tree differs from it; None where neither git nor an image tells.
 
-    Code that git does not know runs like any other, so it counts; other untracked files do not.
+    Code that git does not know runs like any other, so it counts; other untracked files do not. An image is built from
+    a commit's files and has KD_GIT_SHA.
     """
     try:
         commit = _git(project, "rev-parse", "HEAD")
@@ -40,7 +41,8 @@ def git_state(project: Path) -> dict[str, Any] | None:
         known = set(_git(project, "ls-files", "-z").split("\0"))
         return {"sha": commit, "dirty": bool(changed) or not known.issuperset(code_files(project))}
     except (OSError, subprocess.SubprocessError):
-        return None
+        built = os.environ.get("KD_GIT_SHA")
+        return {"sha": built, "dirty": False} if built else None
 
 
 def _machine() -> dict[str, Any] | None:

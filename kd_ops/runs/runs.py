@@ -40,6 +40,10 @@ class StageRecord:
     """Path → md5."""
     error: str | None = None
     """Last lines of what it said, if it failed."""
+    profile: str | None = None
+    """The profile of dags/profiles.yaml that its container had; None for a process."""
+    cost: float | None = None
+    """What its tries cost by that profile's price, in the user's currency; None where no price is known."""
 
 
 class Run:

@@ -1,0 +1,21 @@
+"""Serves one registered version over HTTP: KD_MODEL names it, as models:/NAME@champion.
+
+`GET /ping` tells whether it is up; `POST /invocations` answers what `mlflow models serve` does. The version brings its
+own code. A new champion is served after a restart.
+"""
+
+import os
+import sys
+
+import mlflow.pyfunc
+import uvicorn
+from mlflow.pyfunc import scoring_server
+
+PORT = 8080
+
+model = os.environ.get("KD_MODEL")
+if not model:
+    print("error: KD_MODEL is not set: name a registered version, as models:/NAME@champion", file=sys.stderr)
+    sys.exit(64)
+app = scoring_server.init(mlflow.pyfunc.load_model(model))
+uvicorn.run(app, host="0.0.0.0", port=PORT, log_level="warning")  # noqa: S104 -- the container's own network
