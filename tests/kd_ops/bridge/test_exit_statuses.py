@@ -173,3 +173,19 @@ def test_a_bug_is_not_taken_for_a_failure_outside() -> None:
     assert outside_failure(own) is not None, "what went wrong while a failure outside was handled"
     own.__suppress_context__ = True
     assert outside_failure(own) is None
+
+
+def test_the_tries_of_a_stage_add_up_to_its_cost(mini: Miniature, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = prepared_parts(mini)
+    monkeypatch.setenv("KD_PROFILE", "gpu")
+    monkeypatch.setenv("KD_PRICE_PER_HOUR", "3600")
+    monkeypatch.setenv("MINIATURE_STATUS", "75")
+    spent = []
+    for _ in range(2):
+        assert run_stage(run, "join", mini.settings()) == 75
+        record = run.stage("join")
+        assert record is not None
+        assert record.profile == "gpu"
+        spent.append((record.cost, record.seconds))
+    assert spent[0][0] == pytest.approx(spent[0][1])
+    assert spent[1][0] == pytest.approx(spent[0][1] + spent[1][1])

@@ -13,7 +13,7 @@ from kd_core.runtime.errors import InvalidDataError, ParamsError, TryAgainError
 from kd_core.runtime.storage import Storage
 from kd_ops.base.settings import Settings
 from kd_ops.display.board import Board, StageView
-from kd_ops.display.show import describe, find_run, orchestration, print_plan, print_run
+from kd_ops.display.show import cost, describe, find_run, orchestration, print_plan, print_run
 from kd_ops.display.summary import cache_line, facts, print_summary
 from kd_ops.display.terminal import LivePainter, PlainPainter, finished_line, painter
 from kd_ops.resolving.plan import StagePlan
@@ -247,3 +247,14 @@ def test_the_cost_of_orchestration_is_shown(settings: Settings) -> None:
     console = Console(record=True, width=160)
     print_run(console, run, settings)
     assert "orchestration  1.5 CPU-seconds, 0.75 a stage" in console.export_text()
+
+
+def test_what_containers_cost_is_shown_where_their_price_is_known(settings: Settings) -> None:
+    run = finished_run(settings, "priced")
+    assert cost(run) is None
+    for name, spent in (("evaluate", 0.25), ("report", None), ("finetune", 1.5)):
+        run.write_stage(StageRecord(name, "done", cost=spent))
+    assert cost(run) == 1.75
+    console = Console(record=True, width=160)
+    print_run(console, run, settings)
+    assert "cost           1.75" in console.export_text()

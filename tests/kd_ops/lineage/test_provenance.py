@@ -38,6 +38,16 @@ def committed(mini: Miniature) -> None:
     git(mini.project, "commit", "--quiet", "--message", "all")
 
 
+def test_an_image_tells_the_commit_that_it_was_built_from(mini: Miniature, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert provenance.git_state(mini.project) is None
+    monkeypatch.setenv("KD_GIT_SHA", "0a1b2c")
+    assert provenance.git_state(mini.project) == {"sha": "0a1b2c", "dirty": False}
+    committed(mini)
+    state = provenance.git_state(mini.project)
+    assert state is not None
+    assert state["sha"] != "0a1b2c", "a repository knows better"
+
+
 def test_code_that_git_does_not_know_makes_the_tree_dirty(mini: Miniature) -> None:
     committed(mini)
 
