@@ -1,6 +1,6 @@
 """Serves one registered version over HTTP: KD_MODEL names it, as models:/NAME@champion.
 
-`GET /ping` tells whether it is up; `POST /invocations` answers what `mlflow models serve` does. The version brings its
+It listens on port 8080, or KD_PORT. `GET /ping` tells whether it is up; `POST /invocations` answers what `mlflow models serve` does. The version brings its
 own code. A new champion is served after a restart.
 """
 
@@ -11,7 +11,7 @@ import mlflow.pyfunc
 import uvicorn
 from mlflow.pyfunc import scoring_server
 
-PORT = 8080
+PORT = int(os.environ.get("KD_PORT", "8080"))
 
 model = os.environ.get("KD_MODEL")
 if not model:
