@@ -1,7 +1,7 @@
 """Serves one registered version over HTTP: KD_MODEL names it, as models:/NAME@champion.
 
-It listens on port 8080, or KD_PORT. `GET /ping` tells whether it is up; `POST /invocations` answers what `mlflow models serve` does. The version brings its
-own code. A new champion is served after a restart.
+It listens on port 8080, or KD_PORT. `GET /ping` tells whether it is up; `POST /invocations` answers what `mlflow models
+serve` does. The version brings its own code. A new champion is served after a restart.
 """
 
 import os
