@@ -5,8 +5,8 @@ cd "$(dirname "$0")/.."
 [ -f .kd/images.env ] || { echo "there are no images yet: make images" >&2; exit 64; }
 export KD_SECRETS_FOLDER="$PWD/docker/secrets"
 export DOCKER_GROUP="$(stat -c %g "${DOCKER_SOCKET:-/var/run/docker.sock}" 2>/dev/null || echo 0)"
-python3 docker/secrets.py "$KD_SECRETS_FOLDER"
-compose="docker compose --env-file .kd/images.env --file docker/compose.yaml"
+python3 docker/make_secrets.py "$KD_SECRETS_FOLDER"
+compose="docker compose --project-name kd-pipelines --env-file .kd/images.env --file docker/compose.yaml"
 case ${1:-} in
   up) $compose up --detach --wait && echo "Airflow: http://127.0.0.1:8080   MLflow: http://127.0.0.1:5000" ;;
   down) $compose --profile serving down ;;

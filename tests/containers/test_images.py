@@ -95,7 +95,7 @@ def test_a_change_of_code_is_one_small_layer(engine: Docker, images: dict[str, s
 
 def test_compose_is_valid(engine: Docker, tmp_path: Path) -> None:
     client = compose()
-    subprocess.run(["python3", str(PROJECT / "docker/secrets.py"), str(tmp_path / "secrets")], check=True)
+    subprocess.run(["python3", str(PROJECT / "docker/make_secrets.py"), str(tmp_path / "secrets")], check=True)
     given = {"KD_IMAGE": f"sha256:{'a' * 64}", "KD_SECRETS_FOLDER": str(tmp_path / "secrets"), "DOCKER_GROUP": "0"}
     words = [*client, "--file", str(PROJECT / "docker/compose.yaml"), "config", "--quiet"]
     done = subprocess.run(words, env={**os.environ, **given}, capture_output=True, text=True, check=False)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,6 +64,16 @@ def test_secrets_are_files_and_stand_in_no_environment() -> None:
     for name, service in COMPOSE["services"].items():
         assert not secrets & set(service.get("environment", {})), name
         assert set(service.get("secrets", [])) <= secrets, name
+
+
+def test_every_secret_is_made(tmp_path: Path) -> None:
+    """`make up-stack` makes them once; a second call keeps them."""
+    words = [sys.executable, str(PROJECT / "docker/make_secrets.py"), str(tmp_path / "secrets")]
+    subprocess.run(words, check=True)
+    made = {path.name: path.read_text() for path in (tmp_path / "secrets").rglob("*") if path.is_file()}
+    assert set(COMPOSE["secrets"]) == set(made)
+    subprocess.run(words, check=True)
+    assert all(path.read_text() == made[path.name] for path in (tmp_path / "secrets").rglob("*") if path.is_file())
 
 
 def test_the_stack_starts_the_containers_that_the_runner_expects() -> None:

@@ -18,6 +18,7 @@ database = f"postgresql+psycopg://kd:{password}@postgres:5432"
 made = {
     "POSTGRES_PASSWORD": password,
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"{database}/airflow",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": f"{database}/airflow",
     "MLFLOW_BACKEND_STORE_URI": f"{database}/mlflow",
     "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
     "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
