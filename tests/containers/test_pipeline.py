@@ -98,15 +98,15 @@ def test_a_stages_pod_runs_under_podman(
     pod = manifest(task)
     for record in (project / ".kd/runs" / run).glob("*/report.json"):
         record.unlink()
-    place = on_this_machine(pod, str(project / ".kd"))
+    saved = subprocess.Popen(["docker", "save", "kd-component:dev"], stdout=subprocess.PIPE)
+    image = podman("load", "--quiet", stdin=saved.stdout).rpartition(" ")[2]
+    place = on_this_machine(pod, image, str(project / ".kd"))
     settings = {"KD_STORE_URI": f"{place}/store", "KD_RUNS_URI": f"{place}/runs", "KD_HOME": place}
     documents = [
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kd-settings"}, "data": settings},
         pod,
     ]
     (tmp_path / "pod.yaml").write_text(yaml.safe_dump_all(documents), encoding="utf-8")
-    saved = subprocess.Popen(["docker", "save", "kd-component:dev"], stdout=subprocess.PIPE)
-    podman("load", "--quiet", stdin=saved.stdout)
     try:
         podman("kube", "play", "--network=none", str(tmp_path / "pod.yaml"))
         name = f"{pod['metadata']['name']}-base"
@@ -116,13 +116,13 @@ def test_a_stages_pod_runs_under_podman(
     assert shown(project)["stages"]["report"]["status"] == "done"
 
 
-def on_this_machine(pod: dict[str, Any], folder: str) -> str:
+def on_this_machine(pod: dict[str, Any], image: str, folder: str) -> str:
     """Give the pod a folder of this machine, the image that is here and this user; take what a cluster alone has."""
     (container,) = pod["spec"]["containers"]
     pod["metadata"].pop("namespace")
     pod["spec"]["volumes"].append({"name": "store", "hostPath": {"path": folder, "type": "Directory"}})
     container["volumeMounts"].append({"name": "store", "mountPath": folder})
-    container["image"] = "docker.io/library/kd-component:dev"
+    container["image"] = image
     container["envFrom"] = [source for source in container["envFrom"] if "configMapRef" in source]
     pod["spec"]["securityContext"] |= {"runAsUser": os.getuid(), "runAsNonRoot": False}
     return folder
@@ -131,7 +131,7 @@ def on_this_machine(pod: dict[str, Any], folder: str) -> str:
 def podman(*words: str, stdin: Any = None) -> str:
     done = subprocess.run(["podman", *words], stdin=stdin, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return (done.stdout + done.stderr).strip()
+    return done.stdout.strip()
 
 
 def wait(url: str, told: Callable[[], str] = lambda: "") -> None:
