@@ -6,12 +6,12 @@ FROM ${BASE} AS libraries
 RUN command -v strip || (apt-get update -qq && apt-get install -qq --no-install-recommends binutils)
 RUN python3 -m venv --without-pip /opt/venv
 COPY requirements.lock docker/requirements/serving.txt docker/slim.sh docker/flatten.sh /build/
-# What follows the lock's file is installed by others and used for other registries and hubs only.
+# What is uninstalled serves other registries and hubs only; MLflow looks for the folder databricks.
 RUN pip --python /opt/venv/bin/python install --no-cache-dir --no-compile --constraint /build/requirements.lock \
       --requirement /build/serving.txt \
  && pip --python /opt/venv/bin/python uninstall --yes --quiet cryptography cffi pycparser databricks-sdk google-auth \
       pyasn1 pyasn1-modules huggingface-hub hf-xet \
- && cd /opt/venv/lib/python3*/site-packages \
+ && cd /opt/venv/lib/python3*/site-packages && mkdir -p databricks \
  && rm -rf onnxruntime/transformers onnxruntime/quantization onnxruntime/tools \
  && find botocore/data -mindepth 1 -maxdepth 1 -type d ! -name s3 ! -name sts ! -name 'sso*' -exec rm -rf {} + \
  && sh /build/slim.sh /opt/venv \
