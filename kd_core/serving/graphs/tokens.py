@@ -13,6 +13,7 @@ from kd_core.long_texts import LongTexts
 from kd_core.runtime.arrays import Integers
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.serving.folder.network import PADDED, PLACES, Tokenization
+from kd_core.serving.graphs.words import Words
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class TextEncoder:
         tokenizer.no_padding()
         tokenizer.enable_truncation(how.max_length, direction=how.truncation_side)  # of pairs the longer text is cut
         self._long = LongTexts(tokenizer, how.max_length, how.truncation_side, how.max_characters)
+        self._words = Words(tokenizer, how.max_length, how.truncation_side)
 
     @classmethod
     def load(cls, folder: Path, how: Tokenization) -> TextEncoder:
@@ -55,10 +57,17 @@ class TextEncoder:
         :raises InvalidDataError: a text is too long to be cut into tokens; its row is named
         """
         columns = self._long.cut(columns, lambda row: f"row {before + row + 1} (counted from 1)")
+        if len(columns) == 1 and self._words.usable:
+            return self._of_one(self._words.ids(columns[0]))
         texts = list(columns[0]) if len(columns) == 1 else list(zip(*columns, strict=True))
         encodings = self._tokenizer.encode_batch_fast(texts)
         ids = [encoding.ids for encoding in encodings]
         types = [encoding.type_ids for encoding in encodings] if self.how.token_types else None
+        return Tokens(ids, types, np.array([len(each) for each in ids], dtype=np.int64))
+
+    def _of_one(self, ids: list[list[int]]) -> Tokens:
+        """Tokens of single texts: they have one type."""
+        types = [[0] * len(each) for each in ids] if self.how.token_types else None
         return Tokens(ids, types, np.array([len(each) for each in ids], dtype=np.int64))
 
     def sample(self, count: int, tokens: int) -> list[str]:
