@@ -26,7 +26,7 @@ def main(context: Context) -> None:
     from kd_core.distill.finetune import Scored, finetune
     from kd_core.models.layers import check_length
     from kd_core.models.loading import load_tokenizer
-    from kd_core.models.student import new_student
+    from kd_core.models.new_student import new_student
     from kd_core.rows import read_rows
     from kd_core.tasks import baseline
     from kd_core.tasks.heads.modules import GOLD

@@ -36,7 +36,7 @@ def main(context: Context) -> None:
     """Write models/pretrain."""
     from kd_core.models.layers import check_length
     from kd_core.models.loading import load_tokenizer
-    from kd_core.models.student import new_student
+    from kd_core.models.new_student import new_student
     from kd_core.tasks.heads.modules import GOLD
     from kd_core.teachers.score_table import read_score_record
 

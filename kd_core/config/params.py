@@ -87,6 +87,15 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _attention_needs_layers(self) -> Params:
+        if self.student.layers == 0 and self.pretrain.live_teacher != "none":
+            raise ValueError(
+                f"pretrain.live_teacher: {self.pretrain.live_teacher!r}, but a student with layers: 0 has no attention "
+                "to distil into; set it to none, or student.layers to more"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _second_texts_are_there(self) -> Params:
         """Stage one's texts are pairs if its own task says so, without one if stage two's does."""
         data = self.data

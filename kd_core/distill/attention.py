@@ -23,6 +23,7 @@ from kd_core.config.rules import common_heads
 from kd_core.config.training import AttentionDistillation
 from kd_core.models.architectures import architecture_of
 from kd_core.models.layers import encoder_layers, encoder_of
+from kd_core.runtime.errors import ParamsError
 
 Pair = tuple[Tensor, Tensor]
 """Two projections [B, L, H] that a relation compares: queries and keys, or values twice."""
@@ -35,7 +36,15 @@ class AttentionDistiller:
     """L_AT and L_VR between the last batch that a teacher and a student saw; hooks exist while it is entered."""
 
     def __init__(self, teacher: nn.Module, student: nn.Module, params: AttentionDistillation) -> None:
-        """`teacher` and `student`: encoders, or models with a head over one. Raises ParamsError if heads do not fit."""
+        """`teacher` and `student`: encoders, or models with a head over one.
+
+        Raises ParamsError if heads do not fit, or one of the two has no layers.
+        """
+        for name, model in (("live teacher", teacher), ("student", student)):
+            if not encoder_layers(model):
+                raise ParamsError(
+                    f"pretrain.live_teacher: the {name} has no layers, so it has no attention; set it to none"
+                )
         self._heads = common_heads(params, _shape(teacher), _shape(student))
         self._teacher, self._student = _Capture(teacher), _Capture(student)
 

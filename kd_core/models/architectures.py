@@ -228,6 +228,25 @@ class ModernBert(Architecture):
         return query.flatten(2), key.flatten(2), parts[2].flatten(2)
 
 
+class Static(Architecture):
+    """The static encoder: no layers, and what would enter the first is one state a text."""
+
+    positions_in_layers = True  # the state stands at no token's place
+
+    def layers(self, encoder: nn.Module) -> Sequence[nn.Module]:
+        """None."""
+        return []
+
+    def embed(self, encoder: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """[B, 1, H]."""
+        hidden: Tensor = encoder(batch["input_ids"], batch["attention_mask"])
+        return hidden
+
+    def inputs(self, encoder: nn.Module, hidden: Tensor, attention_mask: Tensor) -> tuple[Any, ...]:
+        """Nothing."""
+        return ()
+
+
 _MASKS = {
     "full_attention": create_bidirectional_mask,
     "sliding_attention": create_bidirectional_sliding_window_mask,
@@ -247,13 +266,16 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 }
 """By `config.model_type`; DeBERTa-v3 calls itself deberta-v2."""
 
+_OWN = {"kd_static": Static()}
+"""Encoders of this project, which no base has."""
+
 
 def architecture_of(config: Any) -> Architecture:
     """The architecture of a Hugging Face config. Raises ParamsError for one that cannot be stepped."""
     kind = str(config.model_type)
-    if kind not in ARCHITECTURES:
-        raise ParamsError(f"encoder {kind!r}: its layers cannot be stepped; one of {', '.join(ARCHITECTURES)} can")
-    return ARCHITECTURES[kind]
+    if found := _OWN.get(kind) or ARCHITECTURES.get(kind):
+        return found
+    raise ParamsError(f"encoder {kind!r}: its layers cannot be stepped; one of {', '.join(ARCHITECTURES)} can")
 
 
 def config_of(model: nn.Module) -> Any:

@@ -5,7 +5,6 @@ docs/methods.md §1 (decoders, update, infer) and §2 (branches).
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,16 +13,16 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from kd_core.config.data import Kind
-from kd_core.config.student import Combine, Pooling, StudentParams
-from kd_core.models import layers
-from kd_core.models.architectures import architecture_of
-from kd_core.models.embeddings import reduced_embeddings
+from kd_core.config.student import Combine, Pooling
+from kd_core.models import (
+    layers,
+    static_encoder,  # noqa: F401 - transformers knows it from then on
+)
 from kd_core.models.kinds import name_kind
-from kd_core.models.loading import load_encoder
 from kd_core.models.student_config import StudentConfig
 from kd_core.models.weights import read_tensors
 from kd_core.runtime.errors import InvalidDataError, ParamsError
@@ -205,84 +204,6 @@ def fixed_seed(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
-
-
-def new_student(
-    params: StudentParams,
-    decoders: Mapping[str, Sequence[str]],
-    labels: Sequence[str],
-    base_folder: Path,
-    kind: Kind,
-    decoder_kinds: Mapping[str, Kind] | None = None,
-) -> StudentModel:
-    """An untrained student with these decoders (name → labels), of the base's architecture and vocabulary.
-
-    `kind` is that of the task, and of every decoder that `decoder_kinds` does not name.
-    `params.layers` a number: fresh layers, the base's word embeddings reduced to `hidden` by PCA, everything else
-    initialised as the architecture prescribes. A list: the base's embeddings and copies of these layers.
-    Everything random comes from `params.seed`. Raises ParamsError for sizes that do not fit the base, and for a base
-    whose layers cannot be stepped.
-    """
-    base = load_encoder(base_folder)
-    architecture = architecture_of(base.config)
-    if isinstance(params.layers, tuple):
-        layers.keep_layers(base, params.layers)
-        structure, weights = copy.deepcopy(base.config), base.state_dict()
-    else:
-        structure = _resized(params, base.config)
-        architecture.resize(structure, params.layers)
-        weights = reduced_embeddings(base, getattr(structure, "embedding_size", structure.hidden_size))
-    config = StudentConfig(
-        encoder=_encoder_config(params, structure),
-        decoders={name: list(owned) for name, owned in decoders.items()},
-        labels=list(labels),
-        decoder_kinds={name: own for name, own in (decoder_kinds or {}).items() if own != kind},
-        pooling=params.pooling,
-        combine=params.combine,
-        dropout=params.dropout,
-    )
-    name_kind(config, kind)
-    with fixed_seed(params.seed):
-        student = StudentModel(config)
-    unused = student.encoder.load_state_dict(weights, strict=False).unexpected_keys
-    if any("pooler" not in key for key in unused):
-        raise InvalidDataError(f"{base_folder}: weights that a student has no place for: {', '.join(unused)}")
-    return student
-
-
-_NOT_STRUCTURE = ("_name_or_path", "architectures", "id2label", "label2id", "problem_type", "transformers_version")
-
-
-def _resized(params: StudentParams, base: PreTrainedConfig) -> PreTrainedConfig:
-    """The base's config with the widths that `params` give; embeddings are never wider than the base's."""
-    config = copy.deepcopy(base)
-    hidden, heads = params.hidden or base.hidden_size, params.heads or base.num_attention_heads
-    if hidden % heads:
-        raise ParamsError(f"student.hidden {hidden} is no multiple of student.heads {heads}")
-    config.hidden_size, config.num_attention_heads = hidden, heads
-    _set_known(config, params.intermediate or 4 * hidden, "intermediate_size", "hidden_dim")
-    if hasattr(config, "embedding_size"):  # ELECTRA, ALBERT: narrower than the layers
-        config.embedding_size = min(hidden, base.embedding_size)
-    _set_known(config, hidden // heads, "attention_head_size")
-    _set_known(config, hidden, "pooler_hidden_size")
-    return config
-
-
-_DROPOUTS = (
-    "hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "embedding_dropout",
-    "mlp_dropout",
-)  # fmt: skip
-
-
-def _encoder_config(params: StudentParams, structure: PreTrainedConfig) -> dict[str, Any]:
-    _set_known(structure, params.dropout, *_DROPOUTS)
-    return {key: value for key, value in structure.to_dict().items() if key not in _NOT_STRUCTURE}
-
-
-def _set_known(config: PreTrainedConfig, value: float, *names: str) -> None:
-    for name in names:
-        if hasattr(config, name):
-            setattr(config, name, value)
 
 
 AutoConfig.register(StudentConfig.model_type, StudentConfig)

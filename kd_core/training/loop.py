@@ -25,7 +25,7 @@ from kd_core.inference.batches import Batch
 from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_core.training.checkpoint import Curves, Position, identity_of, pack, unpack
 from kd_core.training.interruption import Interruption
-from kd_core.training.optimizer import learning_rate_factor, new_optimizer
+from kd_core.training.optimizer import clip_gradients, learning_rate_factor, new_optimizer
 from kd_core.training.work import Work
 
 Loss = Callable[[Any, Batch], dict[str, Tensor]]
@@ -181,7 +181,7 @@ class _Training:
         batch = self._batches.collate(batches[position.batch])
         losses = self._objective({name: tensor.to(self._accelerator.device) for name, tensor in batch.items()})
         self._accelerator.backward(losses["loss"])
-        self._accelerator.clip_grad_norm_(self._model.parameters(), GRADIENT_NORM)
+        clip_gradients(self._model.parameters(), GRADIENT_NORM)
         self._optimizer.step()
         self._optimizer.zero_grad()
         position.batch += 1

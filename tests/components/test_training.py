@@ -21,7 +21,8 @@ from transformers import AutoModelForSequenceClassification
 from components import baseline, finetune, pretrain, score_pretraining, score_reference, self_distill, teach, update
 from components.base import Component, Context
 from kd_core.config.student import StudentParams
-from kd_core.models.student import StudentModel, new_student
+from kd_core.models.new_student import new_student
+from kd_core.models.student import StudentModel
 from kd_core.rows import write_rows
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.tasks.baseline import tfidf

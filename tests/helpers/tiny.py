@@ -19,7 +19,8 @@ from kd_core.config.student import StudentParams
 from kd_core.config.teachers import TeacherParams
 from kd_core.config.training import Optimisation, Precision
 from kd_core.inference.batches import UNIT_MASK, collate, encode, padded
-from kd_core.models.student import StudentModel, new_student
+from kd_core.models.new_student import new_student
+from kd_core.models.student import StudentModel
 from kd_core.tasks import loss as losses
 from kd_core.teachers import scoring
 from kd_core.teachers.engines import Batch, Engine

@@ -15,7 +15,7 @@ from kd_core.config.evaluation import ExportParams
 from kd_core.config.student import StudentParams
 from kd_core.config.training import FinetuneParams, Optimisation, SelfDistillParams
 from kd_core.export.stage import export
-from kd_core.models.student import new_student
+from kd_core.models.new_student import new_student
 from kd_core.rows import write_rows
 from kd_core.runtime.progress import Progress
 from kd_core.serving.predictor import Predictor

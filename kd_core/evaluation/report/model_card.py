@@ -22,9 +22,16 @@ def _title(findings: Findings) -> str:
     does = findings.sections.DOES.format(texts=kind, labels=len(findings.task.labels))
     return (
         f"# {findings.recipe}: distilled student\n\n"
-        f"A small transformer encoder with early exits that {does}. "
-        f"{student['parameters']:,} parameters, {findings.model['exits'][-1]} layers, {student['size_mb']:.1f} MB."
+        f"{_sort(findings.model['exits'][-1])} that {does}. "
+        f"{student['parameters']:,} parameters, {student['size_mb']:.1f} MB."
     )
+
+
+def _sort(layers: int) -> str:
+    """What sort of student answers after so many layers."""
+    if layers == 0:
+        return "A static encoder (the weighted mean of token embeddings, then a feed-forward layer; no layers)"
+    return f"A small transformer encoder with early exits, {layers} layers,"
 
 
 def _use(findings: Findings) -> str:

@@ -13,9 +13,9 @@ same name in every graph; B texts, L tokens, H hidden units, C labels:
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import SerializeAsAny
+from pydantic import Field, SerializeAsAny
 
 from kd_core.config.base import Count, Section
 from kd_core.config.data import TaskParams
@@ -51,8 +51,8 @@ class File(Section):
 class Segment(File):
     """The graph of the layers (1-based) from `first` to `last`, and of the exit behind them."""
 
-    first: Count
-    last: Count
+    first: Annotated[int, Field(ge=0)]
+    last: Annotated[int, Field(ge=0)]
 
 
 class Tokenization(File):
@@ -75,7 +75,7 @@ class Network(Section):
     """What the probabilities stand for, and with that what uncertainty is."""
     hidden: Count
     """Hidden units H."""
-    exits: tuple[Count, ...]
+    exits: tuple[Annotated[int, Field(ge=0)], ...]
     """[E], the layers (1-based) that have an exit, ascending; the last is the full model."""
     precision: Precision
     tokenization: Tokenization

@@ -12,6 +12,7 @@ from kd_core.config.training import AttentionDistillation
 from kd_core.distill import attention
 from kd_core.distill.attention import AttentionDistiller, relation_divergence
 from kd_core.models.layers import encoder_layers
+from kd_core.models.static_encoder import StaticConfig, StaticEncoder
 from kd_core.runtime.errors import ParamsError
 from tests.helpers.distilling import random_batch, reference_divergence, tiny_student, tiny_teacher
 
@@ -128,3 +129,11 @@ def test_other_head_counts_need_relation_heads() -> None:
     AttentionDistiller(teacher.model, student.encoder, AttentionDistillation(relation_heads=8))
     with pytest.raises(ParamsError, match="does not divide"):
         AttentionDistiller(teacher.model, student.encoder, AttentionDistillation(relation_heads=5))
+
+
+def test_a_side_without_layers_is_refused() -> None:
+    static, layered = StaticEncoder(StaticConfig(vocab_size=9, hidden_size=16)), tiny_student().encoder
+    with pytest.raises(ParamsError, match="the student has no layers"):
+        AttentionDistiller(layered, static, AttentionDistillation())
+    with pytest.raises(ParamsError, match="the live teacher has no layers"):
+        AttentionDistiller(static, layered, AttentionDistillation())

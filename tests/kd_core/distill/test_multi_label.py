@@ -21,7 +21,8 @@ from kd_core.distill.finetune import fit_decoder_weights, target_loss
 from kd_core.distill.soft_targets import score_columns
 from kd_core.distill.update import update
 from kd_core.inference.batches import collate, encode
-from kd_core.models.student import StudentModel, new_student
+from kd_core.models.new_student import new_student
+from kd_core.models.student import StudentModel
 from kd_core.models.student_config import StudentConfig
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.teachers.contract import check_teacher

@@ -22,7 +22,8 @@ from kd_core.config.training import Distillation, PretrainParams, SelfDistillPar
 from kd_core.distill.pretrain import multi_teacher_loss
 from kd_core.inference.all_exits import all_exits
 from kd_core.inference.batches import collate, encode
-from kd_core.models.student import StudentModel, new_student
+from kd_core.models.new_student import new_student
+from kd_core.models.student import StudentModel
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.serving.exits.curve import at
 from kd_core.serving.exits.outcomes import Exits

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from kd_core.config.data import CLASSIFICATION
 from kd_core.config.student import StudentParams
 from kd_core.inference.batches import collate, encode
-from kd_core.models.student import StudentModel, new_student
+from kd_core.models.new_student import new_student
+from kd_core.models.student import StudentModel
 from kd_core.runtime.errors import InvalidDataError, ParamsError
 from tests.helpers.one_unit import decoded
 from tests.helpers.tiny import LABELS, tiny_base, tiny_rows, tiny_student, tiny_task, tiny_tokenizer

@@ -61,8 +61,8 @@ def test_self_attention_is_added_to_another_variant_and_takes_its_first_teacher(
     assert values("self_attention", "tmkd") == other_way
 
 
-@pytest.mark.parametrize("variant", sorted(VARIANTS))
-def test_every_variant_takes_self_attention(variant: str) -> None:
+@pytest.mark.parametrize("variant", sorted({*VARIANTS} - {"static"}))
+def test_every_variant_of_students_with_layers_takes_self_attention(variant: str) -> None:
     """Without teachers in stage one, those of stage two, or else any, have the first that is asked."""
     alone = values(variant)
     found = values(variant, "self_attention", overrides=["finetune.teachers=[minilm_l4]"])
@@ -70,6 +70,12 @@ def test_every_variant_takes_self_attention(variant: str) -> None:
     assert found["pretrain"]["live_teacher"] == first
     assert found["pretrain"]["teachers"] == alone["pretrain"]["teachers"]
     assert values("alone", "self_attention")["pretrain"]["live_teacher"] == "minilm_l6"
+
+
+def test_a_static_student_has_no_attention_to_distil_into() -> None:
+    assert values("static", recipe="match")["student"]["layers"] == 0
+    with pytest.raises(ParamsError, match=r"pretrain\.live_teacher: 'minilm_l6', but a student with layers: 0"):
+        values("static", "self_attention")
 
 
 @pytest.mark.parametrize("recipe", ["route", "match"])

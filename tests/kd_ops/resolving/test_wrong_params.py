@@ -30,6 +30,8 @@ from tests.helpers.recipes import bring
         ("gate.min_accuracy=0.01", "gate: .* not overridden for a single run"),
         ("gate={margin: 0.05}", "gate: .* not overridden for a single run"),
         ("recipe=match", "recipe: .* called as its file"),
+        ("student.layers=0", "student: layers: 0 .* set heads to null"),
+        ("student.bigrams=1000000000", "student.bigrams: .* less than or equal to 1000000"),
     ],
 )
 def test_wrong_params_are_named(settings: Settings, override: str, said: str) -> None:
