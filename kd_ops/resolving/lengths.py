@@ -41,7 +41,8 @@ def check_lengths(params: Params, resolved: Mapping[str, Any], read: Read) -> No
         asked = teacher.max_length or (task.max_length if task else 0)
         where, remedy = f"teachers.{name}", f"set teachers.{name}.max_length to no more"
         check_positions(most_tokens(config_of(resolved["teachers"][name], read)), asked, where, remedy)
-    base = most_tokens(config_of(resolved["student"], read))
+    static = params.student.layers == 0  # it counts no positions
+    base = None if static else most_tokens(config_of(resolved["student"], read))
     for role, task in tasks.items():
         if task is not None:
             where, remedy = f"data.{role}.task", "set it to no more, or take another student.base"

@@ -11,7 +11,6 @@ import pytest
 import torch
 import yaml
 
-from components import score
 from kd_core.models.student import StudentModel
 from kd_core.rows import read_rows
 from kd_core.serving.predictor import Predictor
@@ -60,7 +59,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 component(stage, role=role)
         component("teach", teacher="mine")
         for role in ROLES:
-            component("score", score.COMPONENTS[role], role=role, teacher="mine")
+            component(f"score_{role}", teacher="mine")
         for stage in ("pretrain", "update", "finetune", "self_distill", "baseline", "export"):
             component(stage)
         for stage in ("evaluate", "measure", "report"):

@@ -60,3 +60,11 @@ def test_a_longer_max_length_is_refused_by_name_before_anything_is_written(
         run(tmp_path / "3", settings, shorter, "teachers.mine.max_length=90", nested=nested)
     assert not Path(settings.runs_uri).exists()
     run(tmp_path / "4", settings, shorter, nested=nested)
+    run(
+        tmp_path / "5",
+        settings,
+        longer,
+        "teachers.mine.max_length=62",
+        "student={layers: 0, heads: null}",
+        nested=nested,
+    )
