@@ -28,13 +28,14 @@ RUN python3 -m compileall -q /app
 
 FROM ${BASE}
 RUN command -v tini || (apt-get update -qq && apt-get install -qq --no-install-recommends tini && rm -rf /var/lib/apt/lists/*)
-RUN mkdir /work /answer && chown 10001:10001 /work /answer
+RUN mkdir -m 1777 /answer && mkdir /work && chown 10001:10001 /work
 COPY --from=libraries /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONPATH=/app \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    HOME=/work \
+    HOME=/tmp \
+    HF_HOME=/work/huggingface \
     LOGNAME=kd \
     KD_PROJECT=/app \
     KD_HOME=/work \

@@ -3,8 +3,8 @@
 Airflow's DockerOperator is not used: it has no read-only root, no limit of cores and no time to write a checkpoint, and
 tells a container's exit status only inside a message. Its hook gives the connection.
 
-Store, runs and KD_HOME that are folders are mounted under their own paths, and the container runs as the Airflow
-worker's user. With a store on S3 the container keeps its files in the volume that KD_WORK_VOLUME names. Secrets are
+Store, runs and KD_HOME that are folders are mounted under their own paths, the recipes over those of the image, and the
+container runs as the Airflow worker's user. With a store on S3 the container keeps its files in the volume that KD_WORK_VOLUME names. Secrets are
 files, as Docker's are: KD_SECRETS names a folder of the engine's machine that is mounted as /run/secrets.
 """
 
@@ -18,6 +18,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -27,7 +28,7 @@ from airflow.sdk.exceptions import AirflowException
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import DeviceRequest, Mount
 
-from dags.failures import TryAgain
+from dags.failures import TryAgain, WrongParams
 from dags.profiles import Profile, quantity
 from dags.runners.memory import failure_of_try, profile_of_try
 from dags.runners.tasks import ResolveTask, RunTask, StageTask, Task
@@ -49,9 +50,11 @@ PASSED_ON = (
 )
 """Variables of the Airflow worker that a container gets; no secret is among them."""
 
+_RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 _FOLDERS = ("KD_HOME", "KD_STORE_URI", "KD_RUNS_URI", "KD_CACHE_DIR")
 _ANSWER = "/answer"
 _WORK = "/work"
+_TMP = "/tmp"  # noqa: S108 -- the container's own, on disk: what lies in memory would count in its limit
 _CONTAINER_SECONDS = 60
 _PIDS = 4096
 
@@ -148,7 +151,6 @@ def _host(used: Profile) -> dict[str, Any]:
         "network_mode": os.environ.get("KD_DOCKER_NETWORK") or "bridge",
         "mounts": _mounts(),
         "read_only": True,
-        "tmpfs": {"/tmp": "rw,nosuid,nodev,mode=1777"},  # noqa: S108 -- the container's own
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
         "pids_limit": _PIDS,
@@ -162,18 +164,26 @@ def _host(used: Profile) -> dict[str, Any]:
 
 
 def _mounts() -> list[Mount]:
-    paths = _local_folders()
-    mounts = [Mount(path, path, "bind") for path in paths] or [Mount(_WORK, os.environ.get("KD_WORK_VOLUME"), "volume")]
-    mounts.append(Mount(_ANSWER, None, "volume"))
+    if paths := _local_folders():
+        mounts = [Mount(path, path, "bind") for path in paths]
+        mounts.append(Mount("/app/recipes", str(_RECIPES), "bind", read_only=True))
+    else:
+        mounts = [Mount(_WORK, os.environ.get("KD_WORK_VOLUME"), "volume")]
+    mounts += [Mount(path, None, "volume") for path in (_ANSWER, _TMP)]
     if secrets := os.environ.get("KD_SECRETS"):
         mounts.append(Mount("/run/secrets", secrets, "bind", read_only=True))
     return mounts
 
 
 def _local_folders() -> list[str]:
-    """The folders of store, runs and home, each once; none where the store is not on this machine."""
+    """The folders of store, runs and home, each once; none where the store is not on this machine.
+
+    Raises WrongParams where a store on folders has no KD_HOME beside it.
+    """
     if "://" in os.environ.get("KD_STORE_URI", "://"):
         return []
+    if not os.environ.get("KD_HOME"):
+        raise WrongParams("KD_STORE_URI is a folder: set KD_HOME too, which the container shares with this machine")
     given = [os.environ[name] for name in _FOLDERS if os.environ.get(name)]
     found = sorted({path for path in given if "://" not in path})
     outer = [path for path in found if not any(path.startswith(f"{other}/") for other in found)]
@@ -191,6 +201,7 @@ def _environment() -> dict[str, str]:
     own = {name: os.environ[name] for name in PASSED_ON if os.environ.get(name)}
     if _local_folders():
         own |= {name: os.environ[name] for name in ("KD_HOME", "KD_CACHE_DIR") if os.environ.get(name)}
+        own["HF_HOME"] = f"{own['KD_HOME']}/huggingface"
     return own
 
 

@@ -7,7 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.conftest import PROJECT
+
 pytest.importorskip("airflow")
+from dags.failures import WrongParams
 from dags.profiles import profile
 from dags.runners import docker
 
@@ -40,7 +43,7 @@ def test_a_container_has_limits_and_may_do_little() -> None:
 def test_with_a_store_on_s3_nothing_of_the_machine_is_mounted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KD_HOME", "/home/somebody/.kd")
     monkeypatch.setenv("KD_WORK_VOLUME", "kd-work")
-    work, answer = docker._mounts()
+    work, answer, _ = docker._mounts()
     assert (work["Target"], work["Source"], work["Type"]) == ("/work", "kd-work", "volume")
     assert (answer["Target"], answer["Type"]) == ("/answer", "volume")
     assert docker._user() is None
@@ -51,8 +54,15 @@ def test_folders_are_mounted_once_under_their_own_paths(monkeypatch: pytest.Monk
     for name, path in {"KD_HOME": "home", "KD_STORE_URI": "home/store", "KD_RUNS_URI": "runs"}.items():
         monkeypatch.setenv(name, str(tmp_path / path))
     bound = {mount["Source"]: mount["Target"] for mount in docker._mounts() if mount["Type"] == "bind"}
+    assert bound.pop(str(PROJECT / "recipes")) == "/app/recipes", "a recipe that no image has yet"
     assert bound == {str(tmp_path / name): str(tmp_path / name) for name in ("home", "runs")}
     assert docker._environment()["KD_HOME"] == str(tmp_path / "home")
+
+
+def test_a_store_on_folders_needs_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KD_STORE_URI", str(tmp_path))
+    with pytest.raises(WrongParams, match="KD_HOME"):
+        docker._mounts()
 
 
 def test_no_secret_of_the_worker_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
