@@ -4,8 +4,9 @@ Airflow's DockerOperator is not used: it has no read-only root, no limit of core
 tells a container's exit status only inside a message. Its hook gives the connection.
 
 Store, runs and KD_HOME that are folders are mounted under their own paths, the recipes over those of the image, and the
-container runs as the Airflow worker's user. With a store on S3 the container keeps its files in the volume that KD_WORK_VOLUME names. Secrets are
-files, as Docker's are: KD_SECRETS names a folder of the engine's machine that is mounted as /run/secrets.
+container runs as the Airflow worker's user. With a store on S3 the container keeps its files in the volume that
+KD_WORK_VOLUME names. Secrets are files, as Docker's are: KD_SECRETS names a folder of the engine's machine that is
+mounted as /run/secrets.
 """
 
 from __future__ import annotations
