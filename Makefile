@@ -32,7 +32,7 @@ run: setup  ## the whole pipeline on the embedded data: ends with a registered s
 	@$(BIN)/kd run
 
 test: setup  ## all tests
-	@$(BIN)/python -m pytest -n auto --dist loadfile
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: setup  ## ruff: style, bugs, security, Airflow 3 rules
 	@$(BIN)/ruff check .

@@ -49,6 +49,15 @@ for _name in (
     os.environ.pop(_name, None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long first: the last ones of several workers are short, and none is left alone with a long one.
+
+    pytest-xdist keeps this order with --no-loadscope-reorder.
+    """
+    marks = {(item.path, mark.name) for item in items for mark in item.iter_markers()}
+    items.sort(key=lambda item: ((item.path, "e2e") not in marks, (item.path, "slow") not in marks))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of public benchmark data sets, named by KD_SHARED_DATA; the test is skipped without it."""

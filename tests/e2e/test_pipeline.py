@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.helpers.scheduler import standalone
-from tests.helpers.tiny_project import kd, make
+from tests.helpers.tiny_project import environment, kd, make
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -105,7 +107,6 @@ def test_the_registered_model_predicts(project: Path) -> None:
         ("finetune.alfa=0.5", 64, ["finetune.alfa", "alpha"]),
         ("data.reference.source.path=/no/such.csv", 65, ["/no/such.csv"]),
         ("data.reference.source.columns.text=nothing", 65, ["nothing", "sentence"]),
-        ("data.reference.task.labels=[red, green]", 65, ["blue"]),
     ],
 )
 def test_wrong_input_ends_with_its_status(project: Path, override: str, status: int, words: list[str]) -> None:
@@ -113,3 +114,20 @@ def test_wrong_input_ends_with_its_status(project: Path, override: str, status: 
     assert result.returncode == status, result.stdout + result.stderr
     for word in words:
         assert word in result.stdout + result.stderr
+
+
+ALONE = ["ingest@pretraining", "ingest@reference", "validate@pretraining", "pretrain"]
+
+
+def test_without_teachers_pretrain_finds_an_empty_folder_of_scores(project: Path) -> None:
+    """A variant without teachers: an empty matrix upstream of a stage that reads a folder of it."""
+    code = (
+        "import sys; from kd_ops.resolving.resolve import resolve; from kd_ops.launching.repro import repro; "
+        f"run = resolve('tiny', variants=['alone']); print(run.id, flush=True); sys.exit(repro(run, {ALONE}))"
+    )
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=project, env=environment(project), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    run = project / ".kd" / "runs" / done.stdout.split()[0]
+    assert {path.stem for path in (run / "locks").iterdir()} == set(ALONE)
+    assert not json.loads((run / "stages" / "pretrain.json").read_text())["cached"]

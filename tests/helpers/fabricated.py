@@ -236,14 +236,15 @@ def real_student(folder: Path, seed: int = 0) -> Path:
 
 def _write_graphs(model: Any, folder: Path, weights: str) -> None:
     from kd_core.export.folder import hashed, write_graphs
-    from kd_core.export.tracing import inputs_of, trace
+    from kd_core.export.tracing import inputs_of
     from kd_core.models.loading import load_tokenizer
     from kd_core.serving.folder.profile import NAME, Profile
     from kd_core.serving.folder.record import ModelRecord
     from tests.helpers.tiny import tiny_task
+    from tests.helpers.traced import traced
 
     tokenizer = load_tokenizer(folder)
-    graph = trace(model, inputs_of(model, tokenizer))
+    graph = traced(model, inputs_of(model, tokenizer))
     network = write_graphs(graph, model, tokenizer, tiny_task(LABELS), "fp32", folder)
     Profile(np.array([4, 8]), np.array([[0.1, 0.1], [0.9, 0.2]], dtype=np.float32)).write(folder, network.exits)
     ModelRecord(

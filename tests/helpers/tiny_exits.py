@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from transformers import AutoConfig
 
 from kd_core.config.data import TaskParams
 from kd_core.config.evaluation import ExportParams
+from kd_core.export import checking
 from kd_core.export.stage import export
 from kd_core.inference.batches import Encoded, collate
 from kd_core.models.student import StudentModel
@@ -23,6 +25,7 @@ from kd_core.serving.exits.thresholds import Thresholds, per_exit
 from tests.helpers.one_unit import probabilities as probabilities_of
 from tests.helpers.one_unit import uncertainty
 from tests.helpers.tiny import LABELS, tiny_base, tiny_rows, tiny_tokenizer
+from tests.helpers.traced import traced
 
 TASK = TaskParams(kind="classification", labels=LABELS, max_length=32)
 LAYERS = 3
@@ -80,7 +83,9 @@ def exported_student(folder: Path, task: TaskParams = TASK, rows: int = 40, **pa
     """A folder that Predictor.load reads; its wish is loose enough that some texts leave early."""
     wanted = f"{task} {rows} {sorted(params.items())}"
     if wanted not in _EXPORTED:
-        _EXPORTED[wanted] = export_student(Path(tempfile.mkdtemp(prefix="kd-exported-")), task, rows, **params)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(checking, "trace", traced)
+            _EXPORTED[wanted] = export_student(Path(tempfile.mkdtemp(prefix="kd-exported-")), task, rows, **params)
     shutil.copytree(_EXPORTED[wanted], folder / "student")
     return folder / "student"
 

@@ -25,11 +25,7 @@ from kd_core.models.new_student import new_student
 from kd_core.models.student import StudentModel
 from kd_core.models.student_config import StudentConfig
 from kd_core.runtime.errors import InvalidDataError
-from kd_core.teachers.contract import check_teacher
-from kd_core.teachers.model import Teacher, prepare, save_teacher
-from kd_core.teachers.precision import bf16_difference
-from kd_core.teachers.score_store import ScoreStore
-from kd_core.teachers.scoring import logits_of
+from kd_core.teachers.model import prepare
 from tests.helpers.distilling import PROGRESS, copy_of, encoder_config, optimisation, same
 from tests.helpers.one_unit import answered, average, decoded, finetune, hard_loss, one, soft_loss, targets_of, units_of
 from tests.helpers.tiny import tiny_base, tiny_tokenizer
@@ -195,45 +191,3 @@ def test_a_config_says_nothing_of_kinds_where_rows_have_one_label() -> None:
     assert config.kind == "classification"
     assert not {"problem_type", "decoder_kinds"} & set(config.to_diff_dict())
     assert AutoConfig.for_model("kd_student", problem_type="multi_label_classification").kind == MULTI_LABEL
-
-
-# What is said of a teacher
-
-
-@pytest.fixture(scope="module")
-def folder(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    teacher = prepare("t", TeacherParams(weights=str(base), fine_tune=optimisation()), TASK, base)
-    torch.nn.init.normal_(teacher.model.classifier.weight)
-    path = tmp_path_factory.mktemp("teacher")
-    save_teacher(teacher, path, {})
-    return path
-
-
-def test_the_contract_tells_how_sharp_single_decisions_are(folder: Path) -> None:
-    rows, teacher = multi_label_rows(60, seed=2), Teacher.load(folder)
-    found = check_teacher(teacher, rows, TASK)
-    p = torch.from_numpy(logits_of(teacher, rows).values).sigmoid().detach().double().numpy()
-    gold = encode(rows, TOKENIZER, TASK).targets.values
-    entropy = -(p * np.log(p) + (1 - p) * np.log(1 - p)).mean() / np.log(2)
-    assert found["entropy"] == pytest.approx(entropy, abs=1e-4)
-    assert found["log_loss"] == pytest.approx(-np.log(np.where(gold == 1, p, 1 - p)).mean(), abs=1e-4)
-
-
-def test_a_teacher_with_one_answer_for_every_text_is_refused(folder: Path) -> None:
-    teacher = Teacher.load(folder)
-    torch.nn.init.zeros_(teacher.model.classifier.weight)
-    with pytest.raises(InvalidDataError, match="teacher t: gives every text the same answer"):
-        check_teacher(teacher, multi_label_rows(30), TASK)
-
-
-def test_the_cost_of_bf16_is_told_in_sigmoids_and_sets_of_labels(folder: Path, tmp_path: Path) -> None:
-    rows = multi_label_rows(40, seed=3)
-    exact, fast = (
-        torch.from_numpy(logits_of(Teacher.load(folder, precision=kind), rows).values).sigmoid()
-        for kind in ("fp32", "bf16")
-    )
-    found = bf16_difference(folder, rows, ScoreStore(tmp_path))
-    assert found["largest"] == pytest.approx(float((exact - fast).abs().max()), abs=1e-6)
-    changed = ((exact > 0.5) != (fast > 0.5)).any(1).float().mean()
-    assert found["labels_changed"] == pytest.approx(float(changed), abs=1e-6)

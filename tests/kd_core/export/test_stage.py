@@ -11,7 +11,9 @@ import pytest
 
 from components import export as component
 from components.base import Context
+from kd_core.export import checking
 from kd_core.export.stage import export
+from kd_core.export.tracing import trace
 from kd_core.rows import write_rows
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.serving.files import predict_file
@@ -57,7 +59,8 @@ def test_the_training_data_s_column_names_are_recorded_and_found_again(tmp_path:
         assert list(found.columns)[: len(columns)] == list(columns), "the file's own columns stay as they are"
 
 
-def test_export_twice_writes_the_same_bytes(exported: Path, tmp_path: Path) -> None:
+def test_export_twice_writes_the_same_bytes(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "trace", trace)
     again = export_student(tmp_path)
     for file in sorted(each for each in exported.rglob("*") if each.is_file()):
         assert file.read_bytes() == (again / file.relative_to(exported)).read_bytes(), file.name

@@ -10,36 +10,24 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.multiclass import OneVsRestClassifier
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, pipeline
 
 from kd_core.config.data import MULTI_LABEL
 from kd_core.config.student import StudentParams
-from kd_core.config.teachers import TeacherParams
 from kd_core.config.training import Distillation, PretrainParams, SelfDistillParams
 from kd_core.distill.pretrain import multi_teacher_loss
 from kd_core.inference.all_exits import all_exits
 from kd_core.inference.batches import collate, encode
 from kd_core.models.new_student import new_student
 from kd_core.models.student import StudentModel
-from kd_core.runtime.errors import InvalidDataError
 from kd_core.serving.exits.curve import at
 from kd_core.serving.exits.outcomes import Exits
-from kd_core.tasks.baseline import tfidf
-from kd_core.tasks.baseline.multi_label import answer, by_label
 from kd_core.tasks.units import Units
-from kd_core.teachers import contract
-from kd_core.teachers.contract import check_teacher
-from kd_core.teachers.model import Teacher, prepare, save_teacher
-from kd_core.teachers.teaching import PROBE_REGULARISATION, _inputs_of, probe
 from tests.helpers.distilling import PROGRESS, optimisation
 from tests.helpers.one_unit import (
     combine,
     decoded,
     divergence,
-    fine_tune,
     one,
     pretrain,
     self_distill,
@@ -49,7 +37,7 @@ from tests.helpers.one_unit import (
     units_of,
     validation_on,
 )
-from tests.helpers.tiny import tiny_base, tiny_task, tiny_teacher, tiny_tokenizer
+from tests.helpers.tiny import tiny_base, tiny_tokenizer
 from tests.helpers.tiny_exits import one_by_one
 from tests.helpers.tiny_multi_label import LABELS, TASK, multi_label_rows
 
@@ -59,109 +47,6 @@ TOKENIZER = tiny_tokenizer()
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_base(tmp_path_factory.mktemp("base"), layers=2)
-
-
-@pytest.fixture(scope="module")
-def folder(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fine-tuned teacher, saved."""
-    spec = TeacherParams(weights=str(base), fine_tune=optimisation(epochs=10, learning_rate=0.01, batch_tokens=512))
-    torch.manual_seed(0)
-    teacher = prepare("deep", spec, TASK, base)
-    assert spec.fine_tune is not None
-    curves = fine_tune(teacher, multi_label_rows(200, seed=1), multi_label_rows(60), spec.fine_tune, PROGRESS)
-    assert curves["valid_example_f1"][-1][1] > 0.85
-    path = tmp_path_factory.mktemp("teacher")
-    save_teacher(teacher, path, {})
-    return path
-
-
-# Teachers
-
-
-def test_hugging_face_reads_a_saved_teacher_with_sigmoids(folder: Path) -> None:
-    model = AutoModelForSequenceClassification.from_pretrained(folder)
-    assert model.config.problem_type == "multi_label_classification"
-    teacher = Teacher.load(folder)
-    assert teacher.task == TASK
-    rows = multi_label_rows(1)
-    answers = pipeline("text-classification", model=str(folder), device="cpu", top_k=None)(rows["text"].tolist())[0]
-    expected = dict(zip(LABELS, teacher.logits(batch_of(rows))[0, 0].sigmoid().tolist(), strict=True))
-    assert {each["label"]: each["score"] for each in answers} == pytest.approx(expected, abs=1e-5)
-
-
-def test_the_contract_reports_the_main_metric(folder: Path) -> None:
-    found = check_teacher(Teacher.load(folder), multi_label_rows(100, seed=3), TASK)
-    assert found["gold_example_f1"] > 0.85
-    assert found["rows"] == 100
-
-
-def test_permuted_labels_are_refused_naming_the_swap(folder: Path) -> None:
-    swapped = {"red": "grey", "grey": "red", "green": "green", "blue": "blue"}
-    liar = prepare("liar", TeacherParams(weights=str(folder), labels=swapped), TASK, folder)
-    with pytest.raises(InvalidDataError, match=r"teacher liar.*red means grey; grey means red") as error:
-        check_teacher(liar, multi_label_rows(150, seed=3), TASK)
-    assert "blue" not in str(error.value)
-
-
-def check_order(found: np.ndarray, truth: np.ndarray) -> None:
-    weights = truth / np.maximum(truth.sum(0), 1)
-    names = tuple(map(str, range(truth.shape[1])))
-    contract._check_meaning("t", contract._centred_ranks(found, np.ones(len(found))), weights, names)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_a_merely_bad_teacher_is_not_called_permuted(seed: int) -> None:
-    """It gives some labels always and some never, whatever the text; label 1 comes only with the far rarer label 0."""
-    random = np.random.default_rng(seed)
-    truth = (random.random((500, 12)) < random.uniform(0.02, 0.6, 12)).astype(int)
-    truth[:, 1] &= truth[:, 0]
-    check_order(random.beta(*random.uniform(0.1, 4, (2, 12)), (500, 12)), truth)
-
-
-def test_a_teacher_that_says_the_same_of_all_labels_is_not_called_permuted() -> None:
-    """The clearer its output, the less the label has to do with what it says: another order would fit better."""
-    random = np.random.default_rng(0)
-    topic = random.normal(size=(1500, 1))
-    truth = (np.linspace(0.2, 1.5, 12) * topic + random.normal(size=(1500, 12)) > 1).astype(int)
-    found = np.linspace(3.0, 0.2, 12) * topic + random.normal(size=(1500, 12))
-    check_order(found, truth)
-
-
-def test_two_swapped_labels_of_a_teacher_that_never_reaches_one_half_are_found() -> None:
-    random = np.random.default_rng(0)
-    truth = (random.random((500, 12)) < 0.1).astype(int)
-    found = 0.1 * truth + 0.3 * random.random((500, 12))
-    check_order(found, truth)
-    found[:, [3, 8]] = found[:, [8, 3]]
-    with pytest.raises(InvalidDataError, match=r"order than the gold's: 3 means 8; 8 means 3;"):
-        check_order(found, truth)
-
-
-def test_a_teacher_of_another_kind_is_refused(folder: Path, tmp_path: Path) -> None:
-    single = tiny_teacher(tmp_path / "single", steps=1)
-    several = TASK.model_copy(update={"labels": tiny_task().labels})
-    with pytest.raises(InvalidDataError, match=r"teacher t: its config says single_label_classification"):
-        prepare("t", TeacherParams(weights=str(single)), several, single)
-    with pytest.raises(InvalidDataError, match=r"teacher t: its config says multi_label_classification"):
-        prepare("t", TeacherParams(weights=str(folder)), tiny_task(LABELS), folder)
-
-
-def test_the_probe_is_one_regression_a_label(base: Path) -> None:
-    rows = multi_label_rows(120, seed=5)
-    rows["label"] = [tuple(label for label in row if label != "blue") for row in rows["label"]]
-    spec = TeacherParams(weights=str(base), fine_tune=optimisation())
-    teacher = prepare("t", spec, TASK, base)
-    before = teacher.model.classifier.weight.detach().clone()
-    encoded = encode(rows, teacher.tokenizer, TASK)
-    probe(teacher, encoded, 256)
-    after = teacher.model.classifier.weight.detach()
-    assert torch.equal(after[2], before[2]), "a label that no row has cannot be learnt"
-    features = _inputs_of(teacher.model.classifier, teacher, encoded, 256)
-    features, gold = features.values - features.values.mean(0), targets_of(encoded)
-    logits = teacher.logits(batch_of(rows)).squeeze(1).detach().numpy()
-    for label in (0, 1, 3):
-        regression = LogisticRegression(C=PROBE_REGULARISATION, max_iter=500).fit(features, gold[:, label])
-        np.testing.assert_allclose(logits[:, label], regression.decision_function(features), atol=1e-3)
 
 
 # Students
@@ -290,20 +175,3 @@ def test_an_early_answer_disagrees_where_any_label_does() -> None:
     assert at(exits, truth, 0.5).mean_layers == pytest.approx(1.7)
     assert at(exits, truth, 0.5).accuracy == pytest.approx(1 - 0.3 * (1 - 2 / 3))
     assert set(at(exits, truth, 0.5).as_dict("example_f1")) == {"threshold", "example_f1", "mean_layers"}
-
-
-# TF-IDF
-
-
-def test_tfidf_is_one_regression_a_label(tmp_path: Path) -> None:
-    rows, asked = multi_label_rows(150, seed=2), multi_label_rows(40, seed=3)["text"].tolist()
-    labels = [tuple(label for label in row if label != "blue") for row in rows["label"]]
-    model = tfidf.fit(rows.assign(label=labels), TASK, by_label)
-    model.save(tmp_path)
-    found = answer(tmp_path, pd.DataFrame({"text": asked}), TASK).values
-    assert (found[:, 2] == 0).all(), "never seen"
-    features, questions = (tfidf._features(model._vectorizer(), texts, None) for texts in (rows["text"], asked))
-    truth = np.array([[label in row for label in ("red", "green", "grey")] for row in labels], dtype=int)
-    reference = OneVsRestClassifier(LogisticRegression(C=tfidf.INVERSE_REGULARISATION, max_iter=2000))
-    np.testing.assert_allclose(found[:, [0, 1, 3]], reference.fit(features, truth).predict_proba(questions), atol=1e-6)
-    model.save(tmp_path)

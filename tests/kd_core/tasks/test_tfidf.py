@@ -7,13 +7,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
 
 from kd_core.config.data import CLASSIFICATION
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.tasks import baseline
 from kd_core.tasks.baseline import tfidf
 from kd_core.tasks.baseline.classification import by_class
+from kd_core.tasks.baseline.multi_label import answer, by_label
 from tests.helpers.tiny import LABELS, tiny_rows, tiny_task
+from tests.helpers.tiny_multi_label import TASK, multi_label_rows
 
 BASELINE = baseline.of(CLASSIFICATION)
 
@@ -55,3 +59,17 @@ def test_bad_input_is_explained(tmp_path: Path) -> None:
         )
     with pytest.raises(InvalidDataError, match="run baseline again"):
         tfidf.load(tmp_path)
+
+
+def test_tfidf_is_one_regression_a_label(tmp_path: Path) -> None:
+    rows, asked = multi_label_rows(150, seed=2), multi_label_rows(40, seed=3)["text"].tolist()
+    labels = [tuple(label for label in row if label != "blue") for row in rows["label"]]
+    model = tfidf.fit(rows.assign(label=labels), TASK, by_label)
+    model.save(tmp_path)
+    found = answer(tmp_path, pd.DataFrame({"text": asked}), TASK).values
+    assert (found[:, 2] == 0).all(), "never seen"
+    features, questions = (tfidf._features(model._vectorizer(), texts, None) for texts in (rows["text"], asked))
+    truth = np.array([[label in row for label in ("red", "green", "grey")] for row in labels], dtype=int)
+    reference = OneVsRestClassifier(LogisticRegression(C=tfidf.INVERSE_REGULARISATION, max_iter=2000))
+    np.testing.assert_allclose(found[:, [0, 1, 3]], reference.fit(features, truth).predict_proba(questions), atol=1e-6)
+    model.save(tmp_path)

@@ -30,11 +30,6 @@ from tests.helpers.tiny import SPECIAL, tiny_rows, tiny_teacher
 QUIET = Progress("score")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_teacher(tmp_path_factory.mktemp("teacher") / "tiny")
-
-
 class Counting:
     """Counts the texts that a teacher is asked about, and may fail after some."""
 

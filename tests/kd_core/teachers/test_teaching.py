@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from transformers import AutoModelForSequenceClassification
 
 from kd_core.inference.batches import encode
 from kd_core.teachers.head_layers import pass_features_on, pass_through_relu
-from kd_core.teachers.model import Teacher
-from kd_core.teachers.teaching import _classifier, probe
+from kd_core.teachers.model import Teacher, prepare
+from kd_core.teachers.teaching import PROBE_REGULARISATION, _classifier, _inputs_of, probe
+from tests.helpers import tiny_multi_label
 from tests.helpers.distilling import PROGRESS, TASK, TOKENIZER, copy_of, moved, optimisation, tiny_student, tiny_teacher
-from tests.helpers.one_unit import fine_tune, outputs_of, targets_of
+from tests.helpers.one_unit import (
+    fine_tune,
+    outputs_of,
+    targets_of,
+)
+from tests.helpers.teachers import as_it_is, batch_for
 from tests.helpers.tiny import tiny_config, tiny_rows
 
 
@@ -79,3 +89,20 @@ def test_outputs_come_in_the_order_of_the_rows() -> None:
     model = tiny_student()
     lengths = outputs_of(model, lambda batch: batch["attention_mask"].sum(1), encoded, TOKENIZER, 40)
     assert lengths.tolist() == encoded.lengths
+
+
+def test_the_probe_is_one_regression_a_label(base: Path) -> None:
+    rows, task = tiny_multi_label.multi_label_rows(120, seed=5), tiny_multi_label.TASK
+    rows["label"] = [tuple(label for label in row if label != "blue") for row in rows["label"]]
+    teacher = prepare("t", as_it_is(base, fine_tune=optimisation()), task, base)
+    before = teacher.model.classifier.weight.detach().clone()
+    encoded = encode(rows, teacher.tokenizer, task)
+    probe(teacher, encoded, 256)
+    after = teacher.model.classifier.weight.detach()
+    assert torch.equal(after[2], before[2]), "a label that no row has cannot be learnt"
+    features = _inputs_of(teacher.model.classifier, teacher, encoded, 256)
+    features, gold = features.values - features.values.mean(0), targets_of(encoded)
+    logits = teacher.logits(batch_for(teacher, rows)).squeeze(1).detach().numpy()
+    for label in (0, 1, 3):
+        regression = LogisticRegression(C=PROBE_REGULARISATION, max_iter=500).fit(features, gold[:, label])
+        np.testing.assert_allclose(logits[:, label], regression.decision_function(features), atol=1e-3)
