@@ -39,6 +39,7 @@ from kd_ops.serving import predict
 from kd_ops.serving.served import serve
 from tests.helpers.counting import row_counts, share
 from tests.helpers.fabricated import make_settings
+from tests.helpers.settings import with_registry
 from tests.helpers.tiny_multi_label import LABELS
 from tests.helpers.tiny_multi_label_run import NAME, build, document, finished
 
@@ -174,7 +175,7 @@ def test_the_signature_promises_lists() -> None:
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return make_settings(tmp_path_factory.mktemp("registry"))
+    return with_registry(make_settings(tmp_path_factory.mktemp("registry")))
 
 
 @pytest.fixture(scope="module")

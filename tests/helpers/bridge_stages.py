@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from kd_ops.bridge.stage_run import run_stage
@@ -32,6 +33,18 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def nobody_works(mini: Miniature) -> bool:
+    """Whether no process of the miniature is left, found by the environment that all of them have."""
+    mark = f"MINIATURE_TRACE={mini.trace}".encode()
+
+    def environment(process: Path) -> bytes:
+        with suppress(OSError):
+            return (process / "environ").read_bytes()
+        return b""
+
+    return not any(mark in environment(process) for process in Path("/proc").glob("[0-9]*"))
 
 
 def finished(mini: Miniature, name: str = "first", **params: dict[str, object]) -> Run:

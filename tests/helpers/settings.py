@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from kd_ops.base.settings import Settings
 from kd_ops.registering import register
-from kd_ops.registry.registry import tracking_uri
+from kd_ops.registry.registry import connect, tracking_uri
 from tests.helpers.fabricated import make_settings
+
+
+@cache
+def _empty_registry() -> Path:
+    """A database in which MLflow's tables are: it takes seconds to make them."""
+    found = Settings(home=Path(tempfile.mkdtemp(prefix="kd-registry-")))
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    client = connect(found)
+    client.search_experiments()
+    client.search_registered_models()
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    return found.home / "mlflow.db"
+
+
+def with_registry(settings: Settings) -> Settings:
+    """The same settings, with an empty registry."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(_empty_registry(), settings.home / "mlflow.db")
+    return settings
 
 
 @pytest.fixture(name="settings")
@@ -23,7 +46,7 @@ def settings_of_a_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setti
 @pytest.fixture(name="settings", scope="module")
 def settings_of_a_file(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A registry of its own for each file."""
-    return make_settings(tmp_path_factory.mktemp("registry"))
+    return with_registry(make_settings(tmp_path_factory.mktemp("registry")))
 
 
 @pytest.fixture

@@ -7,13 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from kd_ops.bridge.stage_run import run_stage
-from tests.helpers.bridge_stages import SLOW, assert_counted_once, log, prepared, wait_for
+from tests.helpers.bridge_stages import assert_counted_once, log, nobody_works, prepared, wait_for
 from tests.helpers.miniature import Miniature
 
 
@@ -44,7 +43,7 @@ def test_a_stopped_repro_leaves_nothing_working(mini: Miniature, signum: int, st
     wait_for(lambda: "step 1" in log(run))
     process.send_signal(signum)
     assert process.wait(timeout=60) == status
-    time.sleep(SLOW["slow"]["steps"] * SLOW["slow"]["seconds"] + 1)
+    wait_for(lambda: nobody_works(mini))
     assert not mini.trace.exists(), "no orphan goes on working"
 
 

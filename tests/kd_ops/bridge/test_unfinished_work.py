@@ -16,7 +16,7 @@ from kd_ops.bridge.pulse import Pulse
 from kd_ops.bridge.stage_run import run_stage
 from kd_ops.bridge.state import State
 from kd_ops.bridge.transfer import StageData
-from tests.helpers.bridge_stages import SLOW, assert_counted_once, log, prepared, wait_for
+from tests.helpers.bridge_stages import assert_counted_once, log, nobody_works, prepared, wait_for
 from tests.helpers.miniature import Miniature
 
 
@@ -26,7 +26,7 @@ def test_a_killed_bridge_takes_its_command_along_and_another_run_takes_over(mini
     wait_for(lambda: "step 2" in log(first))
     process.kill()
     process.communicate()
-    time.sleep(SLOW["slow"]["steps"] * SLOW["slow"]["seconds"] + 1)
+    wait_for(lambda: nobody_works(mini))
     assert not mini.trace.exists(), "no orphan goes on working"
     second = prepared(mini, "second")
     assert run_stage(second, "slow", mini.settings("two")) == 0

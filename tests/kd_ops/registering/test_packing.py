@@ -25,7 +25,7 @@ from kd_ops.runs.runs import Run
 from kd_ops.serving.served import ModelProcessError, serve
 from kd_ops.stages.code_snapshot import digest, keep, project_code
 from tests.conftest import PROJECT
-from tests.helpers.fabricated import finished_run, labelled_rows, real_student
+from tests.helpers.fabricated import fake_student, finished_run, labelled_rows, real_student
 from tests.helpers.promoting import N, named, right
 
 
@@ -84,7 +84,7 @@ def test_a_version_serves_without_the_project_and_holds_no_pickle(
     assert asked[10:] == [[0.3]], "the server's; what was refused is not logged"
     assert registered.name == "kd-real"
     monkeypatch.setattr(register, "prove", lambda packed, folder: None)
-    assert_champion_answers_anew(settings, tmp_path)
+    assert_champion_answers_anew(settings)
 
 
 def test_a_version_takes_the_code_of_its_run_along(
@@ -131,13 +131,11 @@ print(json.dumps(said))
 """
 
 
-def assert_champion_answers_anew(settings: Settings, tmp_path: Path) -> None:
+def assert_champion_answers_anew(settings: Settings) -> None:
     """On other test rows than it was evaluated on, the champion is asked again."""
     register_run = Run.named("real", settings)
     assert promote.promote(register_run, settings).verdict is Verdict.PROMOTE
-    run = finished_run(
-        settings, "other-rows", right(0.9), real_student(tmp_path / "second", 1), named("kd-real"), test_hash="hash2"
-    )
+    run = finished_run(settings, "other-rows", right(0.9), fake_student("second"), named("kd-real"), test_hash="hash2")
     rows = labelled_rows(N)
     champion = Predictor.load(serve("models:/kd-real@champion", settings).student)
     accuracy = float((champion.predict(rows)["label"] == rows["label"]).mean())

@@ -17,6 +17,7 @@ from kd_ops.base.settings import Settings
 from kd_ops.registry.registry import MODEL_FOLDER, connect
 from kd_ops.serving.served import ServedModel, serve
 from tests.helpers.calling import invoke
+from tests.helpers.settings import with_registry
 
 ANSWERS = """\
 import json, os, sys
@@ -43,7 +44,7 @@ def old(settings: Settings, tmp_path: Path) -> ServedModel:
     (student / "inference.json").write_text(json.dumps({"dial": {}, "exits": [1, 2], "columns": {"text": "body"}}))
     uncertainty = {"layer_1": [0.1] * 100 + [0.8] * 100, "layer_2": [0.05] * 200}
     pq.write_table(pa.table(uncertainty), student / "uncertainties.parquet")
-    client = connect(settings)
+    client = connect(with_registry(settings))
     client.create_registered_model("kd-old")
     client.create_model_version("kd-old", source=str(folder))
     return serve("models:/kd-old/1", settings)
