@@ -27,15 +27,14 @@ from kd_core.tables.reading import read_table
 from kd_ops.base.settings import Settings
 from kd_ops.display.summary import model_table
 from kd_ops.promotion import gathering, promote, rivals
-from kd_ops.promotion.evidence import Champion, JudgedRows, Measured, Speed, Verdict
+from kd_ops.promotion.evidence import Champion, JudgedRows, Verdict
 from kd_ops.promotion.gate import decide
-from kd_ops.registering import packing, register
+from kd_ops.registering import register
 from kd_ops.registering.register import version_tags
 from kd_ops.registering.training_record import TAG
 from kd_ops.registry.registry import connect
 from kd_ops.runs.outs import Outs
 from kd_ops.runs.results import read_result
-from kd_ops.serving import predict
 from kd_ops.serving.served import serve
 from tests.helpers.counting import row_counts, share
 from tests.helpers.fabricated import make_settings
@@ -153,23 +152,6 @@ def test_files_of_answers(root: Path, tmp_path: Path, kind: str) -> None:
         assert [tuple(cell) for cell in cells] == wanted
 
 
-def test_answers_in_the_terminal() -> None:
-    rows = [
-        {"text": "one", "label": ["blue", "red"], "probability": [0.9, 0.75], "exit_layer": 1},
-        {"text": "two", "label": [], "probability": [], "exit_layer": 2},
-    ]
-    console = Console(file=io.StringIO(), width=100)
-    console.print(predict._table(rows))
-    shown = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "blue, red" in shown
-    assert "90.0%, 75.0%" in shown
-
-
-def test_the_signature_promises_lists() -> None:
-    outputs = {each["name"]: each["type"] for each in packing._signature(["text"], several=True).outputs.to_dict()}
-    assert outputs == {"label": "array", "probability": "array", "exit_layer": "long", "entropy": "double"}
-
-
 # The gate
 
 
@@ -275,20 +257,6 @@ def test_a_champion_of_another_kind_is_refused(run: Any) -> None:
     decision = gathering.judge(run.run, run.outs, None, champion_of(run, **{"kd.task": "classification"}), run.settings)
     assert decision.verdict is Verdict.REJECT
     assert "kind of task changed from classification to multi_label_classification" in decision.reasons[0]
-
-
-def test_scores_in_between_are_compared_in_full() -> None:
-    """No row is quite right with either model; one is better on every row by a little."""
-    worse = np.full(500, 0.5)
-    gate = GateParams(min_accuracy=0.4, min_share_of_best_teacher=0.5, margin=0.01)
-    speed = Speed(2.0, 0.5, "here")
-    model = Measured("new", LABELS, 0.55, 0.6, 5.0, speed, MULTI_LABEL)
-    old = Champion("1", "old", LABELS, row_counts(worse), speed, MULTI_LABEL)
-    decision = decide(gate, model, judged(worse + 0.05), old)
-    assert decision.verdict is Verdict.PROMOTE
-    assert decision.numbers["difference"] == pytest.approx(0.05)
-    assert 0.04 < decision.numbers["low"] < 0.05, "all rows tell the same: hardly any width"
-    assert decide(gate, model, judged(worse - 0.05), old).verdict is Verdict.REJECT
 
 
 def test_scores_of_another_kind_are_refused_before_training(root: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from kd_core.config.data import CLASSIFICATION, MULTI_LABEL, TASKS, TaskParams
 from kd_core.config.training import Distillation
-from kd_core.runtime.errors import ParamsError
+from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_core.tasks import decide, encode, heads, loss, metrics
 from kd_core.tasks.kinds import kind_in
 from kd_core.tasks.units import Units
@@ -111,6 +111,58 @@ def test_padding_changes_no_loss_and_equal_answers_cost_nothing(kind: str, diver
     assert float(loss.of(kind).hard(values, wanted, mask)) == pytest.approx(np.mean(one_by_one), rel=1e-5)
     assert float(loss.of(kind).soft(values, values, mask, params)) == pytest.approx(0, abs=1e-6)
     assert float(loss.of(kind).soft(values, 2 * values, mask, params)) > 0
+
+
+def logits_of(kind: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random logits [B, U, C] of a batch, and its mask."""
+    gold = gold_of(kind)
+    logits = gold.with_values(np.random.default_rng(1).normal(size=(len(gold.values), len(LABELS[kind]))))
+    values, mask = (torch.from_numpy(each) for each in logits.padded(range(N)))
+    return values, mask
+
+
+@pytest.mark.parametrize("divergence", ["kl", "mse"])
+def test_a_batch_given_twice_costs_no_more(kind: str, divergence: Any) -> None:
+    params, (student, mask) = Distillation(divergence=divergence, temperature=2.0), logits_of(kind)
+    teacher = student.flip(-1)
+    once = loss.of(kind).soft(student, teacher, mask, params)
+    twice = loss.of(kind).soft(*(each.repeat(2, *[1] * (each.dim() - 1)) for each in (student, teacher, mask)), params)
+    assert float(once) > 0
+    torch.testing.assert_close(twice, once)
+
+
+@pytest.mark.parametrize("divergence", ["kl", "mse"])
+def test_sure_teachers_give_finite_losses(kind: str, divergence: Any) -> None:
+    student, mask = logits_of(kind)
+    sure = 200 * student.sign()
+    assert torch.isfinite(loss.of(kind).soft(-sure, sure, mask, Distillation(divergence=divergence)))
+
+
+def test_without_labels_the_hard_loss_is_zero_with_zero_gradient(kind: str) -> None:
+    student, mask = logits_of(kind)
+    student.requires_grad_()
+    unknown = torch.full_like(torch.from_numpy(gold_of(kind).padded(range(N), -100)[0]), -100)
+    found = loss.of(kind).hard(student, unknown, mask)
+    found.backward()
+    assert float(found) == 0.0
+    assert student.grad is not None
+    assert not student.grad.any()
+
+
+def test_logits_of_probabilities_are_finite_and_say_the_same(kind: str) -> None:
+    head, (logits, _) = heads.of(kind), logits_of(kind)
+    probabilities = head.probabilities(logits)
+    torch.testing.assert_close(head.probabilities(head.logits_of(probabilities)), probabilities)
+    assert torch.isfinite(head.logits_of(probabilities.round())).all()
+
+
+def test_a_label_outside_the_set_is_refused_with_its_row(kind: str) -> None:
+    rows = ROWS[kind](3)
+    right = rows.at[1, "label"]
+    rows["label"] = rows["label"].astype(object)
+    rows.at[1, "label"] = "violet" if isinstance(right, str) else ("violet", *right[1:])
+    with pytest.raises(InvalidDataError, match=rf"{rows['id'][1]}.*violet"):
+        encode.of(kind).targets(rows, TaskParams(kind=kind, labels=LABELS[kind]))
 
 
 def test_a_kind_that_there_is_not_is_named() -> None:

@@ -18,7 +18,7 @@ from kd_ops.base.documents import to_yaml
 from kd_ops.base.settings import Settings
 from kd_ops.promotion import promote
 from kd_ops.promotion.evidence import Verdict
-from kd_ops.registering import register
+from kd_ops.registering import packing, register
 from kd_ops.registering.packing import requirements
 from kd_ops.registry.registry import connect, versions
 from kd_ops.runs.runs import Run
@@ -210,3 +210,8 @@ def test_errors_of_the_model_process_are_passed_on() -> None:
     error = ModelProcessError(65, "Traceback\nerror: no column 'text'\n")
     assert (str(error), error.status) == ("no column 'text'", 65)
     assert ModelProcessError(-15, "").status == 143
+
+
+def test_the_signature_promises_lists() -> None:
+    outputs = {each["name"]: each["type"] for each in packing._signature(["text"], several=True).outputs.to_dict()}
+    assert outputs == {"label": "array", "probability": "array", "exit_layer": "long", "entropy": "double"}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from kd_core.runtime.errors import ParamsError
 from kd_ops.base.settings import Settings
+from kd_ops.serving import predict
 from kd_ops.serving.description import Description
 from kd_ops.serving.predict import Question
 from kd_ops.serving.served import ServedModel
@@ -111,3 +114,15 @@ def test_the_gate_s_own_columns_are_not_taken_for_the_training_data_s(
     described = Description("m", (1, 2), recorded)
     monkeypatch.setattr("kd_ops.serving.served.ServedModel.described", lambda self: described)
     assert ServedModel(tmp_path, tmp_path).as_named(["text"]) == words
+
+
+def test_answers_in_the_terminal() -> None:
+    rows = [
+        {"text": "one", "label": ["blue", "red"], "probability": [0.9, 0.75], "exit_layer": 1},
+        {"text": "two", "label": [], "probability": [], "exit_layer": 2},
+    ]
+    console = Console(file=io.StringIO(), width=100)
+    console.print(predict._table(rows))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "blue, red" in shown
+    assert "90.0%, 75.0%" in shown
