@@ -24,10 +24,10 @@ from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_core.serving.folder.record import ModelRecord
 from kd_core.serving.graphs.tokens import TextEncoder
 from tests.conftest import PROJECT
-from tests.helpers.tiny import ARCHITECTURES, LABELS, tiny_rows, tiny_student
+from tests.helpers.tiny import LABELS, tiny_rows, tiny_student
 from tests.helpers.tiny_exits import TASK, exported_student
 from tests.helpers.traced import traced
-from tests.kd_core.models.test_architectures import base_of
+from tests.kd_core.models.test_architectures import base_of, every_kind
 
 
 def student_of(architecture: str, folder: Path, layers: int = 2) -> tuple[StudentModel, Path]:
@@ -42,7 +42,7 @@ def student_of(architecture: str, folder: Path, layers: int = 2) -> tuple[Studen
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@every_kind
 def test_every_architecture_answers_as_pytorch_does(architecture: str, tmp_path: Path) -> None:
     student, base = student_of(architecture, tmp_path)
     tokenizer, rows = load_tokenizer(base), tiny_rows(30)
