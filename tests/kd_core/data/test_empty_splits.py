@@ -48,10 +48,14 @@ def test_a_group_too_large_for_a_split_is_named_with_its_share_and_what_to_do(ot
     assert "noted: test has 0 labelled rows" in said
 
 
-def test_a_split_whose_size_is_too_small_is_told_to_grow() -> None:
+@pytest.mark.parametrize("alike", [0, 8])
+def test_a_split_whose_size_is_too_small_is_told_to_grow(alike: int) -> None:
+    """Whatever the largest group is: a split that is to have no rows has room for none."""
     params = params_of(train=0.9, valid=0.0, calibration=0.05, test=0.05)
-    dataset = build_dataset(rows_of([f"a{n} b{n} c{n}" for n in range(60)]), params, Ledger(), "1", "reference")
-    assert "raise its size in data.reference.split" in explained(dataset, params)
+    texts = ["hello there"] * alike + [f"a{n} b{n} c{n}" for n in range(200 - alike)]
+    said = explained(build_dataset(rows_of(texts), params, Ledger(), "1", "reference"), params)
+    assert "raise its size in data.reference.split" in said
+    assert "largest group" not in said
 
 
 def test_at_a_similarity_of_one_templates_can_be_split() -> None:

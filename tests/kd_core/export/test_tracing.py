@@ -24,7 +24,7 @@ from kd_core.runtime.errors import InvalidDataError, ParamsError
 from kd_core.serving.folder.record import ModelRecord
 from kd_core.serving.graphs.tokens import TextEncoder
 from tests.conftest import PROJECT
-from tests.helpers.tiny import LABELS, tiny_rows, tiny_student
+from tests.helpers.tiny import tiny_rows, tiny_student
 from tests.helpers.tiny_exits import TASK, exported_student
 from tests.helpers.traced import traced
 from tests.kd_core.models.test_architectures import base_of, every_kind
@@ -79,16 +79,17 @@ def test_what_cannot_be_traced_is_refused_by_name(tmp_path: Path, monkeypatch: p
         trace(student, inputs_of(student, load_tokenizer(base)))
 
 
-@pytest.mark.parametrize("head", ["decoders.gold.linear.bias", "branches.1.linear.bias"])
+@pytest.mark.parametrize("head", ["decoders.gold.linear.weight", "branches.1.linear.weight"])
 def test_graphs_that_answer_otherwise_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str) -> None:
     """At the last exit or at any before it."""
     student, base = student_of("bert", tmp_path)
 
     def wrong(model: StudentModel, names: Sequence[str]) -> onnx.ModelProto:
         graph = traced(model, names)
-        (bias,) = (each for each in graph.graph.initializer if each.name == f"model.{head}")
-        values = onnx.numpy_helper.to_array(bias) + np.eye(1, len(LABELS), dtype=np.float32)[0]
-        bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
+        (weight,) = (each for each in graph.graph.initializer if each.name == f"model.{head}")
+        values = onnx.numpy_helper.to_array(weight).copy()
+        values[0] += 1.0
+        weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
         return graph
 
     monkeypatch.setattr(serve, "trace", wrong)

@@ -113,6 +113,18 @@ def test_a_right_teacher_that_favours_a_rare_class_is_not_called_permuted(classe
         contract._check_order("swapped", answers / answers.sum(1, keepdims=True), classes_of(targets), labels)
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_swapped_labels_are_found_though_nearly_all_rows_have_one_of_them(classes: int, seed: int) -> None:
+    """The rare rows tell it: among equally counted rows they would hardly show in the ranks."""
+    targets = np.where(np.arange(600) % 20 == 0, np.arange(600) // 20 % (classes - 1) + 1, 0)
+    answers = answers_of(targets, classes, signal=1.0, seed=seed)
+    contract._check_order("good", answers, classes_of(targets), FORTY[:classes])
+    answers[:, [0, 1]] = answers[:, [1, 0]]
+    with pytest.raises(InvalidDataError, match="0 means 1; 1 means 0;"):
+        contract._check_order("swapped", answers, classes_of(targets), FORTY[:classes])
+
+
 def test_the_contract_looks_at_every_label_whatever_the_ids_begin_with(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
