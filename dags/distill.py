@@ -74,7 +74,8 @@ def build(recipe: str, schedule: str | None) -> DAG:
         kind, placed = operator("ResolveOperator", "resolve")
         resolve = kind(recipe=recipe, **placed)
         stages = _stages(resolve)
-        track = _closing("track", "kd_ops.tracking.track", trigger_rule=TriggerRule.ALL_DONE)
+        kind, placed = operator("TrackOperator", "track")
+        track = kind(run_uri=RUN_URI, trigger_rule=TriggerRule.ALL_DONE, **placed)
         register = _closing("register", "kd_ops.registering.register")
         promote = _closing("promote", "kd_ops.promotion.promote")
         list(stages.values()) >> track
@@ -98,9 +99,9 @@ def _reference_teacher(record: dict[str, Any]) -> str:
     return str(record["teacher"])
 
 
-def _closing(task_id: str, module: str, **own: Any) -> Any:
+def _closing(task_id: str, module: str) -> Any:
     kind, placed = operator("RunOperator", task_id)
-    return kind(module=module, run_uri=RUN_URI, **placed, **own)
+    return kind(module=module, run_uri=RUN_URI, settled_by="track", **placed)
 
 
 def _stages(resolve: Any) -> dict[str, Any]:

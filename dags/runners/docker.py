@@ -32,7 +32,7 @@ from docker.types import DeviceRequest, Mount
 from dags.failures import TryAgain, WrongParams
 from dags.profiles import Profile, quantity
 from dags.runners.memory import failure_of_try, profile_of_try
-from dags.runners.tasks import ResolveTask, RunTask, StageTask, Task
+from dags.runners.tasks import ResolveTask, RunTask, StageTask, Task, TrackTask
 
 GRACE_SECONDS = 120
 """For the checkpoint that follows SIGTERM."""
@@ -247,6 +247,10 @@ class ResolveOperator(ResolveTask, ContainerOperator):
 
 class RunOperator(RunTask, ContainerOperator):
     """A task on a run in a container."""
+
+
+class TrackOperator(TrackTask, ContainerOperator):
+    """The end of a run in a container."""
 
 
 class StageOperator(StageTask, ContainerOperator):

@@ -21,7 +21,7 @@ from kubernetes.client import models as k8s
 from dags.failures import ProcessFailed, TryAgain
 from dags.profiles import Profile, cluster
 from dags.runners.memory import failure_of_try, profile_of_try
-from dags.runners.tasks import ResolveTask, RunTask, StageTask
+from dags.runners.tasks import ResolveTask, RunTask, StageTask, TrackTask
 
 GRACE_SECONDS = 120
 """For the checkpoint that follows SIGTERM."""
@@ -208,6 +208,12 @@ class RunOperator(RunTask, PodOperator):
     """A task on a run in a pod."""
 
     template_fields: Sequence[str] = (*RunTask.template_fields, *KubernetesPodOperator.template_fields)
+
+
+class TrackOperator(TrackTask, PodOperator):
+    """The end of a run in a pod."""
+
+    template_fields: Sequence[str] = (*TrackTask.template_fields, *KubernetesPodOperator.template_fields)
 
 
 class StageOperator(StageTask, PodOperator):

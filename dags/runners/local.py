@@ -16,7 +16,7 @@ from typing import Any
 from airflow.sdk import Context
 
 from dags.failures import WrongParams, failure
-from dags.runners.tasks import ResolveTask, RunTask, StageTask, Task
+from dags.runners.tasks import ResolveTask, RunTask, StageTask, Task, TrackTask
 
 PROJECT = Path(__file__).resolve().parents[2]
 GRACE_SECONDS = 60.0
@@ -99,6 +99,10 @@ class ResolveOperator(ResolveTask, ProcessOperator):
 
 class RunOperator(RunTask, ProcessOperator):
     """A task on a run as a process."""
+
+
+class TrackOperator(TrackTask, ProcessOperator):
+    """The end of a run as a process."""
 
 
 class StageOperator(StageTask, ProcessOperator):

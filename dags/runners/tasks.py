@@ -9,6 +9,10 @@ from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowSkipException
 
 
+SETTLED = "settled"
+"""The XCom by which a task says what it has done of the work of tasks after it."""
+
+
 class Task(BaseOperator):  # type: ignore[misc]  # Airflow is not followed: its imports are heavy
     """Runs `python -m MODULE WORDS…`.
 
@@ -35,7 +39,8 @@ class Task(BaseOperator):  # type: ignore[misc]  # Airflow is not followed: its 
 
 
 class ResolveTask(Task):
-    """Starts a run; pushes its folder as XCom `run_uri` and returns one record a teacher.
+    """Starts a run; pushes its folder and the stages that need no process, as XComs `run_uri` and `settled`, and
+    returns one record a teacher.
 
     Airflow maps tasks over a return value only, hence the records: {teacher, pretraining, reference}.
 
@@ -61,6 +66,7 @@ class ResolveTask(Task):
         """The records."""
         self.log.info("run %s", answer["run_uri"])
         context["ti"].xcom_push(key="run_uri", value=answer["run_uri"])
+        context["ti"].xcom_push(key=SETTLED, value=answer["settled"])
         return [
             {
                 "teacher": name,
@@ -72,22 +78,55 @@ class ResolveTask(Task):
 
 
 class RunTask(Task):
-    """Runs a module of kd_ops on a run that `resolve` started.
+    """Runs a module of kd_ops on a run that `resolve` started, unless an earlier task has done this task's work.
 
     :param run_uri: the run's folder, as `resolve` returned it
+    :param settled_by: the task that may have done the work, and then names it in its XCom `settled`
     """
 
     template_fields: Sequence[str] = ("run_uri",)
 
-    def __init__(self, *, run_uri: Any, **kwargs: Any) -> None:
+    def __init__(self, *, run_uri: Any, settled_by: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.run_uri = run_uri
+        self.settled_by = settled_by
+
+    def work(self) -> str:
+        """What the task does, as `settled` names it."""
+        return str(self.task_id)
 
     def words(self, context: Context) -> list[str]:
         """The run; without one the task is skipped."""
         if not self.run_uri:
             raise AirflowSkipException("there is no run: resolve did not finish")
         return ["--run", self.run_uri]
+
+    def execute(self, context: Context) -> Any:
+        """Let the runner do the work, if it is not done."""
+        if self._is_settled(context):
+            self.log.info("%s: nothing is left to do, says task %s", self.work(), self.settled_by)
+            return None
+        return super().execute(context)
+
+    def _is_settled(self, context: Context) -> bool:
+        """Never in a second try: whoever repeats or clears a task wants its process."""
+        task = context["ti"]
+        if self.settled_by is None or not self.run_uri or task.try_number > 1:
+            return False
+        return self.work() in (task.xcom_pull(task_ids=self.settled_by, key=SETTLED) or [])
+
+
+class TrackTask(RunTask):
+    """Tracks a run; pushes what it did of the tasks that follow as XCom `settled`."""
+
+    answers = True
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(module="kd_ops.promotion.close", **kwargs)
+
+    def done(self, context: Context, answer: dict[str, Any]) -> None:
+        """Push the answer; nothing is returned."""
+        context["ti"].xcom_push(key=SETTLED, value=answer["settled"])
 
 
 class StageTask(RunTask):
@@ -100,10 +139,14 @@ class StageTask(RunTask):
     template_fields: Sequence[str] = ("item", "run_uri")
 
     def __init__(self, *, stage: str, item: Any = "", **kwargs: Any) -> None:
-        super().__init__(module="kd_ops.bridge", **kwargs)
+        super().__init__(module="kd_ops.bridge", settled_by="resolve", **kwargs)
         self.stage = stage
         self.item = item
 
+    def work(self) -> str:
+        """The stage as dvc.yaml names it."""
+        return f"{self.stage}@{self.item}" if self.item else self.stage
+
     def words(self, context: Context) -> list[str]:
-        """The run, and the stage as dvc.yaml names it."""
-        return [*super().words(context), f"{self.stage}@{self.item}" if self.item else self.stage]
+        """The run and the stage."""
+        return [*super().words(context), self.work()]

@@ -23,13 +23,13 @@ from kd_ops.base.settings import Settings
 from kd_ops.bridge.pulse import Pulse
 from kd_ops.bridge.stage_command import Stop, run_command
 from kd_ops.bridge.state import State
-from kd_ops.lineage import provenance
+from kd_ops.lineage import provenance, reuse
 from kd_ops.runs.objects import Objects, RunCache
 from kd_ops.runs.runs import Run, StageRecord
 from kd_ops.stages import inputs
 from kd_ops.stages.code_snapshot import code_of
 from kd_ops.stages.graph import Graph
-from kd_ops.stages.keys import Fragment, StageKey, code_hashes, compute, out_hashes
+from kd_ops.stages.keys import Fragment, StageKey, code_hashes, compute
 from kd_ops.stages.machine import MACHINE, write_machine
 from kd_ops.stages.versions import check_versions
 from kd_ops.stages.workspace import workspace
@@ -72,23 +72,15 @@ class Bridge:
             self.run.write_stage(self.record)
             self.run.write_code(self.stage, code_hashes(graph[self.stage], folder))
             entry = self._cache.entry(key.key)
-            if entry is not None and self._available(entry):
+            if entry is not None and reuse.available(entry, self._objects):
                 self.record.cached = True
-                return self._publish(entry)
+                return reuse.publish(self.run, self.record, entry, self.settings)
             fragment = self._compute(graph, key, folder)
             return self._settle(fragment, lost=entry is not None, seconds=time.monotonic() - began)
 
     def _upstream(self, graph: Graph) -> dict[str, Fragment]:
         found = {name: self.run.lock(name) for name in graph.upstream(self.stage)}
         return {name: fragment for name, fragment in found.items() if fragment}
-
-    def _available(self, entry: Fragment) -> bool:
-        """Whether the entry's data can still be had; what only this machine has of it is uploaded."""
-        lacking = self._objects.lacking(out_hashes(entry).values())
-        if lacking is None:
-            return False
-        self._objects.upload(lacking)
-        return True
 
     def _compute(self, graph: Graph, key: StageKey, folder: Path) -> Fragment:
         from kd_ops.bridge.transfer import StageData
@@ -134,13 +126,8 @@ class Bridge:
         provenance.record_computed(self.run, self.stage, key, fragment, seconds, self.settings)
         if lost:
             self._cache.replace(key, fragment)
-        self._publish(self._cache.publish(key, fragment))
+        reuse.publish(self.run, self.record, self._cache.publish(key, fragment), self.settings)
         self._state.remove()
-
-    def _publish(self, fragment: Fragment) -> None:
-        self.run.write_lock(self.stage, fragment)
-        provenance.record_used(self.run, self.stage, str(self.record.key), fragment, self.settings)
-        self.record.outs = out_hashes(fragment)
 
     @property
     def _state(self) -> State:

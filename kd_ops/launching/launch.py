@@ -26,9 +26,6 @@ from kd_ops.runs.runs import Run
 from kd_ops.stages.code_snapshot import stage_names
 
 Way = Literal["airflow", "repro"]
-CLOSING = ("kd_ops.tracking.track", "kd_ops.registering.register", "kd_ops.promotion.promote")
-"""What acts on the world after the stages, in this order; the DAG has the same as its last tasks."""
-
 AGAIN = "run the same command again: what is done is not computed twice, and unfinished work resumes"
 
 _LOGGER = re.compile(r"\s+\[airflow\..*$")
@@ -86,8 +83,8 @@ def _work(way: Way, airflow: Sequence[str], board: Board, log: Path, console: Co
         steps = [list(airflow)]
         starting = "starting Airflow"
     else:
-        modules = ("kd_ops.launching.repro", *CLOSING)
-        steps = [[sys.executable, "-m", module, "--run", board.run.uri] for module in modules]
+        modules = (["kd_ops.launching.repro"], ["kd_ops.promotion.close", "--always"])
+        steps = [[sys.executable, "-m", *words, "--run", board.run.uri] for words in modules]
         starting = "starting"
     for words in steps:
         child = Child(words, airflow_run.environment(settings), settings.project, log)

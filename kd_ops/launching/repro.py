@@ -12,6 +12,7 @@ from contextlib import suppress
 from kd_ops.base.entry import ended, stop_on_signals
 from kd_ops.base.settings import PROJECT, Settings
 from kd_ops.bridge.stage_command import die_with_parent
+from kd_ops.lineage.reuse import settle
 from kd_ops.runs.runs import Run
 from kd_ops.stages.code_snapshot import stage_names
 
@@ -19,9 +20,14 @@ from kd_ops.stages.code_snapshot import stage_names
 def repro(run: Run, names: Sequence[str] = (), started: Callable[[str], None] | None = None) -> int:
     """Run all stages, or those named, in order; stops at the first that fails and returns its exit status.
 
-    `started` is told each stage's name before it begins. A signal to this process is passed on to the stage.
+    Those whose results the store has need no process, unless they are named. `started` is told the name of each other
+    one before it begins. A signal to this process is passed on to the stage.
     """
-    for name in names or stage_names(run, Settings()):
+    settings = Settings()
+    settled = () if names else settle(run, settings)
+    for name in names or stage_names(run, settings):
+        if name in settled:
+            continue
         if started is not None:
             started(name)
         if status := _bridge(run, name):

@@ -28,6 +28,7 @@ from kd_ops.runs.outs import Outs
 from kd_ops.runs.results import copy_report, read_result, update_result
 from kd_ops.runs.runs import Run
 from kd_ops.tracking.closing import asked_run, closing_step
+from kd_ops.tracking.tracked_stages import set_tags
 
 ROLLBACK = "ROLLBACK"
 
@@ -214,20 +215,22 @@ def _note(client: Any, run: Run, name: str, number: str, decision: Decision, use
     )
     tags = {"kd.verdict": str(decision.verdict), "kd.reasons": json.dumps(reasons), "kd.test_uses": str(uses)}
     tags |= {f"kd.gate.{key}": str(value) for key, value in run.params()["gate"].items()}
-    for key, value in tags.items():
-        if tag_version:
-            client.set_model_version_tag(name, number, key, value)
-        if parent := read_result(run).get("mlflow_run"):
-            client.set_tag(parent, key, value)
-            client.set_tag(parent, "kd.model_version", f"{name}/{number}")
+    for key, value in tags.items() if tag_version else ():
+        client.set_model_version_tag(name, number, key, value)
+    if parent := read_result(run).get("mlflow_run"):
+        set_tags(client, parent, tags | {"kd.model_version": f"{name}/{number}"})
+
+
+def promote_step(run: Run, settings: Settings) -> None:
+    """Promote as a step of the run's end: say what was decided, and record it if that fails."""
+    with closing_step(run, settings, "promote"):
+        decision = promote(run, settings)
+    print(f"{decision.verdict}: {'; '.join(decision.reasons)}")
 
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point of the closing task."""
-    run, settings = asked_run("kd_ops.promotion.promote", __doc__, argv), Settings()
-    with closing_step(run, settings, "promote"):
-        decision = promote(run, settings)
-    print(f"{decision.verdict}: {'; '.join(decision.reasons)}")
+    promote_step(asked_run("kd_ops.promotion.promote", __doc__, argv), Settings())
 
 
 if __name__ == "__main__":

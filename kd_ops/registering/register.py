@@ -175,13 +175,17 @@ def _description(outs: Outs) -> str:
     return redact(text)[:_DESCRIPTION_CHARACTERS]
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Entry point of the closing task."""
-    run, settings = asked_run("kd_ops.registering.register", __doc__, argv), Settings()
+def register_step(run: Run, settings: Settings) -> None:
+    """Register as a step of the run's end: say what came out, and record it if that fails."""
     with closing_step(run, settings, "register"):
         registered = register(run, settings)
     what = "registered" if registered.created else "already registered:"
     print(f"{what} {registered.name} version {registered.version}")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of the closing task."""
+    register_step(asked_run("kd_ops.registering.register", __doc__, argv), Settings())
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from kd_ops.base.entry import ended, stop_on_signals
 from kd_ops.base.remembered import remembered
 from kd_ops.base.settings import Settings
 from kd_ops.lineage.provenance import git_state
+from kd_ops.lineage.reuse import settle
 from kd_ops.resolving.addresses import Addresses, hub_commit
 from kd_ops.resolving.data_files import pinned_files
 from kd_ops.resolving.lengths import check_lengths
@@ -187,8 +188,8 @@ def _run_name(name: str | None, recipe: str) -> str:
     return f"{recipe}-{safe}" if _SCHEDULER_NAMES.match(name) else safe
 
 
-def answer(run: Run) -> dict[str, Any]:
-    """What a scheduler has to know of a run, to map its tasks."""
+def answer(run: Run, settled: Sequence[str] = ()) -> dict[str, Any]:
+    """What a scheduler has to know of a run, to map its tasks; `settled` are the stages that need no process."""
     params = run.params()
     return {
         "run": run.id,
@@ -197,12 +198,15 @@ def answer(run: Run) -> dict[str, Any]:
         "teachers": list(params["teachers"]),
         "pretraining_teachers": params["pretrain"]["teachers"],
         "reference_teachers": params["finetune"]["teachers"],
+        "settled": list(settled),
     }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; the answer goes as JSON to the file that is named, or to standard output. The exit status."""
-    parser = argparse.ArgumentParser(prog="python -m kd_ops.resolving.resolve", description="Start a run.")
+    parser = argparse.ArgumentParser(
+        prog="python -m kd_ops.resolving.resolve", description="Start a run and take over what the store has of it."
+    )
     parser.add_argument("--recipe", help="a name in recipes/ or a file")
     parser.add_argument(
         "--variant", dest="variants", action="append", default=[], help="a name in recipes/variants/, repeatable"
@@ -215,7 +219,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def start() -> None:
         asked = (options.recipe, options.overrides, options.revision, options.run)
-        said = json.dumps(answer(resolve(*asked, variants=options.variants)))
+        run, settings = resolve(*asked, variants=options.variants), Settings()
+        said = json.dumps(answer(run, settle(run, settings)))
         if options.answer is None:
             print(said)
         else:

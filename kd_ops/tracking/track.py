@@ -21,7 +21,14 @@ from kd_ops.runs.outs import Outs, read_document
 from kd_ops.runs.results import read_result, update_result
 from kd_ops.runs.runs import Run
 from kd_ops.tracking import tracked_values
-from kd_ops.tracking.tracked_stages import TAG_CHARACTERS, MlflowStatus, log_children, log_metrics, stage_status
+from kd_ops.tracking.tracked_stages import (
+    TAG_CHARACTERS,
+    MlflowStatus,
+    log_children,
+    log_metrics,
+    set_tags,
+    stage_status,
+)
 
 ARTIFACTS = ("report", "evaluation/details", "evaluation/metrics.json", "measure/metrics.json", "validation")
 LAST_STAGE = "report"
@@ -100,8 +107,7 @@ def final_status(run: Run, interrupted: bool) -> MlflowStatus:
 
 
 def _log_parent(client: Any, parent: str, run: Run, outs: Outs) -> None:
-    for key, value in run_tags(run, outs).items():
-        client.set_tag(parent, key, value)
+    set_tags(client, parent, run_tags(run, outs))
     _log_params(client, parent, tracked_values.params(run.params()))
     numbers = tracked_values.metrics(read_document(outs, "evaluation/metrics.json"))
     measured = tracked_values.speeds(read_document(outs, "measure/metrics.json"))

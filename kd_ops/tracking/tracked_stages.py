@@ -59,9 +59,7 @@ def _log_stage(client: Any, child: str, record: StageRecord, outs: Outs) -> None
     tags = {"cached": str(record.cached).lower(), "kd.key": record.key, "kd.exit_code": record.exit_code}
     if record.error:
         tags["kd.error"] = redact(record.error)[-TAG_CHARACTERS:]
-    for key, value in tags.items():
-        if value is not None:
-            client.set_tag(child, key, str(value))
+    set_tags(client, child, {key: str(value) for key, value in tags.items() if value is not None})
     points = [("seconds", record.seconds, 0)]
     if record.status == "done":
         for path in record.outs:
@@ -75,6 +73,13 @@ def _curves(history: Mapping[str, Any], path: str, several: bool) -> Iterator[tu
         for step, value in points:
             if value is not None:
                 yield tracked_values.metric_name(prefix + name), float(value), int(step)
+
+
+def set_tags(client: Any, run_id: str, tags: Mapping[str, str]) -> None:
+    """Set tags of an MLflow run, at most 100, in one call."""
+    from mlflow.entities import RunTag
+
+    client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
 
 def log_metrics(client: Any, run_id: str, points: list[tuple[str, float, int]]) -> None:

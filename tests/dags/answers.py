@@ -15,6 +15,6 @@ atexit.register(late)
 words = sys.argv[1:]
 assert words[:6] == ["--recipe", "route", "--run", "weekly", "--set", "a.b=1"], words
 teachers = ["deep", "shallow"]
-answer = {"run_uri": "/runs/weekly", "teachers": teachers, "pretraining_teachers": teachers}
+answer = {"run_uri": "/runs/weekly", "settled": ["teach@deep"], "teachers": teachers, "pretraining_teachers": teachers}
 Path(words[words.index("--answer") + 1]).write_text(json.dumps({**answer, "reference_teachers": ["shallow"]}))
 print("resolved")

@@ -218,11 +218,17 @@ def test_tasks_run_in_the_python_that_is_named(
 class TaskInstance:
     """What a task of Airflow gives its results to."""
 
-    def __init__(self) -> None:
+    def __init__(self, try_number: int = 1) -> None:
+        self.try_number = try_number
         self.pushed: dict[str, Any] = {}
+        self.asked: list[tuple[str, str]] = []
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.pushed[key] = value
+
+    def xcom_pull(self, task_ids: str, key: str) -> Any:
+        self.asked.append((task_ids, key))
+        return self.pushed.get(key)
 
 
 def test_what_a_process_prints_is_no_part_of_resolves_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,4 +244,23 @@ def test_what_a_process_prints_is_no_part_of_resolves_answer(monkeypatch: pytest
         {"teacher": "deep", "pretraining": True, "reference": False},
         {"teacher": "shallow", "pretraining": True, "reference": True},
     ]
-    assert task.pushed == {"run_uri": "/runs/weekly"}
+    assert task.pushed == {"run_uri": "/runs/weekly", "settled": ["teach@deep"]}
+
+
+@pytest.mark.parametrize(
+    ("settled", "tries", "started"),
+    [(["teach@deep"], 1, False), (["teach@deep"], 2, True), (["teach@shallow"], 1, True), (None, 1, True)],
+)
+def test_a_settled_task_starts_no_process_unless_it_is_repeated(
+    monkeypatch: pytest.MonkeyPatch, settled: list[str] | None, tries: int, started: bool
+) -> None:
+    """Whoever clears a task wants its process: the store may have lost what it had."""
+    from dags.runners import StageOperator
+
+    task, calls = TaskInstance(tries), list[list[str]]()
+    task.pushed["settled"] = settled
+    monkeypatch.setattr(StageOperator, "run_process", lambda _, words: calls.append(list(words)))
+    operator = StageOperator(task_id="teach", stage="teach", item="deep", run_uri="/runs/weekly")
+    operator.execute({"ti": task})
+    assert calls == ([["--run", "/runs/weekly", "teach@deep"]] if started else [])
+    assert task.asked == ([("resolve", "settled")] if tries == 1 else [])

@@ -19,6 +19,7 @@ ANSWER = {
     "teachers": ["deep", "shallow"],
     "pretraining_teachers": [],
     "reference_teachers": ["deep"],
+    "settled": ["ingest@reference", "score_reference@deep"],
 }
 
 
@@ -42,8 +43,9 @@ def test_a_stage_mapped_over_no_teacher_is_skipped_and_the_rest_runs(
 
     def process(operator: Any, words: Sequence[str]) -> None:
         started.append([operator.module, *words])
-        if operator.module == "kd_ops.resolving.resolve":
-            Path(words[words.index("--answer") + 1]).write_text(json.dumps(ANSWER))
+        answers = {"kd_ops.resolving.resolve": ANSWER, "kd_ops.promotion.close": {"settled": ["register"]}}
+        if operator.module in answers:
+            Path(words[words.index("--answer") + 1]).write_text(json.dumps(answers[operator.module]))
 
     monkeypatch.setattr(local.ProcessOperator, "run_process", process)
     dag = DagBag(PROJECT / "dags").dags["distill__route"]
@@ -55,6 +57,7 @@ def test_a_stage_mapped_over_no_teacher_is_skipped_and_the_rest_runs(
     assert resolve[:-2] == ["kd_ops.resolving.resolve", "--recipe", "route", "--run", "r", "--variant", "mkd"]
     stages = [words[-1] for words in others if words[0] == "kd_ops.bridge"]
     assert not [stage for stage in stages if stage.startswith("score_pretraining")]
-    assert [stage for stage in stages if stage.startswith("score_reference")] == ["score_reference@deep"]
-    assert {"teach@deep", "teach@shallow", "pretrain", "finetune", "report"} <= set(stages)
-    assert others[-1][0] == "kd_ops.promotion.promote"
+    assert {"ingest@pretraining", "teach@deep", "teach@shallow", "pretrain", "finetune", "report"} <= set(stages)
+    assert not {"ingest@reference", "score_reference@deep"} & set(stages), "what is settled needs no process"
+    assert [words[0] for words in others[-2:]] == ["kd_ops.promotion.close", "kd_ops.promotion.promote"]
+    assert others[-1] == ["kd_ops.promotion.promote", "--run", "runs/r"]

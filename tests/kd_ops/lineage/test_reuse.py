@@ -1,0 +1,86 @@
+"""The pass that takes over what the store has: what it settles, and what it leaves to a process of its own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kd_core.runtime.errors import TryAgainError
+from kd_ops.lineage import provenance
+from kd_ops.lineage.reuse import settle
+from kd_ops.runs.objects import RunCache
+from kd_ops.runs.runs import StageRecord
+from tests.helpers.bridge_stages import compute, list_machine
+from tests.helpers.miniature import STAGES, Miniature
+
+
+def test_one_pass_takes_over_all_that_is_known(mini: Miniature) -> None:
+    first, second = mini.run("first"), mini.run("second")
+    compute(mini, first)
+    assert sorted(settle(second, mini.settings("two"))) == sorted(STAGES)
+    assert first.locks() == second.locks()
+    assert not list(mini.settings("two").cache_dir.rglob("*")), "nothing is downloaded"
+    for name, record in second.stages().items():
+        known = first.stage(name)
+        assert known is not None
+        assert (record.status, record.cached, record.exit_code, record.tries) == ("done", True, 0, 1)
+        assert (record.key, record.outs) == (known.key, known.outs)
+        assert record.overhead_cpu_seconds is not None
+        assert second.code(name) == first.code(name)
+    (found,) = provenance.read(second.stages()["join"].outs["joined"], mini.settings())
+    assert [use["run"] for use in found["reused_by"]] == ["second"]
+
+
+def test_a_change_leaves_its_stage_and_what_follows(mini: Miniature) -> None:
+    compute(mini, mini.run("first"))
+    run = mini.run("second", join={"separator": "+"})
+    assert sorted(settle(run, mini.settings())) == ["make@a", "make@b", "part@a"]
+    assert run.stage("join") is None
+    assert compute(mini, run, "join", "slow") == [False, False]
+
+
+def test_a_stage_that_depends_on_the_machine_is_left_with_what_reads_it(mini: Miniature) -> None:
+    """The worker that is meant for it may be another machine than this one."""
+    list_machine(mini)
+    compute(mini, mini.run("first"))
+    run = mini.run("second")
+    assert settle(run, mini.settings()) == []
+    assert compute(mini, run) == [True] * len(STAGES)
+
+
+def test_a_stage_that_has_begun_is_left_alone(mini: Miniature) -> None:
+    compute(mini, mini.run("first"))
+    run = mini.run("second")
+    run.write_stage(StageRecord("make@a", "running", tries=1))
+    assert settle(run, mini.settings()) == ["make@b"]
+    begun = run.stage("make@a")
+    assert begun is not None
+    assert begun.status == "running"
+
+
+def test_a_lost_result_is_left_to_be_computed(mini: Miniature) -> None:
+    compute(mini, mini.run("first"), "make@a")
+    shutil.rmtree(Path(mini.store_uri) / "dvc/files")
+    shutil.rmtree(mini.settings().cache_dir)
+    run = mini.run("second")
+    assert settle(run, mini.settings()) == []
+    assert run.stages() == {}
+    assert compute(mini, run, "make@a") == [False]
+
+
+def test_a_store_that_falls_silent_ends_the_pass(mini: Miniature, monkeypatch: pytest.MonkeyPatch) -> None:
+    compute(mini, mini.run("first"))
+    run, entry, asked = mini.run("second"), RunCache.entry, list[str]()
+
+    def once(cache: RunCache, key: str) -> Any:
+        asked.append(key)
+        if len(asked) > 1:
+            raise TryAgainError("the store is silent")
+        return entry(cache, key)
+
+    monkeypatch.setattr(RunCache, "entry", once)
+    assert settle(run, mini.settings()) == ["make@a"]
+    assert list(run.stages()) == ["make@a"]
