@@ -69,4 +69,5 @@ def command(
         "revision": revision,
         "run": run,
     }
-    return [sys.executable, "-m", "airflow", "dags", "test", f"distill__{recipe}", "--conf", json.dumps(conf)]
+    words = ["dags", "test", f"distill__{recipe}", "--conf", json.dumps(conf)]
+    return [sys.executable, "-m", "kd_ops.launching.airflow_process", *words]

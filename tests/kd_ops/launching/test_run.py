@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import signal
@@ -144,7 +145,7 @@ def test_a_run_goes_on_while_its_folder_cannot_be_read(settings: Settings, monke
 
 def test_airflow_gets_the_words_of_the_user(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     words = airflow_run.command("route", ["a.b=1", 'c="x y"'], "1.43.0", "run-1", ["tkd", "self_attention"])
-    assert words[1:6] == ["-m", "airflow", "dags", "test", "distill__route"]
+    assert words[1:6] == ["-m", "kd_ops.launching.airflow_process", "dags", "test", "distill__route"]
     variants = {"variants": ["tkd", "self_attention"]}
     assert json.loads(words[-1]) == {
         **variants,
@@ -156,6 +157,12 @@ def test_airflow_gets_the_words_of_the_user(settings: Settings, monkeypatch: pyt
     assert environment["AIRFLOW_HOME"] == str(settings.home / "airflow")
     assert environment["AIRFLOW__CORE__DAGS_FOLDER"] == str(PROJECT / "dags")
     assert environment["KD_STORE_URI"] == settings.store_uri
+
+
+def test_airflow_itself_runs_in_the_process_that_collects_rarely() -> None:
+    words = [sys.executable, "-m", "kd_ops.launching.airflow_process", "version"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=PROJECT, check=True)
+    assert done.stdout.split()[-1] == importlib.metadata.version("apache-airflow")
 
 
 def test_the_database_is_migrated_once_for_each_version(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
