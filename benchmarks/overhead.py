@@ -2,7 +2,8 @@
 
 `python -m benchmarks.overhead OTHER` takes the folder of another checkout, an older build with its own `.venv`. In both
 the default recipe must have run before, so that every stage is reused. Runs alternate, so a busy machine slows both
-sides. Ratios are this build ÷ the other one, of medians. "A stage" is the CPU time of the run divided by its stages.
+sides. Words after `--` follow `kd run` on both sides. Ratios are this build ÷ the other one, of medians. "A stage" is
+the CPU time of the run divided by its stages.
 """
 
 from __future__ import annotations
@@ -83,12 +84,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("other", type=Path, help="folder of the other checkout")
     parser.add_argument("--this", type=Path, default=PROJECT, help="folder of this build; default: where it stands")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("words", nargs="*", help="words after `kd run`, after --")
-    options = parser.parse_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    end = given.index("--") if "--" in given else len(given)
+    options, words = parser.parse_args(given[:end]), given[end + 1 :]
     ours, theirs = [], []
     for _ in range(options.repeats):
-        theirs.append(cached_run(options.other.resolve(), options.words))
-        ours.append(cached_run(options.this.resolve(), options.words))
+        theirs.append(cached_run(options.other.resolve(), words))
+        ours.append(cached_run(options.this.resolve(), words))
     for name, (one, other, ratio) in ratios(ours, theirs).items():
         print(f"{name:<34} this {one:7.2f}   other {other:7.2f}   ratio {ratio:.2f}")
     return 0

@@ -145,7 +145,7 @@ def run_stage(
     settings = settings or Settings()
     bridge = Bridge(run, stage, settings, stop or Stop())
     record, began = bridge.record, time.monotonic()
-    since = 0.0 if whole_process else time.process_time()
+    since, commands = 0.0 if whole_process else time.process_time(), _cpu_of_children()
     with bridge.stop.handled():
         try:
             bridge.execute()
@@ -158,6 +158,7 @@ def run_stage(
             record.seconds = round(time.monotonic() - began, 3)
             record.overhead_cpu_seconds = round(time.process_time() - since, 3)
             record.cost = _cost(record)
+            record.command_cpu_seconds = round(_cpu_of_children() - commands, 3)
             _save(run, record)
     return int(record.exit_code or 0)
 
@@ -166,6 +167,12 @@ def _cost(record: StageRecord) -> float | None:
     """What the tries so far cost, by the price per hour of the container that this is; a killed try tells nothing."""
     price = os.environ.get("KD_PRICE_PER_HOUR")
     return record.cost if price is None else (record.cost or 0.0) + float(price) * record.seconds / 3600
+
+
+def _cpu_of_children() -> float:
+    """CPU time of the processes that this one has started and waited for, in seconds."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def _save(run: Run, record: StageRecord) -> None:

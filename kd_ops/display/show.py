@@ -17,7 +17,7 @@ from kd_ops.display.terminal import finished_line
 from kd_ops.resolving.plan import StagePlan
 from kd_ops.runs.outs import Outs, read_document
 from kd_ops.runs.results import read_result, report_path
-from kd_ops.runs.runs import Run, list_runs
+from kd_ops.runs.runs import Run, StageRecord, list_runs
 from kd_ops.stages.code_snapshot import stage_names
 
 
@@ -67,21 +67,31 @@ def print_run(console: Console, run: Run, settings: Settings) -> None:
             console.print(f"[dim]·[/] {view.name:<32} [dim]{view.status}[/]", highlight=False)
         if view.error:
             console.print(f"    {view.error.splitlines()[-1]}", style="red", markup=False, highlight=False)
-    if overhead := orchestration(run):
-        total, count = sum(overhead.values()), len(overhead)
-        said = f"{total:.1f} CPU-seconds, {total / count:.2f} a stage, besides the stages' own work"
-        console.print(f"orchestration  {said}", highlight=False)
+    outs, result = Outs.of(run, settings), read_result(run)
+    for line in orchestration(list(run.stages().values()), result.get("cpu_seconds")):
+        console.print(line, highlight=False)
     if (spent := cost(run)) is not None:
         console.print(f"cost           {spent:.2f}, by price_per_hour in dags/profiles.yaml", highlight=False)
-    outs = Outs.of(run, settings)
-    result = read_result(run) | {"model": _model(run, settings)}
+    result |= {"model": _model(run, settings)}
     print_summary(console, read_document(outs, "report/summary.json"), result, report_path(run))
 
 
-def orchestration(run: Run) -> dict[str, float]:
-    """Stage → CPU-seconds of its bridge, without its command, for the stages of which it was measured."""
-    spent = {name: record.overhead_cpu_seconds for name, record in run.stages().items()}
-    return {name: seconds for name, seconds in spent.items() if seconds is not None}
+def orchestration(stages: Sequence[StageRecord], spent: float | None) -> list[str]:
+    """What the machinery cost, besides the stages' own work; as far as it was measured.
+
+    :param spent: CPU-seconds of all processes of `kd run` or `kd repro`; None where a scheduler ran the stages, whose
+        bridges alone are known then
+    """
+    bridges = [record.overhead_cpu_seconds for record in stages if record.overhead_cpu_seconds is not None]
+    lines = [_cpu_line("bridges", sum(bridges), len(bridges))] if bridges else []
+    if spent is not None and stages:
+        commands = sum(record.command_cpu_seconds or 0.0 for record in stages)
+        lines.append(_cpu_line("orchestration", spent - commands, len(stages)))
+    return lines
+
+
+def _cpu_line(what: str, seconds: float, stages: int) -> str:
+    return f"{what:<14} {seconds:.1f} CPU-seconds, {seconds / stages:.2f} a stage, besides the stages' own work"
 
 
 def cost(run: Run) -> float | None:

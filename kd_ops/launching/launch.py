@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from kd_ops.display.terminal import painter
 from kd_ops.display.watch import Child, RunInterruptedError, watch
 from kd_ops.launching import airflow_run
 from kd_ops.runs.outs import Outs, read_document
-from kd_ops.runs.results import copy_report, read_result
+from kd_ops.runs.results import copy_report, read_result, update_result
 from kd_ops.runs.runs import Run
 from kd_ops.stages.code_snapshot import stage_names
 
@@ -62,6 +63,7 @@ def launch(
     try:
         command = airflow_run.command(recipe or name, overrides, revision, run.id, variants)
         status = _work(way, command, board, log, console, settings)
+        update_result(run, cpu_seconds=round(sum(os.times()[:4]), 3))
     except RunInterruptedError as stop:
         return _interrupted(stop, run, console, settings)
     if status:

@@ -10,7 +10,9 @@ from kd_ops.runs.runs import Run
 
 
 def read_result(run: Run) -> dict[str, Any]:
-    """registration and verdict so far: model, verdict, reasons, mlflow_run."""
+    """registration and verdict so far: model, verdict, reasons, mlflow_run; and cpu_seconds, of all processes of the
+    `kd run` or `kd repro` that made the run.
+    """
     return run.read_json("result.json") or {}
 
 

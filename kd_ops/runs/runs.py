@@ -32,6 +32,8 @@ class StageRecord:
     seconds: float = 0.0
     overhead_cpu_seconds: float | None = None
     """CPU time of the bridge itself, without the stage's command; None where it was not measured."""
+    command_cpu_seconds: float | None = None
+    """CPU time of the stage's command with all that it started; None where it was not measured."""
     exit_code: int | None = None
     key: str | None = None
     """DVC's run-cache key of the stage."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import overhead
 from benchmarks.overhead import Cost, cached_run, ratios
 from kd_core.runtime.errors import TryAgainError
 
@@ -38,3 +39,18 @@ def test_a_cached_run_counts_its_stages(tmp_path: Path) -> None:
     python.write_text("#!/bin/sh\necho '= a  unchanged, computed in run x'\necho '= b  unchanged, computed in run x'\n")
     python.chmod(0o755)
     assert cached_run(tmp_path, []).stages == 2
+
+
+def test_words_after_two_dashes_are_those_of_both_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[Path, list[str]]] = []
+
+    def run(project: Path, words: list[str]) -> Cost:
+        asked.append((project, words))
+        return Cost(1.0, 2.0, 1)
+
+    monkeypatch.setattr(overhead, "cached_run", run)
+    assert overhead.main([str(tmp_path), "--this", "/", "--repeats", "1", "--", "--recipe", "tiny"]) == 0
+    assert asked == [(tmp_path, ["--recipe", "tiny"]), (Path("/"), ["--recipe", "tiny"])]
+    assert capsys.readouterr().out.count("ratio 1.00") == 3

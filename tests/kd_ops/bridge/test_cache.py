@@ -14,6 +14,7 @@ from dvc.utils import dict_sha256
 from kd_core.config.params import Params
 from kd_ops.bridge.stage_run import run_stage
 from kd_ops.runs.objects import object_name, stage_key
+from kd_ops.runs.runs import Run
 from kd_ops.stages import machine
 from kd_ops.stages.code_snapshot import code_of
 from kd_ops.stages.graph import Graph
@@ -37,6 +38,18 @@ def test_a_machine_without_cache_pulls_what_the_stage_reads_and_nothing_else(min
     joined = run.stage("join")
     assert joined is not None
     assert (mini.settings("two").cache_dir / object_name(joined.outs["metrics.json"])).is_file()
+
+
+def test_the_cpu_time_of_a_command_is_not_the_bridge_s(mini: Miniature) -> None:
+    run = mini.run("first")
+    assert mini.bridge(run, "make@a")[0] == 0
+    assert mini.bridge(mini.run("second"), "make@a")[0] == 0
+    computed, reused = run.stage("make@a"), Run(f"{mini.runs_uri}/second").stage("make@a")
+    assert computed is not None
+    assert reused is not None
+    assert computed.command_cpu_seconds
+    assert reused.command_cpu_seconds == 0.0
+    assert reused.overhead_cpu_seconds
 
 
 def test_lost_data_is_computed_again(mini: Miniature) -> None:

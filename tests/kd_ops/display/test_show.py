@@ -13,12 +13,13 @@ from kd_core.runtime.errors import InvalidDataError, ParamsError, TryAgainError
 from kd_core.runtime.storage import Storage
 from kd_ops.base.settings import Settings
 from kd_ops.display.board import Board, StageView
-from kd_ops.display.show import cost, describe, find_run, orchestration, print_plan, print_run
+from kd_ops.display.show import cost, describe, find_run, print_plan, print_run
 from kd_ops.display.summary import cache_line, facts, print_summary
 from kd_ops.display.terminal import LivePainter, PlainPainter, finished_line, painter
 from kd_ops.resolving.plan import StagePlan
 from kd_ops.runs.events import details, duration, last_event, share
 from kd_ops.runs.outs import Outs
+from kd_ops.runs.results import update_result
 from kd_ops.runs.runs import Run, StageRecord
 from tests.helpers.fabricated import done, finished_run, new_run
 
@@ -239,14 +240,21 @@ def test_no_event_yet(settings: Settings) -> None:
 
 
 def test_the_cost_of_orchestration_is_shown(settings: Settings) -> None:
-    run = finished_run(settings, "costs")
-    assert orchestration(run) == {}
-    for name, seconds in (("evaluate", 0.5), ("report", 1.0)):
-        run.write_stage(StageRecord(name, "done", overhead_cpu_seconds=seconds))
-    assert orchestration(run) == {"evaluate": 0.5, "report": 1.0}
-    console = Console(record=True, width=160)
-    print_run(console, run, settings)
-    assert "orchestration  1.5 CPU-seconds, 0.75 a stage" in console.export_text()
+    """All of `kd run` without the stages' own work; of a scheduler's run only what the bridges took is known."""
+    run = new_run(settings, "costs")
+
+    def said() -> str:
+        shown = console(160)
+        print_run(shown, run, settings)
+        return text(shown)
+
+    assert "CPU-seconds" not in said()
+    run.write_stage(StageRecord("evaluate", "done", overhead_cpu_seconds=0.5, command_cpu_seconds=30.0))
+    run.write_stage(StageRecord("report", "done", overhead_cpu_seconds=1.0))
+    assert "bridges        1.5 CPU-seconds, 0.75 a stage" in said()
+    assert "orchestration" not in said()
+    update_result(run, cpu_seconds=40.0)
+    assert "orchestration  10.0 CPU-seconds, 5.00 a stage" in said()
 
 
 def test_what_containers_cost_is_shown_where_their_price_is_known(settings: Settings) -> None:
