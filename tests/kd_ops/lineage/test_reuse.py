@@ -13,7 +13,7 @@ from kd_ops.lineage import provenance
 from kd_ops.lineage.reuse import settle
 from kd_ops.runs.objects import RunCache
 from kd_ops.runs.runs import StageRecord
-from tests.helpers.bridge_stages import compute, list_machine
+from tests.helpers.bridge_stages import compute
 from tests.helpers.miniature import STAGES, Miniature
 
 
@@ -44,11 +44,19 @@ def test_a_change_leaves_its_stage_and_what_follows(mini: Miniature) -> None:
 
 def test_a_stage_that_depends_on_the_machine_is_left_with_what_reads_it(mini: Miniature) -> None:
     """The worker that is meant for it may be another machine than this one."""
-    list_machine(mini)
+    graph, dep = mini.project / "dvc.yaml", "    - code/join.json\n"
+    graph.write_text(graph.read_text().replace(dep, f"{dep}    - machine.json\n"))
     compute(mini, mini.run("first"))
     run = mini.run("second")
-    assert settle(run, mini.settings()) == []
-    assert compute(mini, run) == [True] * len(STAGES)
+    assert sorted(settle(run, mini.settings())) == ["make@a", "make@b", "part@a"]
+    assert compute(mini, run, "join", "slow") == [True, True]
+
+
+def test_a_measurement_is_left_also_where_the_rest_of_the_graph_goes_on(mini: Miniature) -> None:
+    graph, dep = mini.project / "dvc.yaml", "    - code/part.json\n"
+    graph.write_text(graph.read_text().replace(dep, f"{dep}    - machine.json\n"))
+    compute(mini, mini.run("first"))
+    assert sorted(settle(mini.run("second"), mini.settings())) == ["join", "make@a", "make@b", "slow"]
 
 
 def test_a_stage_that_has_begun_is_left_alone(mini: Miniature) -> None:
