@@ -8,7 +8,6 @@ from typing import Any
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowSkipException
 
-
 SETTLED = "settled"
 """The XCom by which a task says what it has done of the work of tasks after it."""
 
@@ -66,7 +65,7 @@ class ResolveTask(Task):
         """The records."""
         self.log.info("run %s", answer["run_uri"])
         context["ti"].xcom_push(key="run_uri", value=answer["run_uri"])
-        context["ti"].xcom_push(key=SETTLED, value=answer["settled"])
+        context["ti"].xcom_push(key=SETTLED, value=answer.get("settled", []))
         return [
             {
                 "teacher": name,

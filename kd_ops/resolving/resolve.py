@@ -44,6 +44,9 @@ from kd_ops.stages.graph import Graph
 from kd_ops.stages.versions import installed_versions, release
 from kd_ops.stages.workspace import workspace
 
+ANSWER_BYTES = 4000
+"""A pod hands over 4 KiB."""
+
 _SCHEDULER_NAMES = re.compile(r"(manual|scheduled|backfill|asset_triggered)__")
 
 
@@ -189,17 +192,25 @@ def _run_name(name: str | None, recipe: str) -> str:
 
 
 def answer(run: Run, settled: Sequence[str] = ()) -> dict[str, Any]:
-    """What a scheduler has to know of a run, to map its tasks; `settled` are the stages that need no process."""
+    """What a scheduler has to know of a run, to map its tasks; `settled` are the stages that need no process.
+
+    Of many stages only as many are named as fit: the others' processes find out that there is nothing to do.
+    """
     params = run.params()
-    return {
+    told: dict[str, Any] = {
         "run": run.id,
         "run_uri": run.uri,
         "recipe": params["recipe"],
         "teachers": list(params["teachers"]),
         "pretraining_teachers": params["pretrain"]["teachers"],
         "reference_teachers": params["finetune"]["teachers"],
-        "settled": list(settled),
+        "settled": [],
     }
+    for name in settled:
+        if len(json.dumps(told)) + len(json.dumps(name)) + 2 > ANSWER_BYTES:
+            break
+        told["settled"].append(name)
+    return told
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -255,7 +255,7 @@ def test_a_settled_task_starts_no_process_unless_it_is_repeated(
     monkeypatch: pytest.MonkeyPatch, settled: list[str] | None, tries: int, started: bool
 ) -> None:
     """Whoever clears a task wants its process: the store may have lost what it had."""
-    from dags.runners import StageOperator
+    from dags.runners.local import StageOperator
 
     task, calls = TaskInstance(tries), list[list[str]]()
     task.pushed["settled"] = settled

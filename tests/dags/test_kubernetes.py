@@ -189,10 +189,26 @@ def test_resolves_answer_is_the_pods_message(monkeypatch: pytest.MonkeyPatch) ->
         )
         if content == message:
             assert task.trigger_reentry(told, {}) == [{"teacher": "a", "pretraining": False, "reference": True}]
-            assert told["ti"].pushed == {"run_uri": "s3://kd/runs/weekly"}
+            assert told["ti"].pushed == {"run_uri": "s3://kd/runs/weekly", "settled": []}
         else:
             with pytest.raises(TryAgain, match="answer was lost"):
                 task.trigger_reentry(told, {})
+
+
+def test_a_settled_task_starts_no_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dags.runners.kubernetes import PodOperator
+
+    started: list[str] = []
+    monkeypatch.setattr(PodOperator, "execute", lambda self, context: started.append(self.task_id))
+    for name, settled_by in (("report", "resolve"), ("promote", "track")):
+        task = operator(dag().get_task(name))
+        told = context(task)
+        told["ti"].xcom_pull = lambda task_ids, key, name=name, by=settled_by: [name] if task_ids == by else []
+        task.execute(told)
+        assert started == []
+        told["ti"].try_number = 2
+        task.execute(told)
+        assert started.pop() == name
 
 
 def test_without_a_run_a_task_is_skipped() -> None:

@@ -34,6 +34,7 @@ def context(task: Any, memory: Memory | None = None, try_number: int = 1) -> dic
         dag_id=task.dag_id, task_id=task.task_id, run_id="weekly", map_index=-1, try_number=try_number, pushed={}
     )
     ti.xcom_push = lambda key, value: ti.pushed.update({key: value})
+    ti.xcom_pull = lambda task_ids, key: None
     params = {"revision": None, "overrides": [], "variants": [], "run": "weekly"}
     return {
         "ti": ti,

@@ -16,7 +16,7 @@ from kd_ops.base.documents import from_yaml, to_yaml
 from kd_ops.base.settings import PROJECT, Settings
 from kd_ops.resolving.addresses import Addresses
 from kd_ops.resolving.merge import merge
-from kd_ops.resolving.resolve import main, resolve
+from kd_ops.resolving.resolve import ANSWER_BYTES, answer, main, resolve
 from kd_ops.stages import inputs
 from kd_ops.stages.code_snapshot import code_of
 from kd_ops.stages.graph import Graph
@@ -149,12 +149,21 @@ def test_the_answer_is_printed_or_written_to_a_file(
     monkeypatch.setenv("KD_HOME", str(settings.home))
     words = ["--recipe", str(bring(tmp_path / "own")), "--run", "answered"]
     assert main(words) == 0
-    answer = json.loads(capsys.readouterr().out)
+    said = json.loads(capsys.readouterr().out)
     assert main([*words, "--answer", str(tmp_path / "answer.json")]) == 0
-    assert json.loads((tmp_path / "answer.json").read_text()) == answer
+    assert json.loads((tmp_path / "answer.json").read_text()) == said
     assert capsys.readouterr().out == ""
-    assert answer["run_uri"] == str(settings.home / "runs/answered")
-    assert answer["teachers"] == answer["pretraining_teachers"] == answer["reference_teachers"] == ["mine"]
+    assert said["run_uri"] == str(settings.home / "runs/answered")
+    assert said["teachers"] == said["pretraining_teachers"] == said["reference_teachers"] == ["mine"]
+
+
+def test_the_answer_names_as_many_settled_stages_as_a_pod_can_hand_over(settings: Settings, tmp_path: Path) -> None:
+    run = resolve(bring(tmp_path / "own"), name="many", settings=settings)
+    names = [f"score_reference@teacher_{number}" for number in range(200)]
+    few, many = answer(run, names[:3]), answer(run, names)
+    assert few["settled"] == names[:3]
+    assert many["settled"] == names[: len(many["settled"])]
+    assert 3500 < len(json.dumps(many)) <= ANSWER_BYTES
 
 
 @pytest.mark.parametrize(
