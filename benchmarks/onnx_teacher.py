@@ -40,7 +40,8 @@ class OnnxTeacher:
             token_types=TYPES in teacher.tokenizer.model_input_names,
         )
         path = export(teacher, folder / _FILE)
-        return cls(path, TextEncoder(Tokenizer.from_str(teacher.tokenizer.backend_tokenizer.to_str()), how))
+        tokenizer = Tokenizer.from_str(teacher.tokenizer.backend_tokenizer.to_str())
+        return cls(path, TextEncoder(tokenizer, how, teacher.kind))
 
     def session(self, threads: int) -> OnnxTeacher:
         """The same, loaded as anybody would: so many threads, everything else by default."""

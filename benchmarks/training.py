@@ -27,10 +27,11 @@ from kd_core.config.data import TaskParams
 from kd_core.config.teachers import TeacherParams
 from kd_core.config.training import Optimisation
 from kd_core.inference.asking import ask
-from kd_core.inference.batches import UNIT_MASK, Batch, Encoded, encode, token_batches
+from kd_core.inference.batches import Batch, Encoded, encode, token_batches
 from kd_core.models.weights import local_folder
 from kd_core.runtime.progress import Progress
 from kd_core.tasks import loss as losses
+from kd_core.tasks.units import UNIT_MASK
 from kd_core.teachers.model import Teacher, prepare
 from kd_core.teachers.teaching import probe
 from kd_core.training.loop import train

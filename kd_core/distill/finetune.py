@@ -19,12 +19,12 @@ from kd_core.distill import decoder_weights, teacher_weights
 from kd_core.distill.soft_targets import averaged_loss, score_columns, side_by_side, teacher_losses
 from kd_core.distill.teacher_weights import TeacherWeights
 from kd_core.inference.asking import ask
-from kd_core.inference.batches import UNIT_MASK, Batch, Encoded, encode
+from kd_core.inference.batches import Batch, Encoded, encode
 from kd_core.models.student import StudentModel
 from kd_core.runtime.errors import ParamsError
 from kd_core.tasks import loss as losses_of
 from kd_core.tasks.heads.modules import GOLD
-from kd_core.tasks.units import Units
+from kd_core.tasks.units import UNIT_MASK, Units
 from kd_core.training.checkpoint import Curves
 from kd_core.training.loop import Loss, train
 from kd_core.training.texts import TARGETS, batches_of, validation_on

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from kd_core.config.data import Kind, TaskParams
 from kd_core.config.training import SelfDistillParams
 from kd_core.inference.asking import ask
-from kd_core.inference.batches import UNIT_MASK, Batch, Encoded, collate, encode, padded, token_batches
+from kd_core.inference.batches import Batch, Encoded, collate, encode, padded, token_batches
 from kd_core.models.student import StudentModel
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.tasks import heads
 from kd_core.tasks import loss as losses
 from kd_core.tasks.loss.protocol import Direction
+from kd_core.tasks.units import UNIT_MASK
 from kd_core.training.checkpoint import Curves
 from kd_core.training.loop import Batches, Loss, train
 from kd_core.training.work import Work

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from kd_core.config.data import Kind
 from kd_core.config.training import Distillation
-from kd_core.inference.batches import UNIT_MASK, Batch
+from kd_core.inference.batches import Batch
 from kd_core.models.student import StudentModel
 from kd_core.tasks import loss
-from kd_core.tasks.units import Units
+from kd_core.tasks.units import UNIT_MASK, Units
 
 
 def score_columns(scores: Mapping[str, Units]) -> dict[str, Units]:

@@ -109,7 +109,8 @@ def shared_out(rows: pd.DataFrame, taken: int) -> tuple[pd.DataFrame, pd.DataFra
 
 
 def _written(network: Network, folder: Path) -> Served:
-    return Served(network, Executor(Graphs(folder, network)), TextEncoder.load(folder, network.tokenization), {})
+    encoder = TextEncoder.load(folder, network.tokenization, network.task.kind)
+    return Served(network, Executor(Graphs(folder, network)), encoder, {})
 
 
 def _one_by_one(served: Served, tokens: Tokens) -> list[Feeds]:

@@ -18,12 +18,11 @@ from kd_core.models.loading import load_tokenizer
 from kd_core.models.student import StudentModel
 from kd_core.rows import read_rows
 from kd_core.runtime import fingerprint
-from kd_core.runtime.errors import InvalidDataError, ParamsError
+from kd_core.runtime.errors import InvalidDataError
 from kd_core.serving.exits.dial import Dial
 from kd_core.serving.folder.profile import NAME as PROFILE
 from kd_core.serving.folder.profile import Profile
 from kd_core.serving.folder.record import ModelRecord, text_columns
-from kd_core.tasks import encode
 
 _TRAINING_FILES = ("history.json",)
 
@@ -52,8 +51,6 @@ def export(
     model, tokenizer = StudentModel.from_pretrained(model_folder), load_tokenizer(model_folder)
     if (tuple(model.config.labels or ()), model.config.kind) != (task.labels, task.kind):
         raise InvalidDataError(f"{model_folder}: its labels or kind are not the task's; run the training stages again")
-    if encode.of(task.kind).FEATURES:
-        raise ParamsError(f"task.kind: {task.kind!r} asks of parts of a text; exported graphs answer whole texts only")
     rows = read_rows(calibration).drop_duplicates("group")
     others = rows[:0] if valid is None else read_rows(valid).drop_duplicates("group")
     shutil.copytree(model_folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*_TRAINING_FILES))

@@ -20,13 +20,16 @@ from kd_core.models.onnx_program import onnx_program
 from kd_core.models.student import StudentModel
 from kd_core.serving.folder.network import IDS, MASK, PADDED, PLACES, TYPES, hidden_name, probabilities_name
 from kd_core.serving.graphs.tokens import mask, places
-from kd_core.tasks import heads
+from kd_core.tasks import encode, heads
+from kd_core.tasks.units import UNIT_MASK
 
 ENCODER = "model.encoder."
 """What the names of the encoder's weights begin with."""
 
 _LENGTHS = (7, 4, 2)
 """Of the texts of the example that the graph is traced with; their number and the longest are dynamic."""
+_UNITS = (5, 3, 1)
+"""Of the same texts, where parts of a text are asked about; the most of a batch are dynamic, too."""
 
 
 class _AllExits(nn.Module):
@@ -63,7 +66,9 @@ def inputs_of(model: StudentModel, tokenizer: Any) -> list[str]:
     """What the graph takes, in order; no token types where the tokenizer gives none."""
     types = takes_token_types(model.encoder.config) and TYPES in tokenizer.model_input_names
     packs = not architecture_of(model.encoder.config).positions_in_layers
-    return [MASK, IDS, *([TYPES] if types else []), *([PLACES, PADDED] if packs else [])]
+    features = encode.of(model.config.kind).FEATURES
+    units = [UNIT_MASK, *features] if features else []
+    return [MASK, IDS, *([TYPES] if types else []), *([PLACES, PADDED] if packs else []), *units]
 
 
 def outputs_of(exits: Sequence[int]) -> list[str]:
@@ -79,8 +84,10 @@ def trace(model: StudentModel, names: Sequence[str]) -> onnx.ModelProto:
     :raises ParamsError: an encoder that PyTorch's exporter cannot put into ONNX, with the reason
     """
     attention = model.encoder.config._attn_implementation
-    lengths, tokens = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}, {0: torch.export.Dim("tokens")}
-    axes = {name: tokens if name == PLACES else lengths for name in names}
+    batch = torch.export.Dim("batch")
+    by_token, by_unit = ({0: batch, 1: torch.export.Dim(name)} for name in ("length", "units"))
+    known = {PLACES: {0: torch.export.Dim("tokens")}, **dict.fromkeys((MASK, IDS, TYPES, PADDED), by_token)}
+    axes = {name: known.get(name, by_unit) for name in names}
     try:
         # without packing plain products and a softmax, fewer nodes than fused attention
         model.encoder.set_attn_implementation(ATTENTION if PLACES in names else "eager")
@@ -92,9 +99,10 @@ def trace(model: StudentModel, names: Sequence[str]) -> onnx.ModelProto:
 
 
 def _example(names: Sequence[str]) -> dict[str, Tensor]:
-    used = mask(np.array(_LENGTHS), max(_LENGTHS))
-    found = {name: np.ones_like(used) for name in (IDS, TYPES)} | {MASK: used} | places(used)
-    return {name: torch.from_numpy(found[name]) for name in names}
+    used, units = mask(np.array(_LENGTHS), max(_LENGTHS)), mask(np.array(_UNITS), max(_UNITS))
+    found = {name: np.ones_like(used) for name in (IDS, TYPES)} | {MASK: used, UNIT_MASK: units.astype(bool)}
+    found |= places(used)
+    return {name: torch.from_numpy(found.get(name, np.zeros_like(units))) for name in names}
 
 
 def cut(model: onnx.ModelProto, takes: Sequence[str], gives: Sequence[str]) -> onnx.ModelProto:

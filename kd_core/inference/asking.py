@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kd_core.inference.batches import UNIT_MASK, Batch, Encoded, collate, token_batches
-from kd_core.tasks.units import Units
+from kd_core.inference.batches import Batch, Encoded, collate, token_batches
+from kd_core.tasks.units import UNIT_MASK, Units
 
 BATCH_TOKENS = 2048
 """Tokens of a batch, padding included."""

@@ -16,15 +16,12 @@ from kd_core.runtime.arrays import Booleans
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.tasks import encode as encoders
 from kd_core.tasks.encode.gold import NO_LABEL
-from kd_core.tasks.units import Units
+from kd_core.tasks.units import UNIT_MASK, Units
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Batch = dict[str, Tensor]
-
-UNIT_MASK = "unit_mask"
-"""[B, U], where a row of a batch has a unit."""
 
 _NOISE = 0.05
 """Lengths are stretched by up to this share before sorting, so that each epoch meets other batches.

@@ -15,10 +15,9 @@ from kd_core.tables.cells import texts_of
 from kd_core.tables.formats import known_format
 from kd_core.tables.reading import read_table
 from kd_core.tables.writing import writable, write_table
-from kd_core.tasks.columns import of as columns_of
 
 SEPARATOR = "|"
-"""Stands in a csv between the labels that a text is given, as in csv sources; alone where no label is."""
+"""Stands in a csv between the labels (and numbers) that a text is given, as in csv sources; alone where no label is."""
 
 
 def predict_file(
@@ -48,14 +47,21 @@ def predict_file(
         answers = predictor.predict(asked, threshold, probabilities, report)
     except InvalidDataError as error:
         raise InvalidDataError(f"{source}: {error}") from None
-    if columns_of(predictor.record.task.kind).LISTED and known_format(target).kind == "csv":
-        labels = [SEPARATOR.join(given) or SEPARATOR for given in answers["label"]]
-        shares = [SEPARATOR.join(map(str, given)) for given in answers["probability"]]
-        answers = answers.assign(label=labels, probability=shares)
+    if known_format(target).kind == "csv":
+        answers = _as_text(answers)
     renamed = {name: f"predicted_{name}" for name in answers.columns if name in rows.columns}
     answers = _for_all(answers, rows.index).rename(columns=renamed)
     write_table(target, pd.concat([kept, answers], axis=1))
     return len(rows)
+
+
+def _as_text(answers: pd.DataFrame) -> pd.DataFrame:
+    """Lists of labels or numbers, one a text, as a csv holds them."""
+    listed = {str(name) for name in answers if any(isinstance(cell, tuple) for cell in answers[name])}
+    texts = {name: [SEPARATOR.join(map(str, cell)) for cell in answers[name]] for name in listed}
+    if "label" in listed:
+        texts["label"] = [text or SEPARATOR for text in texts["label"]]
+    return answers.assign(**texts)
 
 
 def _has_text(texts: pd.DataFrame) -> pd.Series:

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from kd_core.runtime.errors import InvalidDataError, ParamsError
@@ -62,7 +61,7 @@ class Predictor:
         path = Path(folder)
         record = ModelRecord.read(path)
         record.check_files(path)
-        encoder = TextEncoder.load(path, record.tokenization)
+        encoder = TextEncoder.load(path, record.tokenization, record.task.kind)
         opened = None if log is None else PredictionLog(log, identity(path))
         executor = Executor(Graphs(path, record), threads=threads)
         predictor, costs = cls(executor, encoder, record, opened), known_costs(executor) if planned else None
@@ -88,8 +87,8 @@ class Predictor:
             `limits`, for instance); None: the chosen ones; 0: the full model
         :param probabilities: add a column `probability_<label>` for every label
         :param report: called with rows done and rows in all
-        :returns: label, probability, exit_layer (1-based), entropy (normalised, 0 is certain); multi-label: in `label`
-            a tuple of all labels that apply, in `probability` one of their probabilities
+        :returns: label, probability, exit_layer (1-based), entropy (normalised, 0 is certain); of kinds whose label
+            is a list: in `label` a tuple, in `probability` one of a probability each
         :raises InvalidDataError: a column is missing, or a text is (row named)
         :raises ParamsError: a threshold is outside [0, 1], or there are too few or too many
         """
@@ -165,14 +164,7 @@ class Predictor:
             parts.append(self.executor.answer(tokens, limits))
             if report:
                 report(min(start + CHUNK_ROWS, len(rows)), len(rows))
-        if len(parts) == 1:
-            return parts[0]
-        return Predictions(
-            np.concatenate([part.probabilities for part in parts]),
-            np.concatenate([part.exit_layer for part in parts]),
-            np.concatenate([part.entropy for part in parts]),
-            self.record.task.kind,
-        )
+        return Predictions.joined(parts)
 
     def all_exits(self, rows: pd.DataFrame) -> Exits:
         """The answers of every exit to all rows, in their order."""

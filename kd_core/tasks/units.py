@@ -16,6 +16,9 @@ import numpy.typing as npt
 
 from kd_core.runtime.arrays import Booleans, Floats, Integers
 
+UNIT_MASK = "unit_mask"
+"""[B, U] in a batch, where a row has a unit."""
+
 
 @dataclass(frozen=True)
 class Units:
@@ -25,12 +28,14 @@ class Units:
     """[ΣU, …], row after row."""
     offsets: Integers
     """[N + 1]: row n has the units from offsets[n] up to offsets[n + 1]."""
+    single: bool = False
+    """Whether each row is known to be one unit: then nobody looks for the places of its units."""
 
     @classmethod
     def one_a_row(cls, values: npt.ArrayLike) -> Units:
         """[N, …] where each row is one unit."""
         array = np.asarray(values)
-        return cls(array, np.arange(len(array) + 1, dtype=np.int64))
+        return cls(array, np.arange(len(array) + 1, dtype=np.int64), single=True)
 
     @classmethod
     def of_sizes(cls, values: npt.ArrayLike, sizes: npt.ArrayLike) -> Units:
@@ -58,11 +63,13 @@ class Units:
 
     def with_values(self, values: npt.NDArray[Any]) -> Units:
         """Other values [ΣU, …] of the same units."""
-        return Units(values, self.offsets)
+        return Units(values, self.offsets, self.single)
 
     def take(self, rows: npt.ArrayLike) -> Units:
         """The rows at these places, or those where a mask [N] is true."""
         chosen = np.asarray(rows)
+        if self.single:
+            return Units.one_a_row(self.values[chosen])
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
         places, mask = self._places(chosen)
         return Units.of_sizes(self.values[places[mask]], self.sizes[chosen])

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from kd_core.config.training import Optimisation
 from kd_core.inference.asking import ask
-from kd_core.inference.batches import UNIT_MASK, Batch, Encoded, encode
+from kd_core.inference.batches import Batch, Encoded, encode
 from kd_core.tasks import heads
 from kd_core.tasks import loss as losses
-from kd_core.tasks.units import Units
+from kd_core.tasks.units import UNIT_MASK, Units
 from kd_core.teachers.head_layers import pass_features_on, pass_through_relu
 from kd_core.teachers.model import Teacher
 from kd_core.training.checkpoint import Curves

@@ -89,6 +89,21 @@ def named(given: Units, labels: Sequence[str]) -> list[Any]:
     return [tuple(labels[index] for index in given.take([row]).values) for row in range(len(given))]
 
 
+def table(probabilities: Units, labels: Sequence[str]) -> dict[str, Any]:
+    best = probabilities.with_values(probabilities.values.max(-1))
+    return {"label": named(one.decisions(probabilities), labels), "probability": by_row(best)}
+
+
+def shares(probabilities: Units, labels: Sequence[str]) -> dict[str, Any]:
+    return {
+        label: by_row(probabilities.with_values(probabilities.values[:, place])) for place, label in enumerate(labels)
+    }
+
+
+def by_row(units: Units) -> list[Any]:
+    return [tuple(units.take([row]).values.tolist()) for row in range(len(units))]
+
+
 def fit(rows: pd.DataFrame, task: TaskParams, folder: Path) -> None:
     """The most frequent count."""
     gold = targets(rows[rows["label"].notna()], task).values
@@ -122,14 +137,14 @@ def register() -> None:
             "checks": several,
             "encode": SimpleNamespace(FEATURES=(STARTS, ENDS), sizes=sizes, features=features, targets=targets),
             "heads": like(
-                softmax, BRANCHES=False, PROBLEM_TYPE=None, gather=gather, from_transformers=from_transformers,
+                softmax, PROBLEM_TYPE=None, gather=gather, from_transformers=from_transformers,
                 as_transformers=lambda logits: logits,
                 AUTO_CLASS=AutoModelForTokenClassification,
             ),
             "loss": cross_entropy,
             "decide": like(
                 one, MAIN_METRIC="word_accuracy", METRIC_NAME="words counted rightly", counts=counts, named=named,
-                uncertainty=uncertainty,
+                uncertainty=uncertainty, table=table, shares=shares,
             ),
             "metrics": like(as_classes, quality=quality),
             "sections": like(

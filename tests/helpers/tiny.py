@@ -18,10 +18,11 @@ from kd_core.config.data import CLASSIFICATION, TaskParams
 from kd_core.config.student import StudentParams
 from kd_core.config.teachers import TeacherParams
 from kd_core.config.training import Optimisation, Precision
-from kd_core.inference.batches import UNIT_MASK, collate, encode, padded
+from kd_core.inference.batches import collate, encode, padded
 from kd_core.models.new_student import new_student
 from kd_core.models.student import StudentModel
 from kd_core.tasks import loss as losses
+from kd_core.tasks.units import UNIT_MASK
 from kd_core.teachers import scoring
 from kd_core.teachers.engines import Batch, Engine
 from kd_core.teachers.model import Teacher, prepare, save_teacher

@@ -35,6 +35,20 @@ class Predictions:
     offsets: Integers | None = None
     """[N + 1], where each text's units begin; None: a text is one unit."""
 
+    @classmethod
+    def joined(cls, parts: Sequence[Predictions]) -> Predictions:
+        """Answers of one model to the texts of all parts (at least one), one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        units = Units.joined([part.units for part in parts])
+        return cls(
+            units.values,
+            np.concatenate([part.exit_layer for part in parts]),
+            np.concatenate([part.entropy for part in parts]),
+            parts[0].kind,
+            None if parts[0].offsets is None else units.offsets,
+        )
+
     @property
     def units(self) -> Units:
         """The probabilities by text."""

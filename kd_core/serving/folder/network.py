@@ -1,13 +1,16 @@
 """The graphs and the tokenizer of a model's folder, and what they take and give; a part of model.json.
 
 A student with exits after layers 1 and 3 of 4 has three segments (1; 2 and 3; 4) and one whole graph. A tensor has the
-same name in every graph; B texts, L tokens, H hidden units, C labels:
+same name in every graph; B texts, L tokens, U units a text (one, unless the kind of task asks of parts of a text), H
+hidden units, C labels:
 
     first segment, whole graph    take input_ids, attention_mask[, token_type_ids]  [B, L] int64
     a segment behind layer n      takes hidden_n [B, L, H] float32, attention_mask
     graphs whose layers compute   take token_places [T] and padded_places [B, L] int64, too, where T tokens are no
     no padding                    padding: the place of each in the batch, row by row, and the token at each place
-    a segment up to layer n       gives hidden_n (the last does not) and probabilities_n [B, C] float32
+    graphs of a kind that asks    take unit_mask [B, U] bool and the kind's features of units [B, U] int64, too
+    of parts of a text            (kd_core.tasks.encode)
+    a segment up to layer n       gives hidden_n (the last does not) and probabilities_n [B · U, C] float32
     whole graph                   gives probabilities_n of the last layer n
 """
 

@@ -24,7 +24,6 @@ from kd_core.serving.graphs.pools import Parked, Pool, pack
 from kd_core.serving.graphs.tokens import Tokens, mask, padded
 from kd_core.serving.speed.plan import Planner
 from kd_core.tasks import decide
-from kd_core.tasks.units import Units
 
 
 class Executor:
@@ -52,14 +51,15 @@ class Executor:
         :raises ParamsError: another number of thresholds, or one outside [0, 1]
         """
         limits = self.followed(thresholds)
-        found = self._nothing(len(tokens))
+        found = self._nothing(tokens)
         if any(limits):
             self._divide(tokens, lambda rows: _Run(self, tokens, rows, limits, found).serve())
             return found
 
         def whole(rows: Integers) -> None:
-            for batch in self.batching.cut(tokens.lengths, rows):
-                found.probabilities[batch] = self.graphs.whole(self.feeds(tokens, batch))
+            for batch in self.batching.cut(tokens.spans, rows):
+                answers = tokens.answers_of(batch, self.graphs.whole(self.feeds(tokens, batch)))
+                found.probabilities[tokens.unit_places(batch)] = answers.values
 
         self._divide(tokens, whole)
         found.entropy[:] = decide.of(found.kind).uncertainty(found.units)
@@ -68,7 +68,7 @@ class Executor:
     def _divide(self, tokens: Tokens, work: Callable[[Integers], object]) -> None:
         """`work` on places of the texts, divided among the threads where each computes longer than a call costs."""
         length = int(tokens.lengths.mean()) if len(tokens) else 1
-        self.lanes.run(work, self.lanes.parts(tokens.lengths, self.batching.call_in_tokens(length)))
+        self.lanes.run(work, self.lanes.parts(tokens.spans, self.batching.call_in_tokens(length)))
 
     def followed(self, thresholds: Thresholds) -> tuple[float, ...]:
         """These thresholds, one for each exit but the last; all 0 where the planner expects them to be slower here."""
@@ -78,34 +78,41 @@ class Executor:
     def all_exits(self, tokens: Tokens) -> Exits:
         """The answers of every exit to N texts, in their order."""
         exits = self._network.exits
-        found = np.zeros((len(tokens), len(exits), len(self._network.task.labels)), dtype=np.float32)
+        found = np.zeros((tokens.unit_count, len(exits), len(self._network.task.labels)), dtype=np.float32)
 
         def through(rows: Integers) -> None:
-            for batch in self.batching.cut(tokens.lengths, rows):
-                hidden, found[batch, 0] = self.graphs.first(self.feeds(tokens, batch))
+            for batch in self.batching.cut(tokens.spans, rows):
+                hidden, answers = self.graphs.first(self.feeds(tokens, batch))
+                places = tokens.unit_places(batch)
+                found[places, 0] = tokens.answers_of(batch, answers).values
                 for index in range(1, len(exits)):
-                    used = mask(tokens.lengths[batch], hidden.shape[1])
-                    hidden, found[batch, index] = self.graphs.following(index, hidden, used)
+                    hidden, answers = self.graphs.following(index, hidden, known(tokens, batch, hidden.shape[1]))
+                    found[places, index] = tokens.answers_of(batch, answers).values
 
         self._divide(tokens, through)
-        return Exits(exits, found, self._network.task.kind)
+        return Exits(exits, found, self._network.task.kind, tokens.offsets)
 
     def feeds(self, tokens: Tokens, rows: Integers) -> Feeds:
-        """A padded batch of token ids."""
-        lengths = tokens.lengths[rows]
-        length = int(lengths.max())
+        """A padded batch of token ids, and the units of its texts."""
+        length = int(tokens.lengths[rows].max())
         ids = padded(tokens.ids, rows, length, self._network.tokenization.pad_id)
         types = {} if tokens.types is None else {TYPES: padded(tokens.types, rows, length, 0)}
-        return {IDS: ids, MASK: mask(lengths, length), **types}
+        return {IDS: ids, **known(tokens, rows, length), **types}
 
-    def _nothing(self, count: int) -> Predictions:
+    def _nothing(self, tokens: Tokens) -> Predictions:
         """Room for answers, as if all came from the last exit."""
         return Predictions(
-            np.zeros((count, len(self._network.task.labels)), dtype=np.float32),
-            np.full(count, self._network.exits[-1], dtype=np.int64),
-            np.zeros(count, dtype=np.float32),
+            np.zeros((tokens.unit_count, len(self._network.task.labels)), dtype=np.float32),
+            np.full(len(tokens), self._network.exits[-1], dtype=np.int64),
+            np.zeros(len(tokens), dtype=np.float32),
             self._network.task.kind,
+            tokens.offsets,
         )
+
+
+def known(tokens: Tokens, rows: Integers, length: int) -> Feeds:
+    """What every graph takes of a batch that is padded to `length` tokens: its attention mask, and its units."""
+    return {MASK: mask(tokens.lengths[rows], length), **tokens.unit_feeds(rows)}
 
 
 class _Run:
@@ -115,7 +122,7 @@ class _Run:
         self, executor: Executor, tokens: Tokens, rows: Integers, limits: tuple[float, ...], found: Predictions
     ) -> None:
         self._executor, self._tokens, self._limits, self._found = executor, tokens, limits, found
-        self._entering = list(reversed(executor.batching.cut(tokens.lengths, rows)))
+        self._entering = list(reversed(executor.batching.cut(tokens.spans, rows)))
         self._pools = [Pool() for _ in limits]  # place n: what waits for segment n + 1
 
     def serve(self) -> None:
@@ -142,13 +149,13 @@ class _Run:
     def _empty(self, place: int) -> None:
         parked = self._pools[place].take()
         rows = np.concatenate([each.rows for each in parked])
-        for places in self._executor.batching.cut(self._tokens.lengths[rows]):
+        for places in self._executor.batching.cut(self._tokens.spans[rows]):
             self._through(place + 1, pack(parked, places, self._tokens.lengths))
 
     def _through(self, index: int, batch: Parked) -> None:
         """A batch through segment `index` (0-based), and what follows from its exit's answers."""
-        used = mask(self._tokens.lengths[batch.rows], batch.hidden.shape[1])
-        hidden, answers = self._executor.graphs.following(index, batch.hidden, used)
+        feeds = known(self._tokens, batch.rows, batch.hidden.shape[1])
+        hidden, answers = self._executor.graphs.following(index, batch.hidden, feeds)
         self._behind(index, Parked(batch.rows, hidden), answers)
 
     def _behind(self, index: int, batch: Parked, answers: Floats) -> None:
@@ -157,10 +164,12 @@ class _Run:
         if not last and self._limits[index] == 0:
             self._through(index + 1, batch)
             return
-        uncertainty = decide.of(self._found.kind).uncertainty(Units.one_a_row(answers))
-        leave: Booleans = np.full(len(answers), True) if last else uncertainty < self._limits[index]
-        rows, found = batch.rows[leave], self._found
-        found.probabilities[rows], found.entropy[rows] = answers[leave], uncertainty[leave]
+        units, found = self._tokens.answers_of(batch.rows, answers), self._found
+        uncertainty = decide.of(found.kind).uncertainty(units)
+        leave: Booleans = np.full(len(units), True) if last else uncertainty < self._limits[index]
+        rows = batch.rows[leave]
+        found.probabilities[self._tokens.unit_places(rows)] = units.take(leave).values
+        found.entropy[rows] = uncertainty[leave]
         found.exit_layer[rows] = self._executor.graphs.network.exits[index]
         if not leave.all():
             self._go_on(index + 1, batch.only(~leave, self._tokens.lengths))

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kd_core.runtime.cpu import open_session
+from kd_core.runtime.errors import InvalidDataError
 from kd_core.serving.folder.network import MASK, PLACES, Network, hidden_name, probabilities_name
 from kd_core.serving.graphs.tokens import places
 
@@ -29,15 +30,18 @@ class Graphs:
         self._lock = Lock()
 
     def first(self, tokens: Feeds) -> tuple[Floats, Floats]:
-        """Hidden states [B, L, H] behind the first segment and its exit's probabilities [B, C], from token ids."""
+        """Hidden states [B, L, H] behind the first segment and its exit's probabilities [B · U, C], from token ids."""
         return self._run(0, tokens)
 
-    def following(self, index: int, hidden: Floats, mask: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
-        """The same of segment `index` (0-based), from the states before it; behind the last they are not computed."""
-        return self._run(index, {hidden_name(self.network.segments[index].first - 1): hidden, MASK: mask})
+    def following(self, index: int, hidden: Floats, known: Feeds) -> tuple[Floats, Floats]:
+        """The same of segment `index` (0-based), from the states before it; behind the last they are not computed.
+
+        :param known: of the batch, its attention mask and units
+        """
+        return self._run(index, {hidden_name(self.network.segments[index].first - 1): hidden, **known})
 
     def whole(self, tokens: Feeds) -> Floats:
-        """The full model's probabilities [B, C]."""
+        """The full model's probabilities [B · U, C]."""
         session, takes = self._session(self.network.whole.file)
         found: Floats = session.run([probabilities_name(self.network.exits[-1])], fed(takes, tokens))[0]
         return found
@@ -61,7 +65,13 @@ class Graphs:
 
 
 def fed(names: Sequence[str], feeds: Feeds) -> Feeds:
-    """What a graph takes, by name, of a batch's tokens or hidden states and mask."""
+    """What a graph takes, by name, of a batch's tokens or hidden states, mask and units.
+
+    Raises InvalidDataError for an input that this version of the kind of task does not know.
+    """
     if PLACES in names:
         feeds = feeds | places(feeds[MASK])
-    return {name: feeds[name] for name in names}
+    try:
+        return {name: feeds[name] for name in names}
+    except KeyError as unknown:
+        raise InvalidDataError(f"the graphs take {unknown}, which is not known of a text; export again") from None

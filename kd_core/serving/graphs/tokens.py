@@ -1,19 +1,24 @@
-"""Texts to token ids as transformers makes them, by the library `tokenizers` alone."""
+"""Texts to token ids as transformers makes them, by the library `tokenizers` alone, and to the units asked about."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
+from kd_core.config.data import Kind
 from kd_core.long_texts import LongTexts
 from kd_core.runtime.arrays import Integers
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.serving.folder.network import PADDED, PLACES, Tokenization
 from kd_core.serving.graphs.words import Words
+from kd_core.tasks import encode
+from kd_core.tasks.units import UNIT_MASK, Units
 
 
 @dataclass(frozen=True)
@@ -25,30 +30,67 @@ class Tokens:
     """None where the model does not take them."""
     lengths: Integers
     """[N], tokens of each text."""
+    offsets: Integers | None = None
+    """[N + 1], where each text's units begin; None: a text is one unit."""
+    features: Mapping[str, Units] = field(default_factory=dict)
+    """What the graphs must know of each unit; empty where a text is one unit."""
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def unit_count(self) -> int:
+        """ΣU, units of all texts."""
+        return len(self) if self.offsets is None else int(self.offsets[-1])
+
+    @cached_property
+    def spans(self) -> Integers:
+        """[N], places that each text takes in a batch: its tokens, or its units where these are more."""
+        return self.lengths if self.offsets is None else np.maximum(self.lengths, np.diff(self.offsets))
+
+    def unit_feeds(self, rows: Integers) -> dict[str, npt.NDArray[Any]]:
+        """What graphs take of the units of a batch [B, U], by name; nothing where a text is one unit."""
+        found: dict[str, npt.NDArray[Any]] = {}
+        for name, units in self.features.items():
+            found[name], found[UNIT_MASK] = units.padded(rows)
+        return found
+
+    def answers_of(self, rows: Integers, padded: npt.NDArray[np.float32]) -> Units:
+        """A graph's answers [B · U, C] to a batch, without those to padding."""
+        if self.offsets is None:
+            return Units.one_a_row(padded)
+        sizes = np.diff(self.offsets)[rows]
+        used = np.arange(sizes.max(initial=0)) < sizes[:, None]
+        return Units.of_sizes(padded[used.ravel()], sizes)
+
+    def unit_places(self, rows: Integers) -> Integers:
+        """[ΣU of these texts], the places of their units among those of all texts."""
+        if self.offsets is None:
+            return rows
+        sizes = np.diff(self.offsets)[rows]
+        before = np.cumsum(sizes) - sizes  # units of these texts in front of each of them
+        return np.repeat(self.offsets[rows] - before, sizes) + np.arange(sizes.sum())
 
 
 class TextEncoder:
     """A tokenizer that cuts texts to the model's length; it may be asked by several threads at once."""
 
-    def __init__(self, tokenizer: Tokenizer, how: Tokenization) -> None:
-        self._tokenizer, self.how = tokenizer, how
+    def __init__(self, tokenizer: Tokenizer, how: Tokenization, kind: Kind) -> None:
+        self._tokenizer, self.how, self._kind = tokenizer, how, encode.of(kind)
         tokenizer.no_padding()
         tokenizer.enable_truncation(how.max_length, direction=how.truncation_side)  # of pairs the longer text is cut
         self._long = LongTexts(tokenizer, how.max_length, how.truncation_side, how.max_characters)
         self._words = Words(tokenizer, how.max_length, how.truncation_side)
 
     @classmethod
-    def load(cls, folder: Path, how: Tokenization) -> TextEncoder:
+    def load(cls, folder: Path, how: Tokenization, kind: Kind) -> TextEncoder:
         """From the model's folder. Raises InvalidDataError if the file is no tokenizer."""
         path = folder / how.file
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises nothing narrower
             raise InvalidDataError(f"{path}: not a tokenizer: {error}") from None
-        return cls(tokenizer, how)
+        return cls(tokenizer, how, kind)
 
     def encode(self, columns: Sequence[Sequence[str]], before: int = 0) -> Tokens:
         """Token ids of N texts: one column, or two for pairs, of N each.
@@ -56,14 +98,38 @@ class TextEncoder:
         :param before: rows of the request in front of these; errors count them
         :raises InvalidDataError: a text is too long to be cut into tokens; its row is named
         """
-        columns = self._long.cut(columns, lambda row: f"row {before + row + 1} (counted from 1)")
-        if len(columns) == 1 and self._words.usable:
-            return self._of_one(self._words.ids(columns[0]))
-        texts = list(columns[0]) if len(columns) == 1 else list(zip(*columns, strict=True))
-        encodings = self._tokenizer.encode_batch_fast(texts)
+        cut = self._cut(columns, before)
+        if self._kind.FEATURES:
+            encodings = self._tokenizer.encode_batch(_rows(cut))  # the fast one does not tell where tokens stand
+            features = self._kind.features(columns, encodings)
+            return self._tokens(encodings, next(iter(features.values())).offsets, features)
+        if len(cut) == 1 and self._words.usable:
+            return self._of_one(self._words.ids(cut[0]))
+        return self._tokens(self._tokenizer.encode_batch_fast(_rows(cut)))
+
+    def _tokens(
+        self, encodings: Sequence[Any], offsets: Integers | None = None, features: Mapping[str, Units] | None = None
+    ) -> Tokens:
         ids = [encoding.ids for encoding in encodings]
         types = [encoding.type_ids for encoding in encodings] if self.how.token_types else None
-        return Tokens(ids, types, np.array([len(each) for each in ids], dtype=np.int64))
+        return Tokens(ids, types, np.array([len(each) for each in ids], dtype=np.int64), offsets, features or {})
+
+    def _cut(self, columns: Sequence[Sequence[str]], before: int) -> Sequence[Sequence[str]]:
+        """Long texts cut where that changes no token; from the right only where parts of a text are asked about."""
+
+        def name_of(row: int) -> str:
+            return f"row {before + row + 1} (counted from 1)"
+
+        if self._kind.FEATURES:
+            for row, text in ((row, text) for texts in columns for row, text in enumerate(texts)):
+                if len(text) > self.how.max_characters:
+                    raise InvalidDataError(
+                        f"{name_of(row)}: a text of {len(text):,} characters; the model answers each part of a text, "
+                        f"and it takes at most {self.how.max_characters:,} characters: shorten it"
+                    )
+            if self.how.truncation_side == "left":
+                return columns
+        return self._long.cut(columns, name_of)
 
     def _of_one(self, ids: list[list[int]]) -> Tokens:
         """Tokens of single texts: they have one type."""
@@ -74,6 +140,11 @@ class TextEncoder:
         """Texts of about so many tokens from all over the vocabulary, for timings; always the same ones."""
         ids = np.random.default_rng(0).integers(self._tokenizer.get_vocab_size(), size=(count, tokens))
         return [f"text {text}" for text in self._tokenizer.decode_batch(ids.tolist())]  # never blank
+
+
+def _rows(columns: Sequence[Sequence[str]]) -> list[Any]:
+    """The texts, or pairs of them, of each row."""
+    return list(columns[0]) if len(columns) == 1 else list(zip(*columns, strict=True))
 
 
 def padded(values: Sequence[Sequence[int]], rows: Integers, length: int, fill: int) -> Integers:

@@ -25,6 +25,8 @@ from kd_core.serving.predictor import Predictor
 from kd_core.serving.speed.costs import Costs, fit
 from kd_core.serving.speed.kept_costs import costs_path
 from kd_core.serving.speed.machine import serving_machine
+from kd_core.tasks import encode
+from kd_core.tasks.units import UNIT_MASK
 
 ROWS = (1, 2, 8, 32, 128)
 QUANTILES = (0.1, 0.5, 0.9, 1.0)
@@ -49,18 +51,18 @@ class _Instant(Graphs):
     """Answers at once: what a request still takes is what it takes outside the graphs."""
 
     def whole(self, tokens: Feeds) -> Floats:
-        return self._undecided(len(tokens[IDS]))
+        return self._undecided(tokens)
 
     def first(self, tokens: Feeds) -> tuple[Floats, Floats]:
-        rows, length = tokens[IDS].shape
-        return np.zeros((rows, length, self.network.hidden), dtype=np.float32), self._undecided(rows)
+        return np.zeros((*tokens[IDS].shape, self.network.hidden), dtype=np.float32), self._undecided(tokens)
 
-    def following(self, index: int, hidden: Floats, mask: Integers) -> tuple[Floats, Floats]:
-        return hidden, self._undecided(len(hidden))
+    def following(self, index: int, hidden: Floats, known: Feeds) -> tuple[Floats, Floats]:
+        return hidden, self._undecided(known)
 
-    def _undecided(self, rows: int) -> Floats:
+    def _undecided(self, known: Feeds) -> Floats:
         labels = len(self.network.task.labels)
-        return np.full((rows, labels), 1 / labels, dtype=np.float32)
+        units = known[UNIT_MASK].size if UNIT_MASK in known else len(known[MASK])
+        return np.full((units, labels), 1 / labels, dtype=np.float32)
 
 
 def measure_costs(model: Predictor) -> Costs:
@@ -104,8 +106,7 @@ def _time_all(graphs: Graphs, rows: int, length: int, timings: Timings) -> None:
     In the order of serving, since caches hold what was asked last: the whole graph again and again, and the segments
     one after another. The first time through does not count.
     """
-    mask = np.ones((rows, length), dtype=np.int64)
-    tokens = {IDS: mask, MASK: mask, TYPES: np.zeros_like(mask)}
+    tokens = _full_batch(graphs, np.ones((rows, length), dtype=np.int64))
     times = CALLS if rows == 1 else 1  # the shorter, the more other programs are in a single timing
 
     def timed(name: str, number: int, call: Callable[[], Any]) -> Any:
@@ -120,11 +121,19 @@ def _time_all(graphs: Graphs, rows: int, length: int, timings: Timings) -> None:
     for number in range(times + 1):
         hidden: Floats = timed("0", number, lambda: graphs.first(tokens))[0]
         for index in range(1, len(graphs.network.segments)):
-            hidden = timed(str(index), number, _following(graphs, index, hidden, mask))[0]
+            hidden = timed(str(index), number, _following(graphs, index, hidden, tokens))[0]
 
 
-def _following(graphs: Graphs, index: int, hidden: Floats, mask: Any) -> Callable[[], tuple[Floats, Floats]]:
-    return lambda: graphs.following(index, hidden, mask)
+def _following(graphs: Graphs, index: int, hidden: Floats, tokens: Feeds) -> Callable[[], tuple[Floats, Floats]]:
+    return lambda: graphs.following(index, hidden, tokens)
+
+
+def _full_batch(graphs: Graphs, mask: npt.NDArray[np.int64]) -> Feeds:
+    """Any tokens where the mask [B, L] has them; as many units as tokens where parts of a text are asked about."""
+    nothing = np.zeros_like(mask)
+    tokens: Feeds = {IDS: mask, MASK: mask, TYPES: nothing}
+    features = encode.of(graphs.network.task.kind).FEATURES
+    return tokens | dict.fromkeys(features, nothing) | ({UNIT_MASK: mask.astype(bool)} if features else {})
 
 
 def _without_graphs(model: Predictor) -> Predictor:
@@ -205,7 +214,7 @@ def _share_of_padding(graphs: Graphs, length: int) -> float:
         seconds = []
         for used in (half, padded, full):
             began = time.perf_counter()
-            graphs.whole({IDS: used, MASK: used, TYPES: np.zeros_like(used)})
+            graphs.whole(_full_batch(graphs, used))
             seconds.append(time.perf_counter() - began)
         if number:
             found.append(seconds)

@@ -11,7 +11,7 @@ import torch
 from kd_core.config.data import CLASSIFICATION
 from kd_core.config.training import SelfDistillParams
 from kd_core.distill import self_distill as self_distillation
-from kd_core.inference.batches import UNIT_MASK
+from kd_core.tasks.units import UNIT_MASK
 from tests.helpers.distilling import (
     PROGRESS,
     TASK,

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from tokenizers import Tokenizer
 
+from kd_core.config.data import CLASSIFICATION
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.serving.folder.network import Tokenization
 from kd_core.serving.graphs.tokens import TextEncoder
@@ -66,7 +67,7 @@ def test_tokens_are_those_of_transformers(kind: Any, max_length: int, side: str)
     how = Tokenization(
         file="", sha256="", max_length=max_length, truncation_side=side, pad_id=theirs.pad_token_id, token_types=True
     )  # type: ignore[arg-type]
-    ours = TextEncoder(Tokenizer.from_str(kind().backend_tokenizer.to_str()), how)
+    ours = TextEncoder(Tokenizer.from_str(kind().backend_tokenizer.to_str()), how, CLASSIFICATION)
     pairs = list(reversed(TEXTS))
     for columns in ([TEXTS], [TEXTS, pairs]):
         expected = theirs(*columns, truncation=True, max_length=max_length, return_token_type_ids=True)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
+from kd_core.config.data import CLASSIFICATION
 from kd_core.inference.batches import encode
 from kd_core.long_texts import (
     CHARACTERS_PER_TOKEN,
@@ -86,7 +87,7 @@ def encoder(kind: Any, side: str = "right", most: int = MOST_CHARACTERS) -> Text
     how = Tokenization(
         file="", sha256="", max_length=LENGTH, truncation_side=side, pad_id=0, token_types=False, max_characters=most
     )  # type: ignore[arg-type]
-    return TextEncoder(Tokenizer.from_str(kind().backend_tokenizer.to_str()), how)
+    return TextEncoder(Tokenizer.from_str(kind().backend_tokenizer.to_str()), how, CLASSIFICATION)
 
 
 ENCODERS = {(kind, side): (encoder(kind, side), encoder(kind, side)) for kind in KINDS for side in ("right", "left")}
