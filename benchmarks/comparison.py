@@ -17,7 +17,6 @@ from benchmarks.exits import LABEL, ExitTable, exits, mean_metric
 from benchmarks.seed_resampling import Contestants
 from benchmarks.workbench import Run
 from kd_core.config.data import Kind
-from kd_core.evaluation.names import metric_name
 from kd_core.tasks import decide
 from kd_core.tasks.units import Units
 
@@ -119,7 +118,7 @@ def compare(setting: Setting, request: Request) -> Comparison:
     )
     lines = [_line(name, found, request, costs.get(name)) for name in counts if name != TEACHER]
     claims = [*EXPECTED, *request.claims, *_of_exits(request.exit_arms)]
-    findings, metric = judge(found, claims), metric_name(decide.of(kind).MAIN_METRIC)
+    findings, metric = judge(found, claims), decide.of(kind).METRIC_NAME
     return Comparison(lines, findings, tables, best, _data(data), _shared(setting), metric)
 
 

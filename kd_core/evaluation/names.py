@@ -16,12 +16,6 @@ _NAMES = {
     "alone": "Student fine-tuned alone",
     "tfidf": "TF-IDF, logistic regression",
 }
-_METRICS = {
-    "accuracy": "accuracy",
-    "example_f1": "example-based F1",
-    "micro_f1": "micro-F1",
-    "subset_accuracy": "subset accuracy",
-}
 
 
 def main_metric(document: Mapping[str, Any]) -> str:
@@ -29,9 +23,9 @@ def main_metric(document: Mapping[str, Any]) -> str:
     return str(document.get("main_metric", "accuracy"))
 
 
-def metric_name(metric: str) -> str:
-    """`example_f1` → example-based F1, and so on."""
-    return _METRICS.get(metric, metric)
+def metric_name(document: Mapping[str, Any]) -> str:
+    """What metrics.json or summary.json calls the main metric, in a person's words; earlier releases: its key."""
+    return str(document.get("metric_name", main_metric(document)))
 
 
 def titled(text: str) -> str:

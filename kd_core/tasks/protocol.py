@@ -30,7 +30,7 @@ class Columns(Protocol):
 
     @property
     def ORDERED(self) -> bool:  # noqa: N802
-        """Whether the order of the list counts, and what is repeated in it."""
+        """Whether the order of the list counts, and what is repeated in it: so it is where each unit has a label."""
 
 
 class Checks(Protocol):
@@ -45,7 +45,11 @@ class Encode(Protocol):
 
     @property
     def FEATURES(self) -> tuple[str, ...]:  # noqa: N802 - a constant of a module
-        """What heads must know of each unit beside the tokens: names of integers [B, U] in a batch."""
+        """What heads must know of each unit beside the tokens: names of integers [B, U] in a batch.
+
+        They are inputs of the exported graphs, too. A kind with several units a row has one at least: where there are
+        none, nothing of a batch says how many units its rows have.
+        """
 
     def sizes(self, texts: Sequence[Sequence[str]]) -> Integers:
         """[N], units of each row: they follow from its text alone, so that all tokenizers agree on them."""
@@ -134,6 +138,18 @@ class Sections(Protocol):
         """What a text is given, as a sentence."""
 
     @property
+    def REACHED(self) -> str:  # noqa: N802
+        """What the student did, with {share}, its main metric, and {texts}, how many there were."""
+
+    @property
+    def FURTHER(self) -> Mapping[str, str]:  # noqa: N802
+        """Metrics that are shown beside the main one, macro-F1, log-loss and ECE: key → in a person's words."""
+
+    @property
+    def COUNTED(self) -> str:  # noqa: N802
+        """What `rows` of `confusion` count."""
+
+    @property
     def BINNED(self) -> tuple[str, str]:  # noqa: N802
         """What bins of confidence count, in full and in short."""
 
@@ -146,7 +162,11 @@ class Sections(Protocol):
         """The number that `how` tells first."""
 
     def confusion(self, probabilities: Units, gold: Units, labels: Sequence[str]) -> dict[str, Any]:
-        """labels, classes (label, rows, recall, …; the worst first), mistakes (rows, label, predicted)."""
+        """labels, classes (label, rows, recall, …; the worst first), mistakes (rows, label, predicted).
+
+        With `matrix` [C, C], true label × answer, the picture shows what is taken for what; without, it shows recall
+        and `precision` of each of the classes.
+        """
 
     def how(self, entry: Mapping[str, Any]) -> str:
         """One of the classes of `confusion` in words."""

@@ -44,7 +44,7 @@ def model_table(summary: dict[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold", caption=batches)
     table.caption_justify, metric = "right", main_metric(summary)
     table.add_column("model")
-    for name in (metric_name(metric), f"{summary['confidence']:.0%} interval", "MB", "samples/s", "speed-up", "ms"):
+    for name in (metric_name(summary), f"{summary['confidence']:.0%} interval", "MB", "samples/s", "speed-up", "ms"):
         table.add_column(name, justify="right")
     for row in summary.get("rows", []):
         style = "bold green" if row["model"] == "adaptive" else ""

@@ -56,6 +56,8 @@ class MostFrequent:
     """Of all test rows."""
     share_of_others: float | None
     """Of the test rows whose label is another one; None where there is no such row."""
+    counted: str = "test rows"
+    """What the shares are of: parts of rows, where each part has an answer."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def _constant(model: Measured) -> str:
     if found is None or found.share_of_others is None or found.share_of_others < NEARLY_CONSTANT:
         return ""
     return (
-        f"nearly constant: it answers {found.answer!r} to {found.share:.1%} of the test rows, and to "
+        f"nearly constant: it answers {found.answer!r} to {found.share:.1%} of the {found.counted}, and to "
         f"{found.share_of_others:.1%} of those with another label (limit {NEARLY_CONSTANT:.0%}); look at the curves of "
         "its training in the report"
     )

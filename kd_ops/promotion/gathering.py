@@ -18,6 +18,7 @@ from kd_core.evaluation.quality.quality import TEACHER, TFIDF
 from kd_core.rows import labels_of
 from kd_core.runtime.arrays import Booleans
 from kd_core.runtime.errors import InvalidDataError, TryAgainError
+from kd_core.tasks import columns
 from kd_core.tasks import decide as deciding
 from kd_ops.base.settings import Settings
 from kd_ops.promotion.evidence import (
@@ -120,17 +121,24 @@ def measured(outs: Outs, examples: pd.DataFrame) -> Measured:
         kind=asked.kind,
         metric=task.METRIC_NAME,
         macro_f1=read_document(outs, "evaluation/metrics.json")["models"][SERVED].get("macro_f1"),
-        most_frequent=most_frequent(examples),
+        most_frequent=most_frequent(examples, asked.kind),
     )
 
 
-def most_frequent(examples: pd.DataFrame) -> MostFrequent:
-    """The answer that the student gives most often, and how many rows with another label get it."""
+def most_frequent(examples: pd.DataFrame, kind: Kind) -> MostFrequent:
+    """The answer that the student gives most often, and how many rows with another label get it.
+
+    Where a row's labels are those of its units one after the other, units are counted instead of rows.
+    """
     given, true = ([labels_of(row) for row in examples[column]] for column in (SERVED, "label"))
+    counted = MostFrequent.counted
+    if columns.of(kind).ORDERED:
+        given, true = ([(label,) for row in rows for label in row] for rows in (given, true))
+        counted = "parts of test rows"
     answer, rows = min(Counter(given).items(), key=lambda each: (-each[1], each[0]))
     others = [found == answer for found, label in zip(given, true, strict=True) if label != answer]
     blind = float(np.mean(others)) if others else None
-    return MostFrequent(", ".join(answer), rows / len(given), blind)
+    return MostFrequent(", ".join(answer), rows / len(given), blind, counted)
 
 
 def _judged(examples: pd.DataFrame, kind: Kind) -> JudgedRows:

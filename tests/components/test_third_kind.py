@@ -2,82 +2,37 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-import yaml
+from rich.console import Console
 
-from kd_core.config.data import TaskParams
-from kd_core.config.evaluation import EvaluateParams, GateParams
 from kd_core.distill.finetune import combined_answer
-from kd_core.evaluation.quality import details, quality
-from kd_core.evaluation.quality.answers import of_baseline, of_student, of_teacher
-from kd_core.evaluation.quality.quality import Answers
+from kd_core.evaluation.quality.answers import of_student
 from kd_core.inference.asking import ask
 from kd_core.inference.batches import encode
 from kd_core.models.loading import load_tokenizer
 from kd_core.models.student import StudentModel
 from kd_core.rows import read_rows
+from kd_core.serving.predictor import Predictor
 from kd_core.tasks import decide
-from kd_core.tasks.encode import of as encode_of
-from kd_core.teachers.model import Teacher
-from kd_ops.promotion.evidence import Champion, JudgedRows, Measured, Speed, Verdict
-from kd_ops.promotion.gate import decide as decide_on
+from kd_ops.display.summary import model_table
+from kd_ops.tracking import tracked_values
 from tests.helpers import digits
-from tests.helpers.tiny import tiny_base
-from tests.helpers.tiny_multi_label_run import component, training
-
-ROLES = ("reference", "pretraining")
-digits.register()
-TASK = TaskParams(kind=digits.KIND, labels=digits.LABELS, max_length=24)
-
-
-def params() -> dict[str, Any]:
-    teacher = {"weights": "base", "data": "reference", "fine_tune": training(8)}
-    source = {"kind": "files", "path": "labelled.csv"}
-    task = {"kind": digits.KIND, "labels": list(digits.LABELS), "max_length": 24}
-    split = {"train": 150, "valid": 60, "calibration": 20, "test": 60}
-    plain = {key: value for key, value in training(2).items() if key != "patience"}
-    return {
-        "recipe": "digits",
-        "data": {
-            "reference": {"task": task, "source": source, "split": split},
-            "pretraining": {"task": None, "source": {**source, "path": "texts.csv"}},
-        },
-        "teachers": {"deep": teacher, "shallow": {**teacher, "layers": [0]}},
-        "student": {"base": "base", "layers": 2, "hidden": 24, "heads": 2, "combine": "probabilities", "seed": 0},
-        "pretrain": {"teachers": ["deep", "shallow"], "live_teacher": "none", "optimisation": training(6)},
-        "finetune": {"teachers": ["deep", "shallow"], "decoders": "per_teacher", "optimisation": training(10),
-                     "teacher_weights": "validation_loss", "decoder_weights": "fitted"},
-        "self_distill": {"width": 16, "optimisation": plain},
-        "baseline": {"optimisation": training(2)},
-    }  # fmt: skip
+from tests.helpers.tiny_digits_run import TASK, TEST, built
+from tests.helpers.tiny_multi_label_run import document
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace in which every stage that trains has run."""
-    folder = tmp_path_factory.mktemp("digits")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        tiny_base(folder / "base", layers=2, tokenizer=digits.tokenizer())
-        digits.rows(330, seed=1).to_csv("labelled.csv", index=False)
-        digits.rows(120, seed=2)[["text"]].to_csv("texts.csv", index=False)
-        Path("params.yaml").write_text(yaml.safe_dump(params()))
-        for stage in ("ingest", "validate"):
-            for role in ROLES:
-                component(stage, role=role)
-        for name in ("deep", "shallow"):
-            component("teach", teacher=name)
-            for role in ROLES:
-                component(f"score_{role}", teacher=name)
-        for stage in ("pretrain", "update", "finetune", "self_distill", "baseline"):
-            component(stage)
-    return folder
+def root() -> Path:
+    """A workspace in which every stage has run."""
+    return built()
 
 
 def test_labels_go_through_ingest_and_validate(root: Path) -> None:
@@ -124,53 +79,75 @@ def test_the_student_answers_each_word(root: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def answers(root: Path) -> Answers:
-    """What evaluate asks of the models, a student with its last exit only."""
-    rows = read_rows(root / "data/checked/reference/test.parquet")
-    exits = of_student(root / "models/self_distill", rows, TASK)
-    alone = of_student(root / "models/alone", rows, TASK)
-    found = {
-        "teacher:deep": of_teacher(Teacher.load(root / "teachers/deep"), rows, TASK),
-        "trunk": exits.only(exits.layers[-1]),
-        "adaptive": exits.simulate(0.0).units,
-        "alone": alone.only(alone.layers[-1]),
-        "tfidf": of_baseline(root / "models/tfidf", rows, TASK),
-    }
-    return Answers(encode_of(TASK.kind).targets(rows, TASK), rows["group"].to_numpy(str), found, TASK.kind)
+def rows(root: Path) -> pd.DataFrame:
+    return read_rows(root / TEST)
 
 
-def test_the_evaluation_goes_by_words(answers: Answers) -> None:
-    params = EvaluateParams(thresholds=(0.0,), resamples=100)
-    found = quality.of_models(answers, quality.resampled(answers, params), params.confidence)
-    for name, numbers in found.items():
-        right = answers.probabilities[name].values.argmax(-1) == answers.targets.values
-        assert numbers["word_accuracy"] == pytest.approx(right.mean()), name
+@pytest.fixture(scope="module")
+def metrics(root: Path) -> dict[str, Any]:
+    return document(root / "evaluation/metrics.json")
+
+
+@pytest.fixture(scope="module")
+def examples(root: Path) -> pd.DataFrame:
+    return pd.read_parquet(root / "evaluation/details/examples.parquet")
+
+
+def words(rows: pd.DataFrame) -> list[int]:
+    return [len(text.split()) for text in rows["text"]]
+
+
+def test_the_exported_student_answers_as_the_trained_one(root: Path, rows: pd.DataFrame) -> None:
+    served, trained = Predictor.load(root / "models/student"), of_student(root / "models/self_distill", rows, TASK)
+    found = served.all_exits(rows)
+    assert found.layers == trained.layers == (1, 2)
+    np.testing.assert_allclose(found.probabilities, trained.probabilities, atol=1e-4)
+    assert found.only(2).sizes.tolist() == words(rows)
+
+
+def test_the_evaluation_goes_by_words(root: Path, metrics: dict[str, Any], examples: pd.DataFrame) -> None:
+    assert (metrics["main_metric"], metrics["metric_name"]) == ("word_accuracy", "words counted rightly")
+    assert set(metrics["models"]) >= {"teacher:deep", "teacher:shallow", "trunk", "adaptive", "branch:1", "tfidf"}
+    for name, numbers in metrics["models"].items():
+        if name in examples.columns:
+            right, asked = np.stack(examples[f"{name}/counts"]).sum(0)
+            assert numbers["word_accuracy"] == pytest.approx(right / asked, abs=1e-6), name
         low, high = numbers["word_accuracy_interval"]
         assert low <= numbers["word_accuracy"] <= high
-    assert found["trunk"] == found["adaptive"]
-    confusion = details.confusion(answers, "trunk", digits.LABELS)
-    assert np.sum(confusion["matrix"]) == len(answers.targets.values), "every word is one decision"
-    bins = details.reliability(answers, ["trunk"])["trunk"]
-    assert sum(bins["rows"]) == len(answers.targets.values)
+    assert metrics["models"]["adaptive"]["word_accuracy"] > 0.5, "by chance a fifth"
+    matrix = document(root / "evaluation/details/confusion.json")["matrix"]
+    bins = document(root / "evaluation/details/reliability.json")["trunk"]
+    assert np.sum(matrix) == sum(bins["rows"]) == asked, "every word is one decision"
 
 
-def test_every_text_of_an_exit_is_asked_whole(root: Path) -> None:
-    """The uncertainty of a text is that of all its words, and they leave together."""
-    rows = read_rows(root / "data/checked/reference/test.parquet")
-    exits = of_student(root / "models/self_distill", rows, TASK)
-    assert exits.uncertainty.shape == (len(rows), len(exits.layers))
-    assert exits.simulate(1.0).exit_layer.shape == (len(rows),)
-    assert exits.simulate(1.0).answers.sizes.tolist() == [len(text.split()) for text in rows["text"]]
+def test_a_text_is_answered_whole_at_one_exit(root: Path, rows: pd.DataFrame, examples: pd.DataFrame) -> None:
+    assert [len(given) for given in examples["adaptive"]] == words(rows)
+    assert set(examples["exit_layer"]) == {1, 2}, "some leave early, some do not"
+    for layer, model in ((1, "branch:1"), (2, "trunk")):
+        there = examples[examples["exit_layer"] == layer]
+        assert there["adaptive"].map(tuple).tolist() == there[model].map(tuple).tolist()
+    assert ((examples["entropy"] >= 0) & (examples["entropy"] <= 1)).all()
 
 
-def test_the_gate_compares_ratios_of_sums(answers: Answers) -> None:
-    gate = GateParams(min_accuracy=0.1, min_share_of_best_teacher=0.5, margin=0.01)
-    speed = Speed(2.0, 0.5, "here")
-    counts, old = (np.tile(answers.counts(name), (2, 1)) for name in ("trunk", "tfidf"))  # the gate wants 100 rows
-    value = float(answers.metric(counts.sum(0)))
-    model = Measured("new", digits.LABELS, value, value, 5.0, speed, digits.KIND, "words counted rightly")
-    worse = Champion("1", "old", digits.LABELS, old, speed, digits.KIND)
-    decision = decide_on(gate, model, JudgedRows(counts, np.arange(len(counts)).astype(str), answers.metric), worse)
-    assert decision.verdict is Verdict.PROMOTE
-    before = float(answers.metric(old.sum(0)))
-    assert decision.numbers["difference"] == pytest.approx(value - before)
+def test_every_model_is_timed(root: Path) -> None:
+    measured = document(root / "measure/metrics.json")
+    timed = {row["model"] for row in measured["rows"]}
+    assert timed == {"teacher:deep", "teacher:shallow", "pipeline:deep", "trunk", "adaptive"}
+    assert all(row["samples_per_second"] > 0 for row in measured["rows"])
+
+
+def test_report_and_card_speak_of_it_in_its_own_words(root: Path, metrics: dict[str, Any]) -> None:
+    page, card = ((root / "report" / name).read_text() for name in ("report.html", "model_card.md"))
+    best = metrics["models"]["adaptive"]["word_accuracy"]
+    assert "Counting of digits of texts" in page
+    assert "Words counted rightly" in page
+    assert "true class (words)" in page
+    assert f"counts {best:.1%} of the words of {metrics['test']['rows']} test texts rightly" in card
+    assert "counts digits of words of single texts into 5 labels" in card
+    console = Console(file=io.StringIO(), width=200)
+    console.print(model_table(document(root / "report/summary.json")))
+    assert "words counted rightly" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_what_is_tracked_has_its_metric(metrics: dict[str, Any]) -> None:
+    assert tracked_values.metrics(metrics)["models/trunk/word_accuracy"] == metrics["models"]["trunk"]["word_accuracy"]

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch.nn.functional as F  # noqa: N812 - its usual name
+import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import AutoModelForTokenClassification, PreTrainedTokenizerFast
@@ -70,6 +71,12 @@ def gather(hidden: Tensor, batch: Mapping[str, Tensor], pooling: str) -> Tensor:
     starts, ends = (batch[name].unsqueeze(-1) for name in (STARTS, ENDS))
     wide = (-1, -1, hidden.shape[-1])
     return (sums.gather(1, ends.expand(*wide)) - sums.gather(1, starts.expand(*wide))) / (ends - starts).clamp_min(1)
+
+
+def pipeline(model: Any, tokenizer: Any, max_length: int, device: Any) -> Any:
+    tokenizer.model_max_length = max_length
+    run: Any = transformers.pipeline("token-classification", model=model, tokenizer=tokenizer, device=device)
+    return lambda texts: run(texts, batch_size=len(texts))
 
 
 def from_transformers(logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
@@ -137,7 +144,7 @@ def register() -> None:
             "checks": several,
             "encode": SimpleNamespace(FEATURES=(STARTS, ENDS), sizes=sizes, features=features, targets=targets),
             "heads": like(
-                softmax, PROBLEM_TYPE=None, gather=gather, from_transformers=from_transformers,
+                softmax, PROBLEM_TYPE=None, gather=gather, from_transformers=from_transformers, pipeline=pipeline,
                 as_transformers=lambda logits: logits,
                 AUTO_CLASS=AutoModelForTokenClassification,
             ),
@@ -149,7 +156,8 @@ def register() -> None:
             "metrics": like(as_classes, quality=quality),
             "sections": like(
                 one_class, TITLE="Counting of digits", DOES="counts digits of words of {texts} into {labels} labels",
-                GIVEN="Every word gets a count.", BINNED=("words", "words"),
+                GIVEN="Every word gets a count.", BINNED=("words", "words"), COUNTED="words",
+                REACHED="counts {share} of the words of {texts} rightly",
             ),
             "baseline": SimpleNamespace(fit=fit, answer=answer),
         },

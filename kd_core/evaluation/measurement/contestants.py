@@ -52,8 +52,8 @@ def all_contestants(student: Predictor, folder: Path, teachers: Path, device: to
     folders = reference_teachers(teachers)
     loaded = [_teacher(each, device) for each in folders]
     biggest = max(range(len(loaded)), key=lambda index: loaded[index].parameters)
-    pipeline = _pipeline(folders[biggest], loaded[biggest].parameters, device)
-    return [*loaded, pipeline, *at_thresholds(student, folder, {TRUNK: 0.0, ADAPTIVE: student.record.thresholds})]
+    piped = _pipeline(folders[biggest], loaded[biggest].parameters, device)
+    return [*loaded, *piped, *at_thresholds(student, folder, {TRUNK: 0.0, ADAPTIVE: student.record.thresholds})]
 
 
 def _teacher(folder: Path, device: torch.device) -> Contestant:
@@ -84,18 +84,17 @@ def at_thresholds(student: Predictor, folder: Path, thresholds: Mapping[str, Thr
     return found
 
 
-def _pipeline(folder: Path, parameters: int, device: torch.device) -> Contestant:
-    """The teacher as `transformers.pipeline` runs it, in fp32, the whole list in one call."""
-    from transformers import pipeline
-
+def _pipeline(folder: Path, parameters: int, device: torch.device) -> list[Contestant]:
+    """The teacher as `transformers.pipeline` runs it, in fp32; none where it has no pipeline for the kind of task."""
     teacher = Teacher.load(folder, precision="fp32")
-    run = pipeline("text-classification", model=teacher.model, tokenizer=teacher.tokenizer, device=device)
+    run = heads.of(teacher.kind).pipeline(teacher.model, teacher.tokenizer, teacher.max_length, device)
+    if run is None:
+        return []
 
     def answer(rows: pd.DataFrame) -> Any:
-        texts = rows.to_dict("records") if teacher.pair else rows["text"].tolist()
-        return run(texts, batch_size=len(texts), truncation=True, max_length=teacher.max_length)
+        return run(rows.to_dict("records") if teacher.pair else rows["text"].tolist())
 
-    return Contestant(f"{PIPELINE}{folder.name}", answer, parameters, _weights_mb(folder))
+    return [Contestant(f"{PIPELINE}{folder.name}", answer, parameters, _weights_mb(folder))]
 
 
 def _count(model: torch.nn.Module) -> int:

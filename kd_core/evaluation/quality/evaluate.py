@@ -11,7 +11,7 @@ import pandas as pd
 
 from kd_core.config.data import TaskParams
 from kd_core.config.evaluation import EvaluateParams
-from kd_core.evaluation.names import ADAPTIVE, CHOSEN, TRUNK, exits_name, main_metric
+from kd_core.evaluation.names import ADAPTIVE, CHOSEN, TRUNK, exits_name
 from kd_core.evaluation.quality import answers as answered
 from kd_core.evaluation.quality import details, masked, quality, slices
 from kd_core.evaluation.quality.quality import ALONE, TEACHER, TFIDF, Answers
@@ -89,8 +89,7 @@ def evaluate(
     answers = _answers(_plain(models, rows, task, student, progress), rows, task, params, student)
     parts = slices.of_rows(rows)
     metrics = {"test": {"rows": len(rows), "hash": rows_hash(rows)}, **_metrics(answers, student, params)}
-    if answers.main_metric != main_metric({}):
-        metrics["main_metric"] = answers.main_metric
+    metrics |= {"main_metric": answers.main_metric, "metric_name": decide.of(task.kind).METRIC_NAME}
     copy, changed = masked.mask(rows, label_names or {})
     if len(copy):
         unnamed = _plain(models, copy, task, _student(models, copy), progress)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_core.config.data import TaskParams
-from kd_core.evaluation.names import main_metric
+from kd_core.evaluation.names import main_metric, metric_name
 from kd_core.runtime.errors import InvalidDataError
 from kd_core.tasks import columns, sections
 from kd_core.tasks.protocol import Sections
@@ -61,6 +61,11 @@ class Findings:
     def metric(self) -> str:
         """Key of the main metric."""
         return main_metric(self.metrics)
+
+    @property
+    def metric_name(self) -> str:
+        """The main metric in a person's words."""
+        return metric_name(self.metrics)
 
 
 def read(sources: Sources, recipe: str, task: TaskParams) -> Findings:

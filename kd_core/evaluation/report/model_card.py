@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kd_core.evaluation.names import metric_name, titled
+from kd_core.evaluation.names import titled
 from kd_core.evaluation.report.findings import Findings
 from kd_core.evaluation.report.promise import named_thresholds
 
@@ -76,7 +76,7 @@ def _teacher(record: Mapping[str, Any]) -> str:
 def _results(findings: Findings, summary: Mapping[str, Any]) -> str:
     head, metric = f"{summary['confidence']:.0%} interval", findings.metric
     lines = [
-        f"| model | {metric_name(metric)} | {head} | macro-F1 | log-loss | ECE | texts/s | speed-up |",
+        f"| model | {findings.metric_name} | {head} | macro-F1 | log-loss | ECE | texts/s | speed-up |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in summary["rows"]:
@@ -138,7 +138,7 @@ def _masked(findings: Findings) -> str:
     metric = findings.metric
     return (
         f"- A name of the label stands in {masked['changed']:,} of {masked['rows']:,} test rows. With it masked, "
-        f"{metric_name(metric)} is {student[metric]:.1%} instead of {plain[metric]:.1%}; on these rows alone "
+        f"{findings.metric_name} is {student[metric]:.1%} instead of {plain[metric]:.1%}; on these rows alone "
         f"{student['changed_masked']:.1%} instead of {student['changed']:.1%}.\n"
     )
 

@@ -48,7 +48,7 @@ def tradeoff(
         _point(axis, metrics, "alone", speedups.get("trunk"), _LOOKS["alone"], note=" (speed: all layers')")
         value = metrics["models"]["tfidf"][metric]
         axis.axhline(value, color=GREY, linestyle=":", linewidth=1.4, label=f"{display_name('tfidf')} (not timed)")
-        quality = metric_name(metric)
+        quality = metric_name(metrics)
         axis.set(xlabel=f"speed-up over the slowest teacher, batch {batch} (×)", ylabel=f"{quality} on the test split")
         axis.set_xlim(left=0)
         percent(axis)
@@ -127,13 +127,13 @@ def reliability(bins: Mapping[str, Mapping[str, Sequence[float]]], metrics: Mapp
         return to_svg(figure, "Reliability: accuracy against confidence")
 
 
-def confusion(table: Mapping[str, Any]) -> str:
-    """What the texts of the worst classes are taken for; a row is a true class, shares of its texts.
+def confusion(table: Mapping[str, Any], counted: str) -> str:
+    """What the worst classes are taken for; a row is a true class, in shares of what is `counted`.
 
-    Multi-label: recall and precision of the worst labels.
+    Without a matrix: recall and precision of the worst labels.
     """
     if "matrix" not in table:
-        return _worst_labels(table["classes"][:WORST_CLASSES])
+        return _worst_labels(table["classes"][:WORST_CLASSES], counted)
     import numpy as np
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -154,20 +154,20 @@ def confusion(table: Mapping[str, Any]) -> str:
         counts = [int(matrix[index].sum()) for index in worst]
         axis.set_yticks(range(len(worst)), [f"{name} ({n})" for name, n in zip(names, counts, strict=True)])
         axis.set_xticks(range(len(worst) + 1), [*names, "any other"], rotation=40, ha="right")
-        axis.set(xlabel="answered", ylabel="true class (test rows)")
+        axis.set(xlabel="answered", ylabel=f"true class ({counted})")
         axis.grid(visible=False)
         axis.spines[:].set_visible(False)
         return to_svg(figure, "Confusion of the classes with the lowest recall")
 
 
-def _worst_labels(classes: Sequence[Mapping[str, Any]]) -> str:
+def _worst_labels(classes: Sequence[Mapping[str, Any]], counted: str) -> str:
     with drawing("confusion", 1, 1, (7.4, 1.4 + 0.34 * len(classes))) as (figure, axes):
         axis = axes[0][0]
         for offset, key, colour in ((-0.2, "recall", BLUE), (0.2, "precision", ORANGE)):
             places = [place + offset for place in range(len(classes))]
             axis.barh(places, [entry[key] for entry in classes], height=0.36, color=colour, label=key)
         axis.set_yticks(range(len(classes)), [f"{entry['label']} ({entry['rows']})" for entry in classes])
-        axis.set(ylabel="label (test rows that have it)", xlim=(0, 1))
+        axis.set(ylabel=f"label ({counted} that have it)", xlim=(0, 1))
         axis.invert_yaxis()
         percent(axis, "x")
         figure.legend(*axis.get_legend_handles_labels(), loc="outside right center", fontsize=8)

@@ -14,13 +14,11 @@ from kd_core.evaluation.report.summary import largest_batch, speeds, summarise
 from kd_core.runtime.files import write_json
 
 TEMPLATES = Path(__file__).parent / "templates"
-MORE_METRICS = ("micro_f1", "subset_accuracy")
-"""Shown beside those that every kind of task has."""
 
 
 def write(findings: Findings, folder: Path) -> None:
     """Write report.html, model_card.md and summary.json."""
-    summary = summarise(findings.metrics, findings.measured, findings.model)
+    summary = summarise(findings.metrics, findings.measured, findings.model, findings.sections)
     (folder / "report.html").write_text(render(findings, summary), encoding="utf-8")
     (folder / "model_card.md").write_text(model_card.render(findings, summary), encoding="utf-8")
     write_json(folder / "summary.json", summary)
@@ -33,10 +31,7 @@ def render(findings: Findings, summary: Mapping[str, Any]) -> str:
     pictures = {name: Markup(svg) for name, svg in _pictures(findings).items()}  # noqa: S704  # drawn here, not given
     template = environment().get_template("report.html.j2")
     splits = ("train", "valid", "calibration", "test", "unlabelled")
-    more = [key for key in MORE_METRICS if key in findings.metrics["models"]["adaptive"]]
-    return str(
-        template.render(f=findings, summary=summary, pictures=pictures, splits=splits, tiles=tiles(summary), more=more)
-    )
+    return str(template.render(f=findings, summary=summary, pictures=pictures, splits=splits, tiles=tiles(summary)))
 
 
 def environment() -> Any:
@@ -47,7 +42,7 @@ def environment() -> Any:
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    found.filters |= {"share": share, "number": number, "model": display_name, "metric": metric_name, "titled": titled}
+    found.filters |= {"share": share, "number": number, "model": display_name, "titled": titled}
     found.filters["thresholds"] = named_thresholds
     return found
 
@@ -65,15 +60,16 @@ def number(value: float | None, digits: int = 0) -> str:
 def tiles(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     """The large numbers on top: value, what it is, what to compare it with."""
     rows, metric = {row["model"]: row for row in summary["rows"]}, main_metric(summary)
+    named = metric_name(summary)
     student, best = rows["adaptive"], rows[summary["best_teacher"]]
     low, high = student["interval"]
     found = [
         {
             "value": share(student[metric]),
-            "name": f"{metric_name(metric)} with early exits",
+            "name": f"{named} with early exits",
             "note": f"{summary['confidence']:.0%} interval {share(low)} – {share(high)}",
         },
-        {"value": share(best[metric]), "name": f"{metric_name(metric)} of the best teacher", "note": best["name"]},
+        {"value": share(best[metric]), "name": f"{named} of the best teacher", "note": best["name"]},
     ]
     if student["speedup"] is not None:
         note = f"{number(student['samples_per_second'])} texts/s at batch {summary['batch']}"
@@ -96,6 +92,6 @@ def _pictures(findings: Findings) -> dict[str, str]:
         "tradeoff": plots.tradeoff(metrics, findings.measured["curve"], speedups, batch),
         "exits": plots.exits(tables["exits"]),
         "reliability": plots.reliability(tables["reliability"], metrics),
-        "confusion": plots.confusion(tables["confusion"]),
+        "confusion": plots.confusion(tables["confusion"], findings.sections.COUNTED),
         "training": plots.training(findings.histories),
     }

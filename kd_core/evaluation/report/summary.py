@@ -7,6 +7,7 @@ from typing import Any
 
 from kd_core.evaluation.names import display_name, main_metric, metric_name
 from kd_core.evaluation.report.promise import promise
+from kd_core.tasks.protocol import Sections
 
 SHOWN = ("trunk", "adaptive", "alone", "tfidf")
 
@@ -26,7 +27,9 @@ def smallest_batch(measured: Mapping[str, Any]) -> int:
     return min(int(row["batch"]) for row in measured["rows"])
 
 
-def summarise(metrics: Mapping[str, Any], measured: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
+def summarise(
+    metrics: Mapping[str, Any], measured: Mapping[str, Any], model: Mapping[str, Any], said: Sections
+) -> dict[str, Any]:
     """summary.json: one row for each teacher, the student in full and with exits, and the baselines.
 
     Sizes, speeds (at the largest batch) and latencies (median, at the smallest) are null for what was not timed.
@@ -34,8 +37,9 @@ def summarise(metrics: Mapping[str, Any], measured: Mapping[str, Any], model: Ma
     batch, single = largest_batch(measured), smallest_batch(measured)
     speed, latency, metric = speeds(measured, batch), speeds(measured, single), main_metric(metrics)
     teachers = sorted(name for name in metrics["models"] if name.startswith("teacher:"))
-    named = {"main_metric": metric} if "main_metric" in metrics else {}
-    return named | {
+    return {
+        "main_metric": metric,
+        "metric_name": metric_name(metrics),
         "rows": [
             _row(name, metrics["models"][name], metric, speed.get(name, {}), latency.get(name, {}))
             for name in (*teachers, *SHOWN)
@@ -48,7 +52,7 @@ def summarise(metrics: Mapping[str, Any], measured: Mapping[str, Any], model: Ma
         "gap_conclusion": metrics["gap_conclusion"],
         "thresholds": metrics["thresholds"],
         "exits": metrics["exits"],
-        "conclusion": conclusion(metrics, speed),
+        "conclusion": conclusion(metrics, speed, said),
         "promise": promise(model, metrics),
         "exits_conclusion": exits_conclusion(metrics, measured),
     }
@@ -71,14 +75,12 @@ def _row(
     }
 
 
-def conclusion(metrics: Mapping[str, Any], speed: Mapping[str, Mapping[str, Any]]) -> str:
+def conclusion(metrics: Mapping[str, Any], speed: Mapping[str, Mapping[str, Any]], said: Sections) -> str:
     """What was learned, in plain sentences; only what the intervals bear out is called better or worse."""
     best, metric = metrics["best_teacher"], main_metric(metrics)
     student, teacher = (metrics["models"][name][metric] for name in ("adaptive", best))
     texts = f"{metrics['test']['rows']:,} test texts"
-    reached = f"answers {student:.1%} of {texts} correctly"
-    if metric != "accuracy":
-        reached = f"reaches {student:.1%} {metric_name(metric)} on {texts}"
+    reached = said.REACHED.format(share=f"{student:.1%}", texts=texts)
     sentences = [f"With early exits the student {reached}; the best teacher, {best.partition(':')[2]}, {teacher:.1%}."]
     if "adaptive" in speed and best in speed:
         times = speed["adaptive"]["samples_per_second"] / speed[best]["samples_per_second"]
@@ -105,7 +107,7 @@ def exits_conclusion(metrics: Mapping[str, Any], measured: Mapping[str, Any]) ->
         f"{_ms(found, 'trunk', 'p99')} ms)"
         for batch, found in timed.items()
     ]
-    lost, metric = metrics["differences"]["adaptive_minus_trunk"], metric_name(main_metric(metrics))
+    lost, metric = metrics["differences"]["adaptive_minus_trunk"], metric_name(metrics)
     cost = (
         f"{metric} changes by {lost['value'] * 100:+.1f} points ({metrics['confidence']:.0%} interval "
         f"{lost['low'] * 100:+.1f} to {lost['high'] * 100:+.1f})"

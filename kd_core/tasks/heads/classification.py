@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
@@ -46,6 +49,14 @@ def as_logits(logs: Tensor) -> Tensor:
 def logits_of(given: Tensor) -> Tensor:
     """Logits […, C] whose probabilities are given: their logarithms."""
     return log_of(given)
+
+
+def pipeline(model: Any, tokenizer: Any, max_length: int, device: Any) -> Callable[[list[Any]], Any]:
+    """A teacher as `transformers.pipeline` runs it: the whole list in one call."""
+    from transformers import pipeline as pipeline_of
+
+    run: Any = pipeline_of("text-classification", model=model, tokenizer=tokenizer, device=device)
+    return lambda texts: run(texts, batch_size=len(texts), truncation=True, max_length=max_length)
 
 
 def from_transformers(logits: Tensor, batch: Batch) -> Tensor:

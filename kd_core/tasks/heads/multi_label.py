@@ -16,6 +16,7 @@ AUTO_CLASS = classification.AUTO_CLASS
 gather = classification.gather
 from_transformers = classification.from_transformers
 as_transformers = classification.as_transformers
+pipeline = classification.pipeline
 probe = one_vs_rest
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -41,6 +41,9 @@ class Heads(Protocol):
     @property
     def AUTO_CLASS(self) -> Any:  # noqa: N802
         """The class of transformers that loads a teacher."""
+
+    def pipeline(self, model: Any, tokenizer: Any, max_length: int, device: Any) -> Callable[[list[Any]], Any] | None:
+        """A teacher as `transformers.pipeline` runs it, on texts or, for pairs, dicts of them; None: there is none."""
 
     def from_transformers(self, logits: Tensor, batch: Batch) -> Tensor:
         """A teacher's logits, as transformers' model of this kind gives them → [B, U, C]."""

@@ -13,6 +13,9 @@ from kd_core.tasks.units import Units
 TITLE = "Classification"
 DOES = "classifies {texts} into {labels} labels"
 GIVEN = "Every text gets one of the labels, also a text that belongs to none of them."
+REACHED = "answers {share} of {texts} correctly"
+FURTHER: Mapping[str, str] = {}
+COUNTED = "test rows"
 BINNED = ("test rows", "rows")
 HARDEST = (
     "The classes that the student finds hardest",

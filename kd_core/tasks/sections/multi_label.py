@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from kd_core.tasks.decide.multi_label import APPLIES, decisions
+from kd_core.tasks.decide.multi_label import APPLIES, METRIC_NAME, decisions
 from kd_core.tasks.sections.mistakes import most_frequent
 from kd_core.tasks.units import Units
 
 TITLE = "Multi-label classification"
 DOES = "gives {texts} any of {labels} labels"
 GIVEN = f"A text gets every label whose probability is above {APPLIES:.0%}, and none where no probability is."
+REACHED = f"reaches {{share}} {METRIC_NAME} on {{texts}}"
+FURTHER = {"micro_f1": "micro-F1", "subset_accuracy": "subset accuracy"}
+COUNTED = "test rows"
 BINNED = ("decisions on a label", "decisions")
 HARDEST = (
     "The labels that the student finds hardest",

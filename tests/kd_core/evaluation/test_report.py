@@ -14,11 +14,13 @@ import yaml
 
 from components import evaluate, measure, report
 from components.base import Context
+from kd_core.config.data import CLASSIFICATION
 from kd_core.config.evaluation import EvaluateParams, MeasureParams
 from kd_core.evaluation.report import plots
 from kd_core.evaluation.report.promise import promise
 from kd_core.evaluation.report.summary import exits_conclusion, summarise
 from kd_core.runtime.errors import InvalidDataError
+from kd_core.tasks import sections
 from tests.helpers.fabricated import dial
 from tests.helpers.tiny_exits import TASK
 from tests.helpers.tiny_run import CHECKED, LABEL_NAMES, tiny_run
@@ -219,7 +221,8 @@ def test_what_exits_were_promised_stands_beside_what_they_did() -> None:
 )
 def test_the_conclusion_claims_no_more_than_the_interval(low: float, high: float, claim: str) -> None:
     differences = {"adaptive_minus_alone": {"value": 0.01, "low": low, "high": high}}
-    summary = summarise(example(differences=differences), {"rows": [{"model": "other", "batch": 1}]}, inference())
+    measured = {"rows": [{"model": "other", "batch": 1}]}
+    summary = summarise(example(differences=differences), measured, inference(), sections.of(CLASSIFICATION))
     assert claim in summary["conclusion"]
 
 
@@ -260,7 +263,7 @@ def test_pictures_stand_little_data() -> None:
         plots.tradeoff(example(), [], {}, 32),
         plots.exits({"0": {"1": 1.0}, "chosen": {"1": 1.0}}),
         plots.reliability(bins, example()),
-        plots.confusion({**table, "mistakes": []}),
+        plots.confusion({**table, "mistakes": []}, "test rows"),
         plots.training({"pretrain": {}}),
     ]
     assert all(svg.startswith("<svg role=") and svg.rstrip().endswith("</svg>") for svg in drawn)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kd_core.config.data import CLASSIFICATION
+from kd_core.config.data import CLASSIFICATION, MULTI_LABEL
 from kd_core.evaluation.quality.contamination import TrainedTexts
 from kd_core.runtime.storage import Storage
 from kd_ops.base.documents import to_yaml
@@ -21,6 +21,7 @@ from kd_ops.registry.registry import connect
 from kd_ops.runs.results import read_result
 from kd_ops.serving.description import Description
 from kd_ops.serving.served import ServedModel
+from tests.helpers import digits
 from tests.helpers.fabricated import LABELS, finished_run, labelled_rows
 from tests.helpers.promoting import N, close, named, right
 
@@ -144,5 +145,13 @@ def test_each_version_judged_on_a_test_set_counts_once(tmp_path: Path) -> None:
 )
 def test_the_most_frequent_answer(given: list[object], true: list[object], expected: tuple[object, ...]) -> None:
     """An answer is all labels of a row; what counts is who gets it of those with other labels."""
-    found = gathering.most_frequent(pd.DataFrame({"adaptive": given, "label": true}))
+    found = gathering.most_frequent(pd.DataFrame({"adaptive": given, "label": true}), MULTI_LABEL)
     assert (found.answer, found.share, found.share_of_others) == expected
+
+
+def test_where_each_unit_has_a_label_units_are_counted() -> None:
+    digits.register()
+    rows = pd.DataFrame({"adaptive": [("0", "0"), ("0",), ("1",)], "label": [("0", "1"), ("0",), ("1",)]})
+    found = gathering.most_frequent(rows, digits.KIND)
+    assert (found.answer, found.share, found.share_of_others) == ("0", 0.75, 0.5)
+    assert found.counted == "parts of test rows"
