@@ -58,8 +58,7 @@ class Executor:
 
         def whole(rows: Integers) -> None:
             for batch in self.batching.cut(tokens.spans, rows):
-                answers = tokens.answers_of(batch, self.graphs.whole(self.feeds(tokens, batch)))
-                found.probabilities[tokens.unit_places(batch)] = answers.values
+                tokens.put(found.probabilities, batch, self.graphs.whole(self.feeds(tokens, batch)))
 
         self._divide(tokens, whole)
         found.entropy[:] = decide.of(found.kind).uncertainty(found.units)
@@ -83,11 +82,10 @@ class Executor:
         def through(rows: Integers) -> None:
             for batch in self.batching.cut(tokens.spans, rows):
                 hidden, answers = self.graphs.first(self.feeds(tokens, batch))
-                places = tokens.unit_places(batch)
-                found[places, 0] = tokens.answers_of(batch, answers).values
+                tokens.put(found[:, 0], batch, answers)
                 for index in range(1, len(exits)):
                     hidden, answers = self.graphs.following(index, hidden, known(tokens, batch, hidden.shape[1]))
-                    found[places, index] = tokens.answers_of(batch, answers).values
+                    tokens.put(found[:, index], batch, answers)
 
         self._divide(tokens, through)
         return Exits(exits, found, self._network.task.kind, tokens.offsets)
@@ -167,12 +165,14 @@ class _Run:
         units, found = self._tokens.answers_of(batch.rows, answers), self._found
         uncertainty = decide.of(found.kind).uncertainty(units)
         leave: Booleans = np.full(len(units), True) if last else uncertainty < self._limits[index]
-        rows = batch.rows[leave]
-        found.probabilities[self._tokens.unit_places(rows)] = units.take(leave).values
-        found.entropy[rows] = uncertainty[leave]
-        found.exit_layer[rows] = self._executor.graphs.network.exits[index]
-        if not leave.all():
-            self._go_on(index + 1, batch.only(~leave, self._tokens.lengths))
+        leaving = np.count_nonzero(leave)
+        if leaving:
+            rows = batch.rows[leave]
+            found.probabilities[self._tokens.unit_places(rows)] = units.take(leave).values
+            found.entropy[rows] = uncertainty[leave]
+            found.exit_layer[rows] = self._executor.graphs.network.exits[index]
+        if leaving < len(leave):
+            self._go_on(index + 1, batch.only(~leave, self._tokens.lengths) if leaving else batch)
 
     def _go_on(self, index: int, batch: Parked) -> None:
         planner, length = self._executor.planner, int(self._tokens.lengths[batch.rows].max())

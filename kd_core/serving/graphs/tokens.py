@@ -51,6 +51,8 @@ class Tokens:
     def unit_feeds(self, rows: Integers) -> dict[str, npt.NDArray[Any]]:
         """What graphs take of the units of a batch [B, U], by name; nothing where a text is one unit."""
         found: dict[str, npt.NDArray[Any]] = {}
+        if self.offsets is None:
+            return found
         for name, units in self.features.items():
             found[name], found[UNIT_MASK] = units.padded(rows)
         return found
@@ -62,6 +64,13 @@ class Tokens:
         sizes = np.diff(self.offsets)[rows]
         used = np.arange(sizes.max(initial=0)) < sizes[:, None]
         return Units.of_sizes(padded[used.ravel()], sizes)
+
+    def put(self, into: npt.NDArray[np.float32], rows: Integers, padded: npt.NDArray[np.float32]) -> None:
+        """Write a graph's answers [B · U, C] to a batch where they belong among those to all texts, [ΣU, C]."""
+        if self.offsets is None:
+            into[rows] = padded
+        else:
+            into[self.unit_places(rows)] = self.answers_of(rows, padded).values
 
     def unit_places(self, rows: Integers) -> Integers:
         """[ΣU of these texts], the places of their units among those of all texts."""
