@@ -11,6 +11,7 @@ import torch
 from kd_core.config.data import CLASSIFICATION
 from kd_core.config.training import SelfDistillParams
 from kd_core.distill import self_distill as self_distillation
+from kd_core.tasks.heads import classification
 from kd_core.tasks.units import UNIT_MASK
 from tests.helpers.distilling import (
     PROGRESS,
@@ -110,5 +111,12 @@ def test_direction_of_the_divergence() -> None:
 
 def test_a_model_of_one_layer_gets_no_branches() -> None:
     model = tiny_student(layers=1)
+    assert self_distill(model, TOKENIZER, tiny_rows(9), TASK, self_distill_params(), PROGRESS) == {}
+    assert len(model.branches) == 0
+
+
+def test_a_kind_of_task_may_have_no_branches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classification, "BRANCHES", False)
+    model = tiny_student(layers=2)
     assert self_distill(model, TOKENIZER, tiny_rows(9), TASK, self_distill_params(), PROGRESS) == {}
     assert len(model.branches) == 0

@@ -20,6 +20,7 @@ from kd_core.serving.__main__ import main
 from kd_core.serving.exits.outcomes import Exits, Predictions
 from kd_core.serving.files import predict_file
 from kd_core.serving.graphs.executor import Executor
+from kd_core.serving.graphs.graphs import fed
 from kd_core.serving.graphs.tokens import Tokens
 from kd_core.serving.predictor import CHUNK_ROWS, Predictor
 from kd_core.serving.speed.timing import measure_costs
@@ -122,6 +123,13 @@ def test_large_requests_come_back_in_one_piece(predictor: Predictor) -> None:
     assert found.units.sizes.tolist() == [2, 1] * (CHUNK_ROWS // 2 + 1)
     last = Predictions(found.probabilities[-3:], found.exit_layer[-2:], found.entropy[-2:], found.kind, OFFSETS)
     same(last, predictor.predict_rows(texts[:2]))
+
+
+def test_graphs_that_ask_for_more_than_is_known_are_refused(tokens: Tokens) -> None:
+    feeds = tokens.unit_feeds(np.arange(2))
+    assert sorted(fed(("word_starts", "unit_mask"), feeds)) == ["unit_mask", "word_starts"]
+    with pytest.raises(InvalidDataError, match="the graphs take 'word_heads', which is not known of a text"):
+        fed(("word_starts", "word_heads"), feeds)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
