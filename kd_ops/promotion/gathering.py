@@ -133,7 +133,7 @@ def most_frequent(examples: pd.DataFrame, kind: Kind) -> MostFrequent:
     given, true = ([labels_of(row) for row in examples[column]] for column in (SERVED, "label"))
     counted = MostFrequent.counted
     if columns.of(kind).ORDERED:
-        given, true = ([(label,) for row in rows for label in row] for rows in (given, true))
+        given, true = ([labels_of(label) for row in rows for label in row] for rows in (given, true))
         counted = "parts of test rows"
     answer, rows = min(Counter(given).items(), key=lambda each: (-each[1], each[0]))
     others = [found == answer for found, label in zip(given, true, strict=True) if label != answer]
