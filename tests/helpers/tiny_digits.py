@@ -51,7 +51,9 @@ def trained_student(folder: Path) -> Path:
 
 def exported_student(folder: Path, **params: Any) -> Path:
     """A folder that Predictor.load reads; its wish is loose enough that some texts leave early."""
-    write_rows(folder / "calibration.parquet", digit_rows(40))
+    for number, split in enumerate(("calibration", "valid")):
+        write_rows(folder / f"{split}.parquet", digit_rows(40, seed=number))
     wanted = ExportParams(**{"max_disagreement": 0.5, "confidence": 0.6, **params})
-    export(trained_student(folder), folder / "calibration.parquet", folder / "student", TASK, wanted)
+    calibration, valid = (folder / f"{split}.parquet" for split in ("calibration", "valid"))
+    export(trained_student(folder), calibration, folder / "student", TASK, wanted, valid=valid)
     return folder / "student"

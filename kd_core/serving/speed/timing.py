@@ -128,7 +128,7 @@ def _following(graphs: Graphs, index: int, hidden: Floats, tokens: Feeds) -> Cal
     return lambda: graphs.following(index, hidden, tokens)
 
 
-def _full_batch(graphs: Graphs, mask: npt.NDArray[np.int64]) -> Feeds:
+def _full_batch(graphs: Graphs, mask: Integers) -> Feeds:
     """Any tokens where the mask [B, L] has them; as many units as tokens where parts of a text are asked about."""
     nothing = np.zeros_like(mask)
     tokens: Feeds = {IDS: mask, MASK: mask, TYPES: nothing}
