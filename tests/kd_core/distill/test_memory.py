@@ -24,9 +24,9 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from kd_core.config.training import AttentionDistillation
 from kd_core.distill.attention import AttentionDistiller
 from kd_core.distill.pretrain import multi_teacher_loss, with_attention
-from kd_core.inference.batches import UNIT_MASK
 from kd_core.models.student import StudentModel
 from kd_core.models.student_config import StudentConfig
+from kd_core.tasks.units import UNIT_MASK
 from kd_core.teachers.model import Teacher
 from tests.helpers.distilling import KL, pretrain_params, tiny_teacher
 from tests.helpers.tiny import LABELS
