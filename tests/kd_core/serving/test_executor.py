@@ -153,12 +153,13 @@ class Spy:
             self.calls.append((0, *feeds["input_ids"].shape))
             return first(feeds)
 
-        def go_on(index: int, hidden: Any, mask: Any) -> Any:
+        def go_on(index: int, hidden: Any, feeds: Any) -> Any:
+            mask = feeds["attention_mask"]
             assert hidden.shape[:2] == mask.shape
             assert mask.any(0).all(), "padding that no text needs"
             assert mask.any(1).all(), "a row without a text"
             self.calls.append((index, *mask.shape))
-            return following(index, hidden, mask)
+            return following(index, hidden, feeds)
 
         monkeypatch.setattr(graphs, "first", enter)
         monkeypatch.setattr(graphs, "following", go_on)

@@ -173,11 +173,18 @@ def test_padding_is_cut_where_a_call_costs_less() -> None:
     assert [len(rows) for rows in Batching(replace(packed, padding=0.5)).cut(lengths)] == [21], "a call does"
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported_student(tmp_path_factory.mktemp("timed"))
+
+
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
-def test_what_padding_costs_is_timed(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+def test_what_padding_costs_is_timed(monkeypatch: pytest.MonkeyPatch, folder: Path, share: float) -> None:
     clock = [0.0]
 
     class Slow:
+        network = Predictor.load(folder).executor.graphs.network
+
         def whole(self, tokens: Feeds) -> None:
             used = float(tokens["attention_mask"].sum())
             clock[0] += 1e-4 + 1e-6 * (used + share * (tokens["input_ids"].size - used))
@@ -185,11 +192,6 @@ def test_what_padding_costs_is_timed(monkeypatch: pytest.MonkeyPatch, share: flo
     monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
     found = timing._share_of_padding(Slow(), 20)  # type: ignore[arg-type]
     assert found == pytest.approx(share)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return exported_student(tmp_path_factory.mktemp("timed"))
 
 
 def test_timings_are_kept_for_this_model_and_machine(
