@@ -1,1 +1,1 @@
-"""Serving: the exported graphs answer texts with numpy, onnxruntime and tokenizers; no torch, transformers or onnx."""
+"""Serving: the exported graphs answer texts with numpy, onnxruntime and tokenizers, without torch or transformers."""

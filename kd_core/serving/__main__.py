@@ -1,7 +1,7 @@
 """The door to a model's folder: `python -m kd_core.serving predict|calibrate|describe --model DIR …`.
 
-Later releases ask a registered version through this door, with the code that the version brought. So its words stay:
-commands and options may be added, but none may go or change its meaning.
+Later releases ask a registered version through this door, with the code that the version brought. So commands and
+options may be added, but none may be removed or change its meaning.
 """
 
 from __future__ import annotations

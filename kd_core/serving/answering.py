@@ -1,7 +1,7 @@
 """`python -m kd_core.serving predict`: answers to a file of texts, or to the texts of standard input.
 
-Standard input holds one JSON value a line (a string, or an object with `text` and, for pairs, `text_pair`); the answers
-are then printed as JSON lines.
+Standard input holds one JSON value per line (a string, or an object with `text` and, for pairs, `text_pair`); the
+answers are then printed as JSON lines.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def answer(options: argparse.Namespace) -> None:
-    """Answer the file or standard input that the options name. Raises KDError for what is wrong with them or it."""
+    """Answer the file or standard input that the options name. Raises KDError for wrong options or wrong input."""
     if (options.input is None) != (options.output is None):
         raise ParamsError("--input and --output belong together; without them texts come from standard input")
     predictor = Predictor.load(options.model, log=options.log)
@@ -64,7 +64,7 @@ def _answer_file(predictor: Predictor, options: argparse.Namespace) -> None:
 
 
 def _limits(predictor: Predictor, options: argparse.Namespace) -> Thresholds:
-    """The exit thresholds that the options come to; what a wish for speed costs is told on standard error."""
+    """The exit thresholds that follow from the options; standard error says what a wish for speed costs."""
     limits = predictor.limits(
         options.threshold,
         options.max_disagreement,
@@ -78,7 +78,7 @@ def _limits(predictor: Predictor, options: argparse.Namespace) -> Thresholds:
 
 
 def _columns(words: Sequence[str] | None) -> dict[str, str]:
-    """OURS=THEIRS, each → ours: theirs."""
+    """Each OURS=THEIRS as an entry `ours: theirs`."""
     pairs = [word.partition("=") for word in words or ()]
     for ours, sign, theirs in pairs:
         if not (ours and sign and theirs):

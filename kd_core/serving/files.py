@@ -1,4 +1,4 @@
-"""Files of texts answered: every column kept, the answers beside them."""
+"""Answers a file of texts: keeps every column and adds the answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kd_core.tables.reading import read_table
 from kd_core.tables.writing import writable, write_table
 
 SEPARATOR = "|"
-"""Stands in a csv between the labels (and numbers) that a text is given, as in csv sources; alone where no label is."""
+"""Separates the labels (and numbers) of a text in a csv, as in csv sources; alone, it means that there is no label."""
 
 
 def predict_file(
@@ -32,10 +32,10 @@ def predict_file(
 ) -> int:
     """Answer every row of `source` and write all its columns with the answers to `target`; returns the rows.
 
-    Texts are found as `named_texts` says, with `columns`. With `skip_empty` rows without text get no answer (nulls);
-    otherwise they are refused.
-    A column of the input that bears the name of an answer keeps it; the answer is then called `predicted_<name>`.
-    `target` is written whole or not at all; what it cannot hold of the input is refused before anything is answered.
+    `named_texts` finds the texts, with `columns`. With `skip_empty`, rows without text get nulls as answers; otherwise
+    they are refused. An input column that has the name of an answer keeps it; the answer is then called
+    `predicted_<name>`. `target` is written whole or not at all. Input that it cannot hold is refused before anything is
+    answered.
     """
     rows = read_table(source)
     if rows.empty:
@@ -56,7 +56,7 @@ def predict_file(
 
 
 def _as_text(answers: pd.DataFrame) -> pd.DataFrame:
-    """Lists of labels or numbers, one a text, as a csv holds them."""
+    """Lists of labels or numbers as a csv holds them."""
     listed = {str(name) for name in answers if any(isinstance(cell, tuple) for cell in answers[name])}
     texts = {name: [SEPARATOR.join(map(str, cell)) for cell in answers[name]] for name in listed}
     if "label" in listed:
@@ -70,7 +70,7 @@ def _has_text(texts: pd.DataFrame) -> pd.Series:
 
 
 def _all_there(texts: pd.DataFrame) -> pd.DataFrame:
-    """The texts. Raises InvalidDataError naming rows that lack one, and the way to have the others answered."""
+    """The texts. Raises InvalidDataError that names the rows without text and says how to have the others answered."""
     try:
         check_texts(texts, list(texts.columns))
     except InvalidDataError as error:
@@ -79,7 +79,7 @@ def _all_there(texts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _for_all(answers: pd.DataFrame, rows: pd.Index) -> pd.DataFrame:
-    """Nulls where a row was not asked about; whole numbers stay whole."""
+    """The answers with nulls for rows that were not asked about; whole numbers stay whole."""
     if len(answers) == len(rows):
         return answers
     wide = answers.astype({"exit_layer": "Int64"}).reindex(rows)
@@ -90,9 +90,9 @@ def _for_all(answers: pd.DataFrame, rows: pd.Index) -> pd.DataFrame:
 def named_texts(rows: pd.DataFrame, record: ModelRecord, columns: Mapping[str, str]) -> pd.DataFrame:
     """The text columns of `rows` under the names that the model reads.
 
-    A column is looked for where `columns` (ours → theirs) says; if that is silent, under the name that the training
-    data had for it, then under ours. Raises ParamsError for a key of `columns` that the model does not read,
-    InvalidDataError for a column that is not there or a cell that is not text; numbers and dates are, as in training.
+    `columns` (ours → theirs) gives the name of a column. Without an entry, the name in the training data is tried, then
+    ours. Raises ParamsError for a key of `columns` that the model does not read, InvalidDataError for a missing column
+    or a cell that is not text. Numbers and dates count as text, as in training.
     """
     if unknown := sorted(set(columns) - set(record.text_columns)):
         raise ParamsError(f"column {unknown[0]!r}: the model reads {', '.join(record.text_columns)}")

@@ -1,8 +1,8 @@
-"""The prediction log: what was answered, after which layer and how surely, for drift to be seen; no texts.
+"""The prediction log: answers with exit layer and certainty, to detect drift; no texts.
 
-A folder of Parquet files. Each process writes files of its own, each whole at every moment, so any number of processes
-and hosts may share a folder, and it may be read, or old files deleted, at any time. Columns: time (UTC), exit_layer,
-entropy, labels (one, or all that were given), thresholds (of the early exits, as that request had them).
+It is a folder of Parquet files. Each process writes its own files, and each file is complete at every moment. So any
+number of processes and hosts may share a folder, and files may be read, or old ones deleted, at any time. Columns: time
+(UTC), exit_layer, entropy, labels (one or more), thresholds (those of the early exits in that request).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from kd_core.rows import write_table
 from kd_core.runtime.errors import ParamsError, TryAgainError
 
 MODEL = b"kd.model"
-"""Key of a file's metadata: the identity of the model that answered."""
+"""Key in a file's metadata of the identity of the model that answered."""
 
 MOST_ROWS = 50_000
 MOST_BYTES = 16 * 1024 * 1024
-"""A file is finished at either limit, in memory; on disk it is several times smaller."""
+"""A file is finished at either limit. This one holds in memory; on disk a file is several times smaller."""
 WRITE_SECONDS = 5.0
-"""Answers reach the disk with the first request that comes so long after the last write, or at the end."""
+"""A request writes the answers if the last write is at least this long ago; the rest is written at the end."""
 
 SCHEMA = pa.schema(
     {
@@ -46,11 +46,11 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class PredictionLog:
-    """One process's part of a log; safe to share between threads, and after a fork each process has its own.
+    """One process's part of a log. Threads may share it; after a fork each process has its own.
 
-    :param folder: created if need be
+    :param folder: created if it is missing
     :param model: identity of the model whose answers are logged
-    :raises ParamsError: nothing can be written there
+    :raises ParamsError: the folder cannot be written to
     """
 
     def __init__(self, folder: Path, model: str) -> None:
@@ -70,10 +70,10 @@ class PredictionLog:
         self.close()
 
     def add(self, answers: pd.DataFrame, thresholds: Sequence[float]) -> None:
-        """Log answers: label (a tuple of them where a text may have several), exit_layer, entropy.
+        """Log answers: label (a tuple if a text may have several), exit_layer, entropy.
 
-        A disk that fails is reported by a warning and tried again: whoever asked the model still gets the answers. What
-        fills a file by then is given up, and the warning says so: a server's memory must not fill in its place.
+        If the disk fails, a warning is given and the write is tried again later: the caller of the model still gets the
+        answers. A full file that cannot be written is dropped with a warning, to bound the memory.
         """
         table = self._table(answers, thresholds)
         with self._lock:
@@ -88,7 +88,7 @@ class PredictionLog:
                     self._start_file()
 
     def close(self) -> None:
-        """Write what is not on disk yet. Raises TryAgainError where that fails."""
+        """Write what is not on disk yet. Raises TryAgainError if that fails."""
         with self._lock:
             try:
                 if self._parts:
@@ -113,7 +113,7 @@ class PredictionLog:
         return pa.Table.from_arrays(arrays, schema=self._schema)
 
     def _start(self) -> None:
-        """Also in a forked child: a lock of its own, and the parent's answers stay the parent's."""
+        """Also run in a forked child: it gets its own lock and does not write the parent's answers."""
         self._lock = threading.Lock()
         self._start_file()
         self._written = -WRITE_SECONDS  # time.monotonic() may begin at 0
@@ -130,5 +130,5 @@ class PredictionLog:
             _LOGGER.warning("%s: %d answers are %s: %s", self._path, self._rows, otherwise, error)
 
     def _write(self) -> None:
-        self._written = time.monotonic()  # a disk that fails is not tried with every request
+        self._written = time.monotonic()  # so that a failing disk is not tried at every request
         write_table(self._path, pa.concat_tables(self._parts))

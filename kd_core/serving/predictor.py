@@ -1,6 +1,6 @@
-"""The exported model as one object: texts in, labels with probabilities and exit layers out.
+"""The exported model as one object: it takes texts and gives labels with probabilities and exit layers.
 
-It asks the exported graphs, so that neither torch nor transformers is needed to serve.
+It runs the exported graphs, so serving needs neither torch nor transformers.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from kd_core.tables.cells import NotTextError, as_text
 from kd_core.tasks import decide
 
 CHUNK_ROWS = 2048
-"""Rows that are encoded and answered at a time."""
+"""Rows encoded and answered at a time."""
 
 PROBABILITY_PREFIX = "probability_"
 
 _HALF = re.compile("[\ud800-\udfff]")
-"""Half of a character: not valid Unicode, and no tokenizer takes it."""
+"""Half of a surrogate pair: not valid Unicode, and refused by tokenizers."""
 
 
 class Predictor:
@@ -51,12 +51,12 @@ class Predictor:
     def load(
         cls, folder: str | Path, planned: bool = True, threads: int | None = None, log: Path | None = None
     ) -> Predictor:
-        """From the folder that the export stage wrote. Raises InvalidDataError naming what is missing or damaged.
+        """Load the folder that the export stage wrote. Raises InvalidDataError naming what is missing or damaged.
 
-        :param planned: go by the timings of this machine where it has any (`kd calibrate`): exits that would be
-            slower than the full model are then not asked; otherwise answers follow from model and threshold alone
-        :param threads: that share a request; None: OMP_NUM_THREADS, or all cores
-        :param log: folder of a prediction log for what `predict` answers; whoever loads closes it (`Predictor.log`)
+        :param planned: use this machine's timings if there are any (`kd calibrate`): exits that would be slower than
+            the full model are then not used; otherwise answers depend on model and threshold alone
+        :param threads: threads that share a request; None: OMP_NUM_THREADS, or all cores
+        :param log: folder of a prediction log for the answers of `predict`; the caller closes it (`Predictor.log`)
         """
         path = Path(folder)
         record = ModelRecord.read(path)
@@ -68,7 +68,7 @@ class Predictor:
         return predictor.planned_by(costs) if costs else predictor
 
     def planned_by(self, costs: Costs) -> Predictor:
-        """The same, but batches, pools and the use of exits follow from these timings."""
+        """The same model with batches, pools and the use of exits planned by these timings."""
         graphs, threads = self.executor.graphs, self.executor.lanes.threads
         planner = Planner(costs, Profile.read(graphs.folder).thinned(), self.record.hidden)
         return Predictor(Executor(graphs, planner, threads=threads), self.encoder, self.record, self.log)
@@ -80,17 +80,17 @@ class Predictor:
         probabilities: bool = False,
         report: Callable[[int, int], None] | None = None,
     ) -> pd.DataFrame:
-        """One row of answers for each text, in order, with the index of `texts` where it is a frame.
+        """One row of answers for each text, in order, with the index of `texts` if it is a frame.
 
         :param texts: [N] texts, or a frame with the columns `text` and, for pairs, `text_pair`
-        :param threshold: normalised entropy below which a text leaves early, or one for each early exit (those of
-            `limits`, for instance); None: the chosen ones; 0: the full model
+        :param threshold: normalised entropy below which a text leaves early, or one for each early exit (e.g. those of
+            `limits`); None: the chosen ones; 0: the full model
         :param probabilities: add a column `probability_<label>` for every label
-        :param report: called with rows done and rows in all
-        :returns: label, probability, exit_layer (1-based), entropy (normalised, 0 is certain); of kinds whose label
-            is a list: in `label` a tuple, in `probability` one of a probability each
-        :raises InvalidDataError: a column is missing, or a text is (row named)
-        :raises ParamsError: a threshold is outside [0, 1], or there are too few or too many
+        :param report: called with the number of rows done and of all rows
+        :returns: label, probability, exit_layer (1-based), entropy (normalised, 0 is certain); for kinds whose label
+            is a list, `label` and `probability` are tuples
+        :raises InvalidDataError: a column or a text is missing (the row is named)
+        :raises ParamsError: a threshold is outside [0, 1], or their number is wrong
         """
         limits = self.executor.followed(self.limits(threshold))
         found = self.predict_rows(texts, limits, report)
@@ -112,17 +112,17 @@ class Predictor:
         latency_percentile: float | None = None,
         min_throughput: float | None = None,
     ) -> Thresholds:
-        """The exit thresholds of a request: those that it gives, those that the dial has for its wish, or the chosen.
+        """The exit thresholds of a request: those that it gives, those of the dial for its wish, or the chosen ones.
 
-        A wish for speed gets the safest point of the dial that keeps to it by this machine's timings, for texts as long
-        and as hard as those of the profile; `record.dial.promise` says what that point is proven to keep to. Each text
-        counts with its median time on an idle machine, from text to answer in this process: neither other load nor a
-        server's part is in it. Where exits do not pay (`Planner.pays`) the full model is the only choice.
+        A wish for speed gets the safest point of the dial that meets it by this machine's timings, for texts as long
+        and as hard as those of the profile; `record.dial.promise` says what is proven of that point. The time of a text
+        is its median on an idle machine, from text to answer in this process, without other load or a server's part.
+        If exits do not pay (`Planner.pays`), the full model is the only choice.
 
         :param max_disagreement: share of predictions that may differ from the full model's
-        :param max_latency_ms: within which one text alone is answered, in a share `latency_percentile` (0.99) of texts
-        :param min_throughput: texts a second, where many are asked at once
-        :raises ParamsError: more than one of the four is given, or one out of its range; no point is that fast; there
+        :param max_latency_ms: time within which a share `latency_percentile` (0.99) of texts is answered, each alone
+        :param min_throughput: texts per second in a large request
+        :raises ParamsError: more than one of the four is given, or one is out of range; no point is that fast; there
             are no timings of this machine
         """
         if sum(each is not None for each in (threshold, max_disagreement, max_latency_ms, min_throughput)) > 1:
@@ -155,7 +155,7 @@ class Predictor:
         threshold: Thresholds | None = None,
         report: Callable[[int, int], None] | None = None,
     ) -> Predictions:
-        """As `predict`, in arrays; not logged."""
+        """Like `predict`, but as arrays and not logged."""
         limits = self.limits(threshold)
         texts = check_texts(rows, self.record.text_columns)
         parts = []
@@ -167,7 +167,7 @@ class Predictor:
         return Predictions.joined(parts)
 
     def all_exits(self, rows: pd.DataFrame) -> Exits:
-        """The answers of every exit to all rows, in their order."""
+        """The answers of every exit to all rows, in order."""
         return self.executor.all_exits(self.encoder.encode(check_texts(rows, self.record.text_columns)))
 
     def tokens(self, texts: pd.DataFrame) -> Tokens:
@@ -176,12 +176,12 @@ class Predictor:
 
 
 def check_texts(rows: Sequence[str] | pd.DataFrame, columns: Sequence[str]) -> list[list[str]]:
-    """The text columns of `rows`, as lists: frames cost more than a small model's graphs where one text is asked.
+    """The text columns of `rows` as lists: for one text, a frame costs more than a small model's graphs.
 
-    Raises InvalidDataError naming a missing column, or rows without text; or for a single text, which is no list.
+    Raises InvalidDataError that names a missing column or rows without text; also for a single text outside a list.
     """
     if isinstance(rows, str):
-        raise InvalidDataError("a single text: put it into a list")  # its characters would be taken for texts
+        raise InvalidDataError("a single text: put it into a list")  # its characters would count as texts
     return [_checked(column, _column(rows, column, columns)) for column in columns]
 
 
@@ -203,7 +203,7 @@ def _checked(column: str, cells: list[Any]) -> list[str]:
 
 
 def _text(cell: Any) -> str:
-    """A number, say, as text, as in training; an empty text where there is none."""
+    """The cell as text, as in training (a number, for instance); an empty text if there is none."""
     try:
         return as_text(cell) or ""
     except NotTextError:

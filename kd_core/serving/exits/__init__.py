@@ -1,1 +1,1 @@
-"""Early exits: thresholds, their outcomes, the dial, and wishes for speed; numpy only."""
+"""Early exits: thresholds, their outcomes, the speed dial, and wishes for speed; numpy only."""

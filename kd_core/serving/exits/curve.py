@@ -1,6 +1,6 @@
-"""What one threshold for all exits does to accuracy and depth: the points of the evaluation's curve.
+"""The effect of one threshold for all exits on accuracy and depth: the points of the evaluation's curve.
 
-The task's main metric stands wherever this module says accuracy.
+Accuracy means the task's main metric throughout this module.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from kd_core.tasks.units import Units
 
 @dataclass(frozen=True)
 class Point:
-    """What one threshold does."""
+    """The effect of one threshold."""
 
     threshold: float
     accuracy: float
@@ -22,7 +22,7 @@ class Point:
     """Layers that a text passes on average."""
 
     def as_dict(self, metric: str) -> dict[str, float]:
-        """For JSON, the accuracy under the name of the metric that it is."""
+        """For JSON, with the accuracy under the metric's own name."""
         return {"threshold": self.threshold, metric: self.accuracy, "mean_layers": self.mean_layers}
 
 

@@ -1,7 +1,7 @@
-"""The speed dial of a model: the disagreement that may be had for a wish, and the exit thresholds that keep to it.
+"""The speed dial of a model: which exit thresholds keep to a wished disagreement with the full model.
 
 Calibration (kd_core.export.fit_dial) tests one family of points, from the safest to the fastest, and records it
-here with counts and bounds. So any wish is answered from the record, without data and without statistics
+here with counts and bounds. So any wish is answered from the record, without data or statistics
 (docs/methods.md §2).
 """
 
@@ -19,20 +19,20 @@ Confidence = Annotated[float, Field(gt=0.5, lt=1)]
 
 
 class Point(Section):
-    """One member of the family, and what it does to the calibration rows that it was tested on."""
+    """One member of the family, and its effect on the calibration rows that tested it."""
 
     thresholds: tuple[Fraction, ...]
-    """[E − 1], one an early exit; all 0: the full model."""
+    """[E − 1], one for each early exit; all 0: the full model."""
     leaves: tuple[int, ...]
-    """[E], rows that are answered at each exit."""
+    """[E], rows answered at each exit."""
     disagreements: int
     """Rows whose answer differs from the full model's."""
     bound: Fraction
-    """Upper bound of the share of texts that disagree, at the dial's confidence, this point taken by itself."""
+    """Upper bound of the share of texts that disagree, at the dial's confidence, for this point alone."""
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """[E], share of the rows that are answered at each exit."""
+        """[E], share of the rows answered at each exit."""
         rows = sum(self.leaves)
         return tuple(count / rows for count in self.leaves)
 
@@ -41,21 +41,21 @@ class Dial(Section):
     """The family, from the safest point, the full model, to the fastest."""
 
     confidence: Confidence
-    """Of each wish by itself: the share of calibrations in which the true disagreement does not exceed it, at least."""
+    """For each wish alone: the least share of calibrations in which the true disagreement does not exceed the wish."""
     layers: tuple[int, ...]
     """[E], the layers (1-based) that have an exit; the last is the full model."""
     rows: Count
-    """Calibration rows that the points were tested on: one a near-duplicate group."""
+    """Calibration rows that tested the points: one for each near-duplicate group."""
     design_rows: int
-    """Further rows that shaped the family and tested nothing."""
+    """Other rows, which shaped the family and tested nothing."""
     points: tuple[Point, ...]
 
     def at(self, max_disagreement: float) -> Point:
         """The fastest point whose disagreement with the full model is proven not to exceed the wish.
 
-        Points are passed from the safest on until the first whose bound exceeds the wish (fixed-sequence testing). So
+        The search goes from the safest point to the first whose bound exceeds the wish (fixed-sequence testing). So
         the true disagreement is within the wish at the dial's confidence, whatever the number of points; and a looser
-        wish never gives a slower point. The full model where the sample supports nothing faster.
+        wish never gives a slower point. If the sample supports nothing faster, this is the full model.
 
         :raises ParamsError: the wish is outside [0, 1]
         """
@@ -69,15 +69,15 @@ class Dial(Section):
         return self.points[passed - 1]
 
     def mean_layers(self, point: Point) -> float:
-        """Layers that a text passes on average."""
+        """Mean number of layers that a text passes."""
         return sum(share * layer for share, layer in zip(point.shares, self.layers, strict=True))
 
     def proven(self, point: Point) -> float:
-        """The smallest wish for which `at` passes as far as `point`."""
+        """The smallest wish for which `at` goes as far as `point`."""
         return max(each.bound for each in self.points[: self.points.index(point) + 1])
 
     def promise(self, thresholds: Thresholds) -> str:
-        """What is proven of the point of this family that has these thresholds, in words."""
+        """What is proven, in words, of the point with these thresholds."""
         limits = per_exit(thresholds, len(self.layers) - 1)
         point = next(each for each in self.points if each.thresholds == limits)
         if not any(limits):

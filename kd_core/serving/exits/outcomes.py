@@ -1,7 +1,7 @@
-"""What comes out of a model with early exits, and what any threshold would make of it; numpy only.
+"""Answers of a model with early exits, and how any threshold would change them; numpy only.
 
-From the probabilities of every exit, computed once, `simulate` tells the outcome of any threshold without running the
-model again (docs/methods.md §2).
+The probabilities of every exit are computed once. From them `simulate` gives the outcome of any threshold without
+running the model again (docs/methods.md §2).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Predictions:
 
     @classmethod
     def joined(cls, parts: Sequence[Predictions]) -> Predictions:
-        """Answers of one model to the texts of all parts (at least one), one after the other."""
+        """The answers of one model to the texts of all parts (at least one), in order."""
         if len(parts) == 1:
             return parts[0]
         units = Units.joined([part.units for part in parts])
@@ -74,7 +74,7 @@ class Exits:
 
     @property
     def uncertainty(self) -> npt.NDArray[np.float32]:
-        """[N, E], of each exit's answer, in [0, 1]."""
+        """[N, E], uncertainty of each exit's answer, in [0, 1]."""
         return np.stack([decide.of(self.kind).uncertainty(self.only(layer)) for layer in self.layers], axis=1)
 
     @property
@@ -94,7 +94,7 @@ class Exits:
         return Predictions(chosen, layers[first], uncertainty[rows, first], self.kind, self.offsets)
 
     def only(self, layer: int) -> Units:
-        """[ΣU, C], the answers of one exit, as if all texts left there."""
+        """[ΣU, C], the answers of one exit, as if every text left there."""
         return _units(self.probabilities[:, self.layers.index(layer)], self.offsets)
 
 
@@ -103,5 +103,5 @@ def _units(values: Probabilities, offsets: Integers | None) -> Units:
 
 
 def shares(exit_layer: Integers, layers: Sequence[int]) -> dict[str, float]:
-    """Layer → share of the texts that were answered there; every exit has an entry."""
+    """Layer → share of the texts answered there; every exit has an entry."""
     return {str(layer): float(np.mean(exit_layer == layer)) for layer in layers}

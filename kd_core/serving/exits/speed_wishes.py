@@ -1,7 +1,7 @@
-"""Wishes for speed: the safest point of a dial that a latency at a percentile, or a throughput, allows.
+"""Wishes for speed: the safest point of a dial that reaches a latency at a percentile, or a throughput.
 
-What texts cost is measured where the model serves and given here. The disagreement that the speed costs is told
-(`Dial.promise`), not limited. Of two wishes the more demanding one never gets a safer point.
+The caller gives the time of each text, measured where the model serves. The disagreement that the speed costs is
+reported (`Dial.promise`) but not limited. The more demanding of two wishes never gets a safer point.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ Limits = tuple[float, ...]
 """[E − 1] exit thresholds."""
 
 PERCENTILE = 0.99
-"""Of a latency, where none is stated."""
+"""Default percentile of a latency."""
 
 
 def within_latency(dial: Dial, seconds: Callable[[Limits], Floats], milliseconds: float, percentile: float) -> Point:
     """The safest point at which a share `percentile` of texts is answered within `milliseconds`.
 
-    That is shown for a point where the exact binomial test refutes, at the dial's confidence, that more than a share
-    1 − percentile of texts like the N given ones is slower.
+    A point counts if the exact binomial test shows, at the dial's confidence, that at most a share 1 − percentile of
+    texts like the N given ones is slower.
 
-    :param seconds: exit thresholds → [N], what each text takes
+    :param seconds: exit thresholds → [N], the time of each text
     :param percentile: for instance 0.99
-    :raises ParamsError: no point is that fast, or N texts cannot show it; limit or percentile is no such number
+    :raises ParamsError: no point is that fast, N texts cannot show it, or the limit or percentile is out of range
     """
     _check_positive(milliseconds, "maximum latency")
     if not 0 < percentile < 1:
@@ -48,10 +48,10 @@ def within_latency(dial: Dial, seconds: Callable[[Limits], Floats], milliseconds
 
 
 def with_throughput(dial: Dial, seconds: Callable[[Limits], float], texts_per_second: float) -> Point:
-    """The safest point that answers so many texts a second.
+    """The safest point that answers `texts_per_second`.
 
-    :param seconds: exit thresholds → of a text on average
-    :raises ParamsError: no point is that fast, or it is no positive number
+    :param seconds: exit thresholds → mean time of a text
+    :raises ParamsError: no point is that fast, or `texts_per_second` is not positive
     """
     _check_positive(texts_per_second, "minimum throughput")
     found = [seconds(point.thresholds) for point in dial.points]
@@ -66,9 +66,9 @@ def _check_positive(value: float, name: str) -> None:
 
 
 def _slower(rows: int, percentile: float, confidence: float) -> int:
-    """How many of `rows` texts at most may be slower, for a share 1 − percentile to be shown; −1: too few texts.
+    """The most of `rows` texts that may be slower if a share 1 − percentile is to be shown; −1: too few texts.
 
-    The binomial distribution by hand: scipy is no requirement of what serves.
+    The binomial distribution is computed here because serving does not require scipy.
     """
     chance = 0.0
     for late in range(rows + 1):

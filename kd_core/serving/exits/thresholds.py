@@ -1,4 +1,4 @@
-"""Exit thresholds, one an early exit, and where they let a text leave; numpy only."""
+"""Exit thresholds, one for each early exit, and the exit at which a text leaves; numpy only."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from kd_core.runtime.arrays import Integers
 from kd_core.runtime.errors import ParamsError
 
 Thresholds = float | Sequence[float]
-"""Uncertainty below which a text leaves: one number for every early exit, or one an early exit, from the first on."""
+"""Uncertainty below which a text leaves: one number for all early exits, or one for each, from the first on."""
 
 Uncertainties = npt.NDArray[np.float32]
 
 
 def per_exit(thresholds: Thresholds, early_exits: int) -> tuple[float, ...]:
-    """One threshold an early exit.
+    """One threshold for each early exit.
 
     :param early_exits: exits before the last layer, which always answers
-    :raises ParamsError: another number of thresholds, or one outside [0, 1]
+    :raises ParamsError: wrong number of thresholds, or one outside [0, 1]
     """
     single = isinstance(thresholds, int | float)
     given = (float(thresholds),) if isinstance(thresholds, int | float) else tuple(map(float, thresholds))
@@ -34,9 +34,9 @@ def per_exit(thresholds: Thresholds, early_exits: int) -> tuple[float, ...]:
 def first_exit(uncertainty: Uncertainties, thresholds: Thresholds) -> Integers:
     """[N], the exit (from 0; the last layer's is E − 1) at which each text leaves: the first with U < its threshold.
 
-    Compared in float32, the precision that the models answer in.
+    The comparison is in float32, the precision of the models' answers.
 
-    :param uncertainty: [N, E − 1], of every early exit
+    :param uncertainty: [N, E − 1], that of every early exit
     """
     rows, early = uncertainty.shape
     leaves = np.ones((rows, early + 1), dtype=bool)

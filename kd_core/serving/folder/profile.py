@@ -1,7 +1,7 @@
 """profile.parquet: how long the calibration texts are and how uncertain each exit is of them; numbers only, no text.
 
-What a choice of thresholds would save depends on how many texts leave where: the profile tells it without a model.
-And a model in service is held against it: drift is where texts leave elsewhere than these, or less surely.
+The profile shows without a model how many texts leave at each exit, and so what thresholds save. Drift is measured
+against it: texts in service then leave at other exits than these, or with less certainty.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kd_core.serving.exits.thresholds import Uncertainties
 
 NAME = "profile.parquet"
 ROWS = 512
-"""Enough for plans: a share is then known to about two points."""
+"""Enough for plans: a share is then known to within about two points."""
 
 
 @dataclass(frozen=True)
@@ -28,22 +28,22 @@ class Profile:
     """N texts."""
 
     lengths: Integers
-    """[N], tokens."""
+    """[N], number of tokens."""
     uncertainty: Uncertainties
-    """[N, E], of each exit; the last is the full model."""
+    """[N, E], uncertainty of each exit; the last is the full model."""
 
     def last(self, thresholds: Floats) -> Integers:
-        """[N], the last segment (from 0) that each text comes to under `thresholds` [E - 1]."""
+        """[N], the last segment (from 0) that each text reaches under `thresholds` [E - 1]."""
         stays = np.logical_and.accumulate(self.uncertainty[:, :-1] >= thresholds.astype(np.float32), axis=1)
         return np.asarray(stays.sum(1), dtype=np.int64)
 
     def reach(self, thresholds: Floats) -> Floats:
-        """[E], the share of texts that come to each segment under `thresholds` [E - 1]; the first is 1."""
+        """[E], the share of texts that reach each segment under `thresholds` [E - 1]; the first is 1."""
         segments = np.arange(self.uncertainty.shape[1])
         return np.asarray((self.last(thresholds)[:, None] >= segments).mean(0), dtype=np.float64)
 
     def thinned(self, rows: int = ROWS) -> Profile:
-        """At most so many texts, evenly spaced."""
+        """At most `rows` texts, evenly spaced."""
         places = np.linspace(0, len(self.lengths) - 1, min(rows, len(self.lengths))).round().astype(int)
         return Profile(self.lengths[places], self.uncertainty[places])
 
@@ -54,6 +54,6 @@ class Profile:
 
     @classmethod
     def read(cls, folder: Path) -> Profile:
-        """From a model's folder, whose files were checked."""
+        """Read profile.parquet from a model's folder whose files were checked."""
         lengths, *exits = (column.to_numpy() for column in pq.read_table(folder / NAME).columns)
         return cls(lengths, np.stack(exits, axis=1))

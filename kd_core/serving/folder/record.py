@@ -1,4 +1,4 @@
-"""model.json: all that is known of a model's folder, with a hash of each file that answers come from."""
+"""model.json: everything known about a model's folder, with a hash of each file that answers depend on."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ NAME = "model.json"
 
 
 class ModelRecord(Network):
-    """The graphs, and what export chose and found for them."""
+    """The graphs, and what export chose and measured for them."""
 
     schema_version: Literal[1] = 1
     columns: dict[str, str] = {}
-    """Our text columns → what the training data called them, where that was something else."""
+    """Our text columns → their names in the training data, where these differ."""
     thresholds: tuple[Fraction, ...]
     """[E - 1]: a text leaves at the first exit whose uncertainty is below that exit's threshold."""
     max_disagreement: Fraction
-    """What the thresholds were chosen for: share of predictions that may differ from the full model's."""
+    """The wish for which the thresholds were chosen: share of predictions that may differ from the full model's."""
     dial: Dial
-    """What was calibrated, for this wish and any other."""
+    """The calibration, for this wish and any other."""
     profile: File
     """See kd_core.serving.folder.profile."""
     quantisation: dict[str, Any] = {}
-    """What came of int8: asked, precision, agreement, min_agreement, rows; empty where none was asked for."""
+    """The outcome of int8: asked, precision, agreement, min_agreement, rows; empty if int8 was not asked for."""
     weights: str
     """sha256 of the weights that the graphs hold."""
 
@@ -44,7 +44,7 @@ class ModelRecord(Network):
 
     @property
     def text_columns(self) -> tuple[str, ...]:
-        """Columns that an input must have."""
+        """The columns that an input must have."""
         return text_columns(self.task)
 
     def write(self, folder: Path) -> None:
@@ -53,7 +53,7 @@ class ModelRecord(Network):
 
     @classmethod
     def read(cls, folder: Path) -> ModelRecord:
-        """From a model's folder. Raises InvalidDataError naming the file if it is missing or wrong."""
+        """Read model.json from a model's folder. Raises InvalidDataError naming the file if it is missing or wrong."""
         path = folder / NAME
         try:
             return cls.model_validate_json(path.read_bytes())
@@ -73,18 +73,18 @@ class ModelRecord(Network):
 
 
 def identity(folder: Path) -> str:
-    """What a model's predictions are logged under: another one for other weights, thresholds or calibration.
+    """The identity under which a model's predictions are logged; it changes with weights, thresholds and calibration.
 
-    Over the bytes of the record, so that every release of this code says the same of one folder.
+    It is a hash of the record's bytes, so every release of this code gives the same identity for one folder.
     """
     return fingerprint.of_file(folder / NAME)
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """What a later release needs to know of a model without reading its files; keys may be added, none may go.
+    """What a later release must know about a model without reading its files; keys may be added, none removed.
 
-    identity: what its predictions are logged under. exits: layers (1-based) with an exit. columns: ours → what the
-    training data called them. profile: the Parquet file with a column `layer_N` for each exit, relative to the folder.
+    identity: see `identity`. exits: layers (1-based) with an exit. columns: ours → their names in the training data.
+    profile: the Parquet file with a column `layer_N` for each exit, relative to the folder.
     """
     record = ModelRecord.read(folder)
     return {

@@ -1,1 +1,1 @@
-"""The graphs at work: tokens, batches, pools of waiting texts, threads, the executor."""
+"""Running the graphs: tokens, batches, pools of waiting texts, threads, the executor."""

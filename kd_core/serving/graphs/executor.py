@@ -1,9 +1,9 @@
-"""The depth-pool executor: certain texts leave early, the others are packed anew by depth and length.
+"""The depth-pool executor: certain texts leave early, the others are repacked by depth and length.
 
 A graph cannot stop in its middle, so there is one for each group of layers between two exits. Batches enter from the
-longest texts to the shortest. Behind a segment, texts whose exit is sure enough are answered; the others go on at
-once, or wait in the pool of their depth until it holds a batch. The deepest pool that holds one is always served
-first, so that no more than a batch or two of hidden states waits at each depth, however large the request.
+longest texts to the shortest. After a segment, texts whose exit is certain enough are answered; the others go on at
+once, or wait in the pool of their depth until it holds a batch. The deepest pool with a full batch is served first, so
+that at most a batch or two of hidden states waits at each depth, however large the request.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from kd_core.tasks import decide
 
 
 class Executor:
-    """Answers tokens with the graphs of one folder; it keeps nothing between two requests."""
+    """Answers tokens with the graphs of one folder; it keeps no state between requests."""
 
     def __init__(
         self,
@@ -36,19 +36,19 @@ class Executor:
         batch_tokens: int | None = None,
         threads: int | None = None,
     ) -> None:
-        """:param threads: that share a request; None: OMP_NUM_THREADS, or all cores"""
+        """:param threads: threads that share a request; None: OMP_NUM_THREADS, or all cores"""
         self.graphs, self.planner = graphs, planner
         self.lanes = Lanes(threads or usable_threads())
         self._network = graphs.network
         self.batching = Batching(planner.costs if planner else None, batch_tokens)
 
     def answer(self, tokens: Tokens, thresholds: Thresholds) -> Predictions:
-        """Answers to N texts, in their order; a text's does not depend on the others (fp32, static int8: to 1e-5).
+        """Answers to N texts, in order; no answer depends on the other texts (fp32, static int8: to 1e-5).
 
-        Where the planner expects exits to be slower here, the whole graph answers.
+        If the planner expects exits to be slower on this machine, the whole graph answers.
 
         :param thresholds: one, or one for each exit but the last; an exit with 0 is not asked; all 0: the full model
-        :raises ParamsError: another number of thresholds, or one outside [0, 1]
+        :raises ParamsError: wrong number of thresholds, or one outside [0, 1]
         """
         limits = self.followed(thresholds)
         found = self._nothing(tokens)
@@ -65,17 +65,17 @@ class Executor:
         return found
 
     def _divide(self, tokens: Tokens, work: Callable[[Integers], object]) -> None:
-        """`work` on places of the texts, divided among the threads where each computes longer than a call costs."""
+        """Run `work` on the places of all texts, divided among threads if each part takes longer than a call costs."""
         length = int(tokens.lengths.mean()) if len(tokens) else 1
         self.lanes.run(work, self.lanes.parts(tokens.spans, self.batching.call_in_tokens(length)))
 
     def followed(self, thresholds: Thresholds) -> tuple[float, ...]:
-        """These thresholds, one for each exit but the last; all 0 where the planner expects them to be slower here."""
+        """These thresholds, one for each exit but the last; all 0 if the planner expects exits to be slower here."""
         limits = per_exit(thresholds, len(self._network.exits) - 1)
         return limits if self.planner is None or self.planner.pays(limits) else (0.0,) * len(limits)
 
     def all_exits(self, tokens: Tokens) -> Exits:
-        """The answers of every exit to N texts, in their order."""
+        """The answers of every exit to N texts, in order."""
         exits = self._network.exits
         found = np.zeros((tokens.unit_count, len(exits), len(self._network.task.labels)), dtype=np.float32)
 
@@ -98,7 +98,7 @@ class Executor:
         return {IDS: ids, **known(tokens, rows, length), **types}
 
     def _nothing(self, tokens: Tokens) -> Predictions:
-        """Room for answers, as if all came from the last exit."""
+        """Empty arrays for the answers, as if all came from the last exit."""
         return Predictions(
             np.zeros((tokens.unit_count, len(self._network.task.labels)), dtype=np.float32),
             np.full(len(tokens), self._network.exits[-1], dtype=np.int64),
@@ -109,19 +109,19 @@ class Executor:
 
 
 def known(tokens: Tokens, rows: Integers, length: int) -> Feeds:
-    """What every graph takes of a batch that is padded to `length` tokens: its attention mask, and its units."""
+    """The inputs of every graph for a batch padded to `length` tokens: its attention mask and its units."""
     return {MASK: mask(tokens.lengths[rows], length), **tokens.unit_feeds(rows)}
 
 
 class _Run:
-    """A request, or one thread's part of it, on its way."""
+    """The state of a request, or of one thread's part of it."""
 
     def __init__(
         self, executor: Executor, tokens: Tokens, rows: Integers, limits: tuple[float, ...], found: Predictions
     ) -> None:
         self._executor, self._tokens, self._limits, self._found = executor, tokens, limits, found
         self._entering = list(reversed(executor.batching.cut(tokens.spans, rows)))
-        self._pools = [Pool() for _ in limits]  # place n: what waits for segment n + 1
+        self._pools = [Pool() for _ in limits]  # pool n holds what waits for segment n + 1
 
     def serve(self) -> None:
         """Serve the deepest pool that holds a batch, else let a batch enter, else empty the shallowest pool."""
@@ -151,13 +151,13 @@ class _Run:
             self._through(place + 1, pack(parked, places, self._tokens.lengths))
 
     def _through(self, index: int, batch: Parked) -> None:
-        """A batch through segment `index` (0-based), and what follows from its exit's answers."""
+        """Run a batch through segment `index` (0-based) and act on its exit's answers."""
         feeds = known(self._tokens, batch.rows, batch.hidden.shape[1])
         hidden, answers = self._executor.graphs.following(index, batch.hidden, feeds)
         self._behind(index, Parked(batch.rows, hidden), answers)
 
     def _behind(self, index: int, batch: Parked, answers: Floats) -> None:
-        """Answer those who leave behind segment `index`; the others wait, or go on at once."""
+        """Answer the texts that leave after segment `index`; the others wait, or go on at once."""
         last = index == len(self._limits)
         if not last and self._limits[index] == 0:
             self._through(index + 1, batch)
@@ -176,7 +176,7 @@ class _Run:
 
     def _go_on(self, index: int, batch: Parked) -> None:
         planner, length = self._executor.planner, int(self._tokens.lengths[batch.rows].max())
-        alone = not self._entering and not any(pool.parked for pool in self._pools[:index])  # nobody will join
+        alone = not self._entering and not any(pool.parked for pool in self._pools[:index])  # no other text will join
         if not alone and (planner is None or planner.waits(index, len(batch.rows), length)):
             self._pools[index - 1].add(batch, self._tokens.lengths)
         else:

@@ -1,4 +1,4 @@
-"""The graphs of a model's folder as functions on arrays; each is loaded when it is first asked."""
+"""The graphs of a model's folder as functions on arrays; each is loaded at its first call."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NOTHING: Floats = np.zeros((0, 0, 0), dtype=np.float32)
 
 
 class Graphs:
-    """Segments and whole graph of one folder; a call is computed by one thread, and several may call at once."""
+    """Segments and whole graph of one folder. One thread computes a call; several threads may call at once."""
 
     def __init__(self, folder: Path, network: Network) -> None:
         self.folder, self.network = folder, network
@@ -30,13 +30,13 @@ class Graphs:
         self._lock = Lock()
 
     def first(self, tokens: Feeds) -> tuple[Floats, Floats]:
-        """Hidden states [B, L, H] behind the first segment and its exit's probabilities [B · U, C], from token ids."""
+        """Hidden states [B, L, H] after the first segment and its exit's probabilities [B · U, C], from token ids."""
         return self._run(0, tokens)
 
     def following(self, index: int, hidden: Floats, known: Feeds) -> tuple[Floats, Floats]:
-        """The same of segment `index` (0-based), from the states before it; behind the last they are not computed.
+        """The same for segment `index` (0-based), from the states before it; the last segment gives no hidden states.
 
-        :param known: of the batch, its attention mask and units
+        :param known: attention mask and units of the batch
         """
         return self._run(index, {hidden_name(self.network.segments[index].first - 1): hidden, **known})
 
@@ -56,7 +56,7 @@ class Graphs:
         return (hidden[0] if hidden else _NOTHING), probabilities
 
     def _session(self, file: str) -> tuple[Any, list[str]]:
-        """The session, and what its graph takes: an optimised graph may have no use for an input."""
+        """The session and the inputs that its graph takes; optimisation may have removed an input."""
         with self._lock:
             if file not in self._sessions:
                 session = open_session(self.folder / file)
@@ -65,7 +65,7 @@ class Graphs:
 
 
 def fed(names: Sequence[str], feeds: Feeds) -> Feeds:
-    """What a graph takes, by name, of a batch's tokens or hidden states, mask and units.
+    """The inputs that a graph takes, by name, chosen from a batch's tokens or hidden states, mask and units.
 
     Raises InvalidDataError for an input that this version of the kind of task does not know.
     """

@@ -12,12 +12,12 @@ from kd_core.serving.graphs.graphs import Floats
 
 @dataclass(frozen=True)
 class Parked:
-    """Texts of one batch and their hidden states behind the same segment."""
+    """Texts of one batch and their hidden states after the same segment."""
 
     rows: Integers
     """[B], places in the request."""
     hidden: Floats
-    """[B, L, H]; L may be more than the longest of the texts, never less."""
+    """[B, L, H]; L is at least the length of the longest text."""
 
     def only(self, stay: Booleans, lengths: Integers) -> Parked:
         """The texts that stay, cut to the longest of them; `lengths` [N] of the whole request."""
@@ -29,19 +29,19 @@ class Parked:
 
 @dataclass
 class Pool:
-    """All that waits at one depth."""
+    """All texts that wait at one depth."""
 
     parked: list[Parked] = field(default_factory=list)
     tokens: int = 0
-    """Of the texts themselves, without padding."""
+    """Number of tokens, without padding."""
 
     def add(self, parked: Parked, lengths: Integers) -> None:
-        """Let a batch wait."""
+        """Add a batch to the pool."""
         self.parked.append(parked)
         self.tokens += int(lengths[parked.rows].sum())
 
     def take(self) -> list[Parked]:
-        """All that waits; the pool is empty then."""
+        """Take all that waits out of the pool."""
         taken, self.parked, self.tokens = self.parked, [], 0
         return taken
 

@@ -1,4 +1,4 @@
-"""Texts to token ids as transformers makes them, by the library `tokenizers` alone, and to the units asked about."""
+"""Turns texts into the token ids that transformers gives, with the library `tokenizers` alone, and into units."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ class Tokens:
     offsets: Integers | None = None
     """[N + 1], where each text's units begin; None: a text is one unit."""
     features: Mapping[str, Units] = field(default_factory=dict)
-    """What the graphs must know of each unit; empty where a text is one unit."""
+    """Inputs of the graphs for each unit; empty if a text is one unit."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
     def unit_count(self) -> int:
-        """ΣU, units of all texts."""
+        """ΣU, the number of units of all texts."""
         return len(self) if self.offsets is None else int(self.offsets[-1])
 
     @cached_property
     def spans(self) -> Integers:
-        """[N], places that each text takes in a batch: its tokens, or its units where these are more."""
+        """[N], places that each text needs in a batch: the larger of its numbers of tokens and units."""
         return self.lengths if self.offsets is None else np.maximum(self.lengths, np.diff(self.offsets))
 
     def unit_feeds(self, rows: Integers) -> dict[str, npt.NDArray[Any]]:
-        """What graphs take of the units of a batch [B, U], by name; nothing where a text is one unit."""
+        """Inputs of the graphs for the units of a batch [B, U], by name; empty if a text is one unit."""
         found: dict[str, npt.NDArray[Any]] = {}
         if self.offsets is None:
             return found
@@ -59,7 +59,7 @@ class Tokens:
         return found
 
     def answers_of(self, rows: Integers, padded: npt.NDArray[np.float32]) -> Units:
-        """A graph's answers [B · U, C] to a batch, without those to padding."""
+        """A graph's answers [B · U, C] to a batch, without those for padding."""
         if self.offsets is None:
             return Units.one_a_row(padded)
         sizes = np.diff(self.offsets)[rows]
@@ -67,14 +67,14 @@ class Tokens:
         return Units.of_sizes(padded[used.ravel()], sizes)
 
     def put(self, into: npt.NDArray[np.float32], rows: Integers, padded: npt.NDArray[np.float32]) -> None:
-        """Write a graph's answers [B · U, C] to a batch where they belong among those to all texts, [ΣU, C]."""
+        """Write a graph's answers [B · U, C] to a batch to their places among the answers to all texts, [ΣU, C]."""
         if self.offsets is None:
             into[rows] = padded
         else:
             into[self.unit_places(rows)] = self.answers_of(rows, padded).values
 
     def unit_places(self, rows: Integers) -> Integers:
-        """[ΣU of these texts], the places of their units among those of all texts."""
+        """[ΣU of these texts], the places of their units among the units of all texts."""
         if self.offsets is None:
             return rows
         sizes = np.diff(self.offsets)[rows]
@@ -83,34 +83,34 @@ class Tokens:
 
 
 class TextEncoder:
-    """A tokenizer that cuts texts to the model's length; it may be asked by several threads at once."""
+    """A tokenizer that cuts texts to the model's length; several threads may use it at once."""
 
     def __init__(self, tokenizer: Tokenizer, how: Tokenization, kind: Kind) -> None:
         self._tokenizer, self.how, self._kind = tokenizer, how, encode.of(kind)
         tokenizer.no_padding()
-        tokenizer.enable_truncation(how.max_length, direction=how.truncation_side)  # of pairs the longer text is cut
+        tokenizer.enable_truncation(how.max_length, direction=how.truncation_side)  # the longer text of a pair is cut
         self._long = LongTexts(tokenizer, how.max_length, how.truncation_side, how.max_characters)
         self._words = Words(tokenizer, how.max_length, how.truncation_side)
 
     @classmethod
     def load(cls, folder: Path, how: Tokenization, kind: Kind) -> TextEncoder:
-        """From the model's folder. Raises InvalidDataError if the file is no tokenizer."""
+        """Load it from the model's folder. Raises InvalidDataError if the file is no tokenizer."""
         path = folder / how.file
         try:
             tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises nothing narrower
+        except Exception as error:  # the library raises no narrower class
             raise InvalidDataError(f"{path}: not a tokenizer: {error}") from None
         return cls(tokenizer, how, kind)
 
     def encode(self, columns: Sequence[Sequence[str]], before: int = 0) -> Tokens:
-        """Token ids of N texts: one column, or two for pairs, of N each.
+        """Token ids of N texts: one column of N texts, or two for pairs.
 
-        :param before: rows of the request in front of these; errors count them
+        :param before: rows of the request before these, for the row numbers in errors
         :raises InvalidDataError: a text is too long to be cut into tokens; its row is named
         """
         cut = self._cut(columns, before)
         if self._kind.FEATURES:
-            encodings = self._tokenizer.encode_batch(_rows(cut))  # the fast one does not tell where tokens stand
+            encodings = self._tokenizer.encode_batch(_rows(cut))  # encode_batch_fast gives no offsets of tokens
             features = self._kind.features(columns, encodings)
             return self._tokens(encodings, next(iter(features.values())).offsets, features)
         if len(cut) == 1 and self._words.usable:
@@ -125,7 +125,7 @@ class TextEncoder:
         return Tokens(ids, types, np.array([len(each) for each in ids], dtype=np.int64), offsets, features or {})
 
     def _cut(self, columns: Sequence[Sequence[str]], before: int) -> Sequence[Sequence[str]]:
-        """Long texts cut where that changes no token; from the right only where parts of a text are asked about."""
+        """Cut long texts where that changes no token; only on the right if parts of a text are asked about."""
 
         def name_of(row: int) -> str:
             return f"row {before + row + 1} (counted from 1)"
@@ -142,12 +142,12 @@ class TextEncoder:
         return self._long.cut(columns, name_of)
 
     def _of_one(self, ids: list[list[int]]) -> Tokens:
-        """Tokens of single texts: they have one type."""
+        """Tokens of single texts, which have one token type."""
         types = [[0] * len(each) for each in ids] if self.how.token_types else None
         return Tokens(ids, types, np.array([len(each) for each in ids], dtype=np.int64))
 
     def sample(self, count: int, tokens: int) -> list[str]:
-        """Texts of about so many tokens from all over the vocabulary, for timings; always the same ones."""
+        """`count` texts of about `tokens` tokens from the whole vocabulary, for timings; always the same texts."""
         ids = np.random.default_rng(0).integers(self._tokenizer.get_vocab_size(), size=(count, tokens))
         return [f"text {text}" for text in self._tokenizer.decode_batch(ids.tolist())]  # never blank
 
@@ -171,5 +171,5 @@ def mask(lengths: Integers, length: int) -> Integers:
 
 
 def places(used: Integers) -> dict[str, Integers]:
-    """Where the tokens of a mask [B, L] are, by the names of the graphs' inputs (kd_core.serving.folder.network)."""
+    """Places of the tokens of a mask [B, L], by the names of the graphs' inputs (kd_core.serving.folder.network)."""
     return {PLACES: np.flatnonzero(used), PADDED: np.maximum(np.cumsum(used) - 1, 0).reshape(used.shape)}

@@ -1,8 +1,8 @@
-"""Token ids of texts, put together from those of their words, which are remembered.
+"""Token ids of texts, joined from the remembered token ids of their words.
 
-To cut a text into tokens takes most of the time that a small model needs for it, and words come again and again. Where
-tokens follow from one word at a time (kd_core.long_texts), a text may be split in front of a space between two ASCII
-letters or digits, and its tokens are those of the pieces, one after the other.
+A small model spends most of its time on tokenisation, and words recur. If tokens depend on one word at a time
+(kd_core.long_texts), a text may be split before a space between two ASCII letters or digits, and its tokens are those
+of the pieces in order.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from tokenizers import Tokenizer
 from kd_core.long_texts import cuts_between_words
 
 MOST_PIECES = 2**17
-"""Pieces that are remembered, in about 30 MB; then it begins anew."""
+"""Most pieces that are remembered, in about 30 MB; then the table starts empty again."""
 MOST_CHARACTERS = 32
-"""Of a piece that is remembered."""
+"""Most characters of a remembered piece."""
 
 _BEFORE_WORD = re.compile("(?<=[0-9A-Za-z])(?= [0-9A-Za-z])")
 _PROBE = "a"
 
 
 class Words:
-    """What the pieces of single texts are in tokens; several threads may ask it at once."""
+    """A table of pieces and their tokens, for single texts; several threads may use it at once."""
 
     def __init__(self, tokenizer: Tokenizer, max_length: int, side: str) -> None:
-        """:param tokenizer: cuts to `max_length` tokens itself, at this `side`"""
+        """:param tokenizer: cuts to `max_length` tokens at this `side`"""
         self._tokenizer, self._left = tokenizer, side == "left"
         probe = tokenizer.encode(_PROBE)
         inside = [place for place, special in enumerate(probe.special_tokens_mask) if not special]
         self._before, self._after = (probe.ids[: inside[0]], probe.ids[inside[-1] + 1 :]) if inside else ([], [])
         self._kept = max_length - len(self._before) - len(self._after)
         self.usable = bool(inside) and cuts_between_words(tokenizer.to_str(), "left")
-        """Whether pieces make up the text with this tokenizer."""
+        """Whether the tokens of the pieces are the tokens of the text with this tokenizer."""
         self._known: dict[str, list[int]] = {}
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
@@ -52,7 +52,7 @@ class Words:
         return [*self._before, *found, *self._after]
 
     def _learnt(self, pieces: set[str]) -> dict[str, list[int]]:
-        """A table with the token ids of these pieces; of those too long to be remembered, too."""
+        """A table with the token ids of these pieces, also of those too long to be remembered."""
         known = self._known
         new = [piece for piece in pieces if piece not in known]
         if not new:
@@ -61,6 +61,6 @@ class Words:
         fresh = {piece: each.ids for piece, each in zip(new, encoded, strict=True)}
         found = {piece: known[piece] for piece in pieces if piece in known} | fresh
         if len(known) + len(fresh) > MOST_PIECES:
-            self._known = {}  # whoever still reads the old one goes on with it
+            self._known = {}  # a thread that still reads the old table goes on with it
         self._known.update((piece, ids) for piece, ids in fresh.items() if len(piece) <= MOST_CHARACTERS)
         return found

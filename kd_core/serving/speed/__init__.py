@@ -1,1 +1,1 @@
-"""What the graphs cost on this machine, and what follows for exits."""
+"""The cost of the graphs on this machine, and whether exits pay."""

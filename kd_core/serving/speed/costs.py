@@ -1,10 +1,10 @@
-"""What a call of each graph costs on one machine, and what follows for batches, pools and exits.
+"""The cost of a call of each graph on one machine, by which batches, pools and exits are planned.
 
 seconds(rows, length) = call + rows · length · (token + square · length)
 
-The three coefficients of each graph are fitted to timings (kd_core.serving.speed.timing). `call` is what a call costs
-whatever it computes, `square` the attention's share, which grows with the square of the length. A text by itself has
-coefficients of its own: it takes less than the line through larger batches says.
+The three coefficients of each graph are fitted to timings (kd_core.serving.speed.timing). `call` is the fixed cost of a
+call, `square` the attention's share, which grows with the square of the length. A single text has its own coefficients,
+because it takes less time than a fit to larger batches predicts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kd_core.runtime.errors import InvalidDataError
 from kd_core.runtime.files import write_json
 
 UNTIMED_BATCH_TOKENS = 1024
-"""Tokens of a batch, padding included, where nothing was timed: enough to fill vector units, few enough for caches."""
+"""Tokens of a batch, padding included, if nothing was timed: enough to fill vector units, few enough for caches."""
 
 SCHEMA_VERSION = 4
 
@@ -31,50 +31,50 @@ Number = TypeVar("Number", float, Floats)
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one graph, in seconds."""
+    """The coefficients of one graph, in seconds."""
 
     call: float
     token: float
     square: float
     alone: Cost | None = None
-    """Of one text by itself; None: as in a batch."""
+    """Those of a single text; None: as in a batch."""
 
     def among(self, size: float) -> Cost:
-        """The coefficients for one of so many texts."""
+        """The coefficients for a batch of `size` texts."""
         return self.alone if size == 1 and self.alone else self
 
     def of(self, rows: float, length: Number) -> Number:
-        """A call with a batch of `rows` texts padded to `length` tokens."""
+        """Seconds of a call with `rows` texts padded to `length` tokens."""
         cost = self.among(rows)
         return cost.call + rows * length * (cost.token + cost.square * length)
 
     def and_beside(self, seconds: float) -> Cost:
-        """The same with what is done beside each call."""
+        """The same with `seconds` of other work for each call."""
         return replace(self, call=self.call + seconds, alone=self.alone and self.alone.and_beside(seconds))
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Of all graphs of one model on one machine."""
+    """The costs of all graphs of one model on one machine."""
 
     machine: dict[str, Any]
-    """What was timed on; see kd_core.serving.speed.machine."""
+    """The machine of the timings; see kd_core.serving.speed.machine."""
     segments: tuple[Cost, ...]
-    """Each with what is done beside it for its exit."""
+    """Each includes the work for its exit."""
     whole: Cost
     moved: float
-    """Seconds for each hidden state, a number, that is copied from one batch to another."""
+    """Seconds to copy one number of a hidden state from one batch to another."""
     batch_tokens: int
     """Tokens of a batch, padding included, at which the whole graph answers fastest."""
     padding: float
-    """What a token of padding costs, as a share of another: less than 1 where layers do not compute it."""
+    """Cost of a token of padding relative to another token: less than 1 if layers do not compute it."""
     outside: Cost
-    """What a request takes outside the graphs: its texts checked and cut into tokens, its answers tabulated."""
+    """Cost of a request outside the graphs: to check and tokenise its texts and to tabulate its answers."""
     lanes: float
-    """How many times faster all threads answer a large request than one does; all other costs are those of one."""
+    """Speed-up of a large request by all threads over one thread; all other costs are those of one thread."""
 
     def write(self, path: Path) -> None:
-        """Write a JSON file; a server may read it meanwhile."""
+        """Write a JSON file; a server may read it at the same time."""
         write_json(path, {"schema_version": SCHEMA_VERSION, **asdict(self)})
 
     @classmethod
@@ -97,13 +97,13 @@ def _cost(values: dict[str, Any]) -> Cost:
 
 
 def fit(timings: Sequence[tuple[int, int, float]]) -> Cost:
-    """The cost that explains timings (rows, length, seconds) best; those of single texts are explained apart."""
+    """The cost that fits timings (rows, length, seconds) best; single texts are fitted apart."""
     single = [each for each in timings if each[0] == 1]
     return replace(_fit([each for each in timings if each[0] > 1] or single), alone=_fit(single) if single else None)
 
 
 def _fit(timings: Sequence[tuple[int, int, float]]) -> Cost:
-    """With the least relative error; no coefficient below 0."""
+    """The fit with the least relative error; no coefficient is below 0."""
     rows, length, seconds = (np.array(column, dtype=np.float64) for column in zip(*timings, strict=True))
     terms = np.stack([np.ones_like(rows), rows * length, rows * length**2], axis=1) / seconds[:, None]
     used = [0, 1, 2]

@@ -1,4 +1,4 @@
-"""Where a machine keeps what it timed: the folder that KD_COSTS names, under the names of graphs and machine."""
+"""Where a machine keeps its timings: the folder that KD_COSTS names, under the hashes of graphs and machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kd_core.serving.speed.machine import serving_machine
 
 
 def costs_path(executor: Executor) -> Path | None:
-    """Where this machine's timings of these graphs with so many threads are kept; None where KD_COSTS is not set."""
+    """The file of this machine's timings of these graphs with this number of threads; None if KD_COSTS is not set."""
     folder = os.environ.get("KD_COSTS")
     if not folder:
         return None
@@ -23,6 +23,6 @@ def costs_path(executor: Executor) -> Path | None:
 
 
 def known_costs(executor: Executor) -> Costs | None:
-    """Those that were kept; None if there are none for this machine."""
+    """The timings that were kept; None if there are none for this machine."""
     path = costs_path(executor)
     return Costs.read(path) if path is not None and path.is_file() else None

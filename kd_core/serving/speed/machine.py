@@ -1,4 +1,4 @@
-"""What the speed of the graphs depends on, beside the graphs: processor, threads, onnxruntime's version."""
+"""What the speed of the graphs depends on, besides the graphs: processor, threads, onnxruntime's version."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def processor() -> str:
-    """The CPU's model, as it calls itself."""
+    """The model name of the CPU."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -19,7 +19,7 @@ def processor() -> str:
 
 
 def serving_machine(threads: int) -> dict[str, Any]:
-    """Two machines with the same answer share their timings; it names neither."""
+    """A description of the machine without its name; machines with the same description share timings."""
     import onnxruntime
 
     return {

@@ -1,7 +1,7 @@
-"""Whether exits pay on this machine, and when texts that stay wait for others.
+"""Decides whether exits pay on this machine, and when remaining texts wait for others.
 
-What is decided never depends on the texts of a request or on their number: thresholds are followed as they are given,
-or the whole graph answers. Both are what was evaluated, and an answer is the same in whatever company a text comes.
+The decision never depends on the texts of a request or on their number: the given thresholds are followed, or the whole
+graph answers. Both were evaluated, and the answer to a text does not depend on the other texts of its request.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from kd_core.serving.folder.profile import Profile
 from kd_core.serving.speed.costs import Cost, Costs
 
 SIZES = (1, 8, 32, 128)
-"""Texts of a request, for which exits must be faster than the whole graph."""
+"""Sizes of requests, in texts, for which exits must be faster than the whole graph."""
 
 GAIN = 1.2
-"""Expected speed-up from which exits are asked; what is measured then can be a fifth less (benchmarks.inference)."""
+"""Expected speed-up from which exits are used; the measured one can be a fifth less (benchmarks.inference)."""
 
 
 class Planner:
@@ -31,15 +31,15 @@ class Planner:
         self.pays = lru_cache(maxsize=256)(self._pays)
 
     def _pays(self, thresholds: tuple[float, ...]) -> bool:
-        """Whether exits at these thresholds are expected to be faster than the whole graph, by GAIN at every size."""
+        """Whether exits at these thresholds are expected to be faster than the whole graph by GAIN at every size."""
         return any(thresholds) and all(self.speedup(thresholds, size) >= GAIN for size in SIZES)
 
     def speedup(self, thresholds: Sequence[float], size: int) -> float:
-        """Seconds of the whole graph ÷ seconds with exits, expected for a request of `size` texts, padding aside."""
+        """Expected seconds of the whole graph ÷ seconds with exits for a request of `size` texts, without padding."""
         return self._whole(size) / self._adaptive(np.asarray(thresholds, dtype=np.float64), size)
 
     def seconds_alone(self, thresholds: tuple[float, ...]) -> Floats:
-        """[N], seconds in which each text of the profile is answered at these thresholds when it comes by itself."""
+        """[N], seconds in which each text of the profile is answered at these thresholds, each in its own request."""
         lengths = self._profile.lengths.astype(np.float64)
         if self.pays(thresholds):
             passed = np.cumsum([cost.of(1, lengths) for cost in self.costs.segments], axis=0)
@@ -49,7 +49,7 @@ class Planner:
         return graphs + self.costs.outside.of(1, lengths)
 
     def mean_seconds(self, thresholds: tuple[float, ...], size: int) -> float:
-        """Seconds of a text at these thresholds, in a large request of `size` like the profile's; padding aside."""
+        """Mean seconds of a text at these thresholds, in a request of `size` texts like the profile's; no padding."""
         pays = self.pays(thresholds)
         graphs = self._adaptive(np.asarray(thresholds), size) if pays else self._whole(size)
         return (graphs / self.costs.lanes + self.costs.outside.of(size, self._length)) / size
@@ -57,7 +57,7 @@ class Planner:
     def waits(self, index: int, rows: int, length: int) -> bool:
         """Whether `rows` texts of `length` tokens before segment `index` (0-based) should wait to fill a batch.
 
-        A text's share of the call falls in a fuller batch, but its hidden states are copied once more.
+        In a fuller batch each text's share of the call is smaller, but its hidden states are copied once more.
         """
         full = max(self.costs.batch_tokens // max(length, 1), 1)
         cost = self.costs.segments[index]
@@ -78,7 +78,7 @@ class Planner:
         return seconds
 
     def _calls(self, share: float, size: int) -> float:
-        """Calls of a graph that each of `size` texts comes to with this probability."""
+        """Expected calls of a graph that each of `size` texts reaches with probability `share`."""
         full = self.costs.batch_tokens / self._length
         return float(max(size * share / full, 1 - (1 - share) ** size))
 

@@ -1,7 +1,7 @@
-"""Time a model on this machine: `python -m kd_core.serving calibrate --model DIR`.
+"""Times a model on this machine: `python -m kd_core.serving calibrate --model DIR`.
 
-What serving decides by timings belongs to the machine that serves, not to the model: the file goes into the folder
-that KD_COSTS names, under the names of graphs and machine, and whoever loads these graphs on such a machine finds it.
+Timings belong to the machine that serves, not to the model. The file goes into the folder that KD_COSTS names, under
+the hashes of graphs and machine, and is found when these graphs are loaded on such a machine.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ from kd_core.tasks.units import UNIT_MASK
 
 ROWS = (1, 2, 8, 32, 128)
 QUANTILES = (0.1, 0.5, 0.9, 1.0)
-"""Of the lengths of the texts that the model was made for."""
+"""Quantiles of the profile's text lengths that are timed."""
 MOST_TOKENS = 4096
-"""Of a timed batch."""
+"""Most tokens of a timed batch."""
 ROUNDS = 5
 CALLS = 5
 STEPS = 100
 PADDED_ROWS = 16
-"""Texts of the batch that shows what padding costs."""
+"""Texts of the batch that measures the cost of padding."""
 SECONDS = 20.0
-"""No further round is begun after this time, but two there are."""
+"""No further round begins after this time; at least two are made."""
 
 _SLOWER = 1.03
-"""The largest batch counts that is no slower than this, a token, than the best."""
+"""The largest batch whose time per token is within this factor of the best is chosen."""
 
 Timings = dict[str, dict[tuple[int, int], list[float]]]
 
 
 class _Instant(Graphs):
-    """Answers at once: what a request still takes is what it takes outside the graphs."""
+    """Answers at once, so that the time of a request is the time outside the graphs."""
 
     def whole(self, tokens: Feeds) -> Floats:
         return self._undecided(tokens)
@@ -66,7 +66,7 @@ class _Instant(Graphs):
 
 
 def measure_costs(model: Predictor) -> Costs:
-    """Time every graph, and requests outside of them, with several rows and lengths, in turns; fit what they cost."""
+    """Time every graph and the work outside them in turns, with several rows and lengths, and fit their costs."""
     graphs = model.executor.graphs
     profile = Profile.read(graphs.folder).thinned()
     outside, grid = _without_graphs(model), _grid(profile)
@@ -74,7 +74,7 @@ def measure_costs(model: Predictor) -> Costs:
     began = time.monotonic()
     for number in range(ROUNDS + 1):
         for rows, length in grid:
-            kept = {} if number == 0 else timings  # the first time counts for nobody
+            kept = {} if number == 0 else timings  # the first round is a warm-up
             _time_all(graphs, rows, length, kept)
             _time_outside(outside, rows, length, kept)
         if number >= 2 and time.monotonic() - began > SECONDS:
@@ -101,13 +101,13 @@ def _grid(profile: Profile) -> list[tuple[int, int]]:
 
 
 def _time_all(graphs: Graphs, rows: int, length: int, timings: Timings) -> None:
-    """Calls of each graph with a full batch; the ids do not matter, the hidden states are real ones.
+    """Time calls of each graph with a full batch of arbitrary ids and real hidden states.
 
-    In the order of serving, since caches hold what was asked last: the whole graph again and again, and the segments
-    one after another. The first time through does not count.
+    The order is that of serving, because caches hold what was used last: the whole graph repeatedly, then the segments
+    in turn. The first pass does not count.
     """
     tokens = _full_batch(graphs, np.ones((rows, length), dtype=np.int64))
-    times = CALLS if rows == 1 else 1  # the shorter, the more other programs are in a single timing
+    times = CALLS if rows == 1 else 1  # the shorter a call, the more other programs disturb a single timing
 
     def timed(name: str, number: int, call: Callable[[], Any]) -> Any:
         began = time.perf_counter()
@@ -129,7 +129,7 @@ def _following(graphs: Graphs, index: int, hidden: Floats, tokens: Feeds) -> Cal
 
 
 def _full_batch(graphs: Graphs, mask: Integers) -> Feeds:
-    """Any tokens where the mask [B, L] has them; as many units as tokens where parts of a text are asked about."""
+    """Arbitrary tokens where the mask [B, L] has them; as many units as tokens if parts of a text are asked about."""
     nothing = np.zeros_like(mask)
     tokens: Feeds = {IDS: mask, MASK: mask, TYPES: nothing}
     features = encode.of(graphs.network.task.kind).FEATURES
@@ -142,7 +142,7 @@ def _without_graphs(model: Predictor) -> Predictor:
 
 
 def _time_outside(model: Predictor, rows: int, length: int, timings: Timings) -> None:
-    """One request of made-up texts; how long they turn out in tokens is what counts."""
+    """Time one request of made-up texts, recorded under their real length in tokens."""
     columns = model.record.text_columns
     texts = pd.DataFrame({column: model.encoder.sample(rows, length // len(columns)) for column in columns})
     began = time.perf_counter()
@@ -153,13 +153,13 @@ def _time_outside(model: Predictor, rows: int, length: int, timings: Timings) ->
 
 
 def _time_of_a_step(model: Predictor, length: int) -> float:
-    """Seconds beside each segment of an early-exit request: how sure its exit is, who leaves, what goes on.
+    """Seconds of the work beside each segment of an early-exit request: uncertainty, leavers, the next batch.
 
-    To a fast graph that is much; the whole graph has it not.
+    For a fast graph this is much; the whole graph has none of it.
     """
     tokens = model.encoder.encode([model.encoder.sample(1, length)] * len(model.record.text_columns))
     early = len(model.record.exits) - 1
-    found: dict[float, list[float]] = {0.0: [], 1e-9: []}  # nobody is so sure: every segment is passed
+    found: dict[float, list[float]] = {0.0: [], 1e-9: []}  # no text is so certain: all pass every segment
     for _ in range(STEPS):
         for threshold, seconds in found.items():
             began = time.perf_counter()
@@ -170,7 +170,7 @@ def _time_of_a_step(model: Predictor, length: int) -> float:
 
 
 def _time_of_a_state(hidden: int, length: int) -> float:
-    """Seconds to cut leavers out of a batch and pack the rest with another's, for each number that is moved."""
+    """Seconds, for each number that is moved, to take leavers out of a batch and pack the rest with another batch."""
     rows = np.arange(16)
     lengths = np.full(32, length, dtype=np.int64)
     states = np.ones((16, length, hidden), dtype=np.float32)
@@ -184,7 +184,7 @@ def _time_of_a_state(hidden: int, length: int) -> float:
 
 
 def _gain_of_lanes(model: Predictor, length: int) -> float:
-    """How many times faster all threads answer a large request than one does; 1 where there is one."""
+    """Speed-up of a large request by all threads over one thread; 1 if there is only one."""
     threads = model.executor.lanes.threads
     if threads == 1:
         return 1.0
@@ -204,7 +204,7 @@ def _gain_of_lanes(model: Predictor, length: int) -> float:
 
 
 def _share_of_padding(graphs: Graphs, length: int) -> float:
-    """What a token of padding costs, as a share of another: half of a batch is padding, or tokens, or left out."""
+    """Cost of a token of padding relative to another token: half of a batch is padding, or tokens, or left out."""
     rows = PADDED_ROWS
     full, half = np.ones((rows, length), dtype=np.int64), np.ones((rows, length // 2), dtype=np.int64)
     padded = full.copy()
@@ -223,16 +223,16 @@ def _share_of_padding(graphs: Graphs, length: int) -> float:
 
 
 def _best_size(times: dict[tuple[int, int], float]) -> int:
-    """Tokens of the largest batch whose time a token is within 3 % of the best."""
+    """Tokens of the largest batch whose time per token is within 3 % of the best."""
     per_token = {shape: seconds / (shape[0] * shape[1]) for shape, seconds in times.items()}
     best = min(per_token.values())
     return max(rows * length for (rows, length), each in per_token.items() if each <= _SLOWER * best)
 
 
 def keep_costs(folder: Path) -> Path:
-    """Time the model in `folder` and keep what was found where KD_COSTS says; the file.
+    """Time the model in `folder` and keep the result where KD_COSTS says; returns the file.
 
-    Raises ParamsError where KD_COSTS is not set.
+    Raises ParamsError if KD_COSTS is not set.
     """
     model = Predictor.load(folder, planned=False)
     path = costs_path(model.executor)
