@@ -12,7 +12,7 @@ COPY docker/with_secrets.py docker/s3.py /app/docker/
 USER 10001:10001
 WORKDIR /data
 EXPOSE 8333
-ENTRYPOINT ["tini", "-g", "--", "python", "/app/docker/with_secrets.py"]
+ENTRYPOINT ["tini", "--", "python", "/app/docker/with_secrets.py"]
 CMD ["python", "/app/docker/s3.py"]
 LABEL org.opencontainers.image.title="kd-s3" \
       org.opencontainers.image.licenses="Apache-2.0"

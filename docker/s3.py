@@ -5,6 +5,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -39,6 +40,7 @@ def main(bucket: str) -> int:
     options |= {"s3.config": rules, "master.volumeSizeLimitMB": 256, "master.telemetry": "false", "volume.max": 200}
     options |= {"s3.port.iceberg": 0, "s3.port.lance": 0}
     server = subprocess.Popen(["weed", "server", *(f"-{name}={value}" for name, value in options.items()), "-s3"])
+    signal.signal(signal.SIGTERM, lambda *_: server.terminate())
     while server.poll() is None and not answers(""):
         time.sleep(0.5)
     while server.poll() is None and answers(bucket) == 404:
