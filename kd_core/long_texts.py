@@ -1,10 +1,10 @@
-"""Long texts, cut before the tokenizer so that the tokens that are kept stay the same.
+"""Cuts long texts before the tokenizer without changing the tokens that are kept.
 
-A tokenizer works on a whole text, however few tokens are kept of it. Tokens follow from one word at a time where its
-parts allow it: then a text may end in front of a space between two letters (or digits), and all tokens up to there are
-those of the whole text. `cuts_between_words` says of which tokenizers that is known. BERT's normaliser makes a word of
-each Chinese character (Japanese kanji are among them), so that its texts may end between two of these, too:
-`cuts_between_ideographs`. Other texts are limited in length.
+A tokenizer works on the whole text, even if few of its tokens are kept. With many tokenizers, tokens depend on one word
+at a time: then a text may end before a space between two letters (or digits), and all tokens up to there are those of
+the whole text. `cuts_between_words` recognises these tokenizers. BERT's normaliser makes a word of each Chinese
+character (Japanese kanji included), so its texts may also end between two of these: `cuts_between_ideographs`. Other
+texts are limited in length.
 """
 
 from __future__ import annotations
@@ -21,42 +21,42 @@ from tokenizers import Tokenizer
 from kd_core.runtime.errors import InvalidDataError
 
 MOST_CHARACTERS = 200_000
-"""Of a text that cannot be cut: it takes about a second and 20 MB."""
+"""Most characters of a text that cannot be cut: its tokenisation takes about a second and 20 MB."""
 CHARACTERS_PER_TOKEN = 16
-"""Texts up to so many characters for each kept token are left alone; longer pieces are looked at by and by."""
+"""Texts up to this many characters per kept token are left alone; for others, ever longer pieces are tried."""
 
 _LOCAL_NORMALIZERS = {"BertNormalizer", "NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "Nmt", "Precompiled",
                       "Strip", "Prepend"}  # fmt: skip
-"""What they make of a letter follows from the letter and the marks behind it."""
+"""Normalisers whose result for a letter depends only on the letter and the marks after it."""
 _SPACES = " {2,}"
 """The pattern of SentencePiece's `Replace`."""
 _SPLITTING = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
-"""They end a word at each space; Metaspace and ByteLevel may be told not to."""
+"""Pre-tokenizers that always end a word at a space; Metaspace and ByteLevel can be configured not to."""
 _LOCAL = {*_SPLITTING, "Metaspace", "ByteLevel", "Punctuation", "Digits"}
 _MODELS = {"WordPiece", "BPE", "Unigram", "WordLevel"}
 _IDEOGRAPHS = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
-"""Characters that BERT's normaliser puts spaces around and that no normaliser changes."""
+"""Characters that BERT's normaliser surrounds with spaces and that no normaliser changes."""
 _JOINS_NEXT = "\u0d4e"
-"""The one letter of the basic plane that forms one character with the space behind it."""
+"""The only letter of the basic plane that forms one character with the space after it."""
 
 
 class LongTexts:
-    """Cuts texts for one tokenizer; several threads may ask it at once."""
+    """Cuts texts for one tokenizer; several threads may use it at once."""
 
     def __init__(self, tokenizer: Tokenizer | None, max_length: int, side: str, most: int = MOST_CHARACTERS) -> None:
         """:param tokenizer: may cut to `max_length` tokens itself, or not at all; None: no text can be cut
-        :param side: where tokens are cut off: right or left
-        :param most: characters of a text that cannot be cut
+        :param side: the side where tokens are cut off, right or left
+        :param most: most characters of a text that cannot be cut
         """
         self._tokenizer, self._max_length, self._most = tokenizer, max_length, most
         self._side = side
         self._window = CHARACTERS_PER_TOKEN * max_length
 
     def cut(self, columns: Sequence[Sequence[str]], name_of: Callable[[int], str]) -> list[Sequence[str]]:
-        """The columns [1 or 2] of N texts, the long ones cut; the tokens that are kept of each row stay the same.
+        """The columns [1 or 2] of N texts with the long texts cut; the kept tokens of each row stay the same.
 
         :param name_of: place of a row → its name in errors
-        :raises InvalidDataError: a text has more than `most` characters and cannot be cut; the row is named
+        :raises InvalidDataError: a text of more than `most` characters cannot be cut; the row is named
         """
         long = sorted({row for texts in columns for row, text in enumerate(texts) if len(text) > self._window})
         if not long:
@@ -76,8 +76,8 @@ class LongTexts:
     def _row(self, texts: list[str]) -> list[str]:
         """The texts of one row.
 
-        Of a pair one is cut only where the other has fewer tokens than are kept: of two long ones, which of them loses
-        a token more depends on both their lengths.
+        A text of a pair is cut only if the other has fewer tokens than are kept: if both are long, the lengths of both
+        decide which one loses one more token.
         """
         long = [place for place, text in enumerate(texts) if len(text) > self._window]
         if (
@@ -89,7 +89,7 @@ class LongTexts:
         return texts
 
     def _cut(self, text: str) -> str:
-        """The shortest piece looked at that holds all tokens that are kept."""
+        """The shortest tried piece that has all tokens that are kept."""
         size = self._window
         while size < min(len(text), self._most):
             piece = self._piece(text, size)
@@ -99,7 +99,7 @@ class LongTexts:
         return text
 
     def _piece(self, text: str, size: int) -> str | None:
-        """About so many characters, up to a place where a word ends; None where there is no such place."""
+        """About `size` characters, up to the end of a word; None if there is no such place."""
         if self._side == "left":
             places = range(len(text) - size, len(text))
             place = next((at for at in places if self._may_end(text, at)), None)
@@ -112,7 +112,7 @@ class LongTexts:
         return (words and _between_words(text, place)) or (ideographs and _between_ideographs(text, place))
 
     def _full(self, text: str) -> bool:
-        """Whether a text has all the tokens that can be kept; never, where nobody can tell."""
+        """Whether a text has all the tokens that can be kept; False if that is not known."""
         if self._tokenizer is None:
             return False
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids) >= self._max_length
@@ -127,7 +127,7 @@ class LongTexts:
 
 
 def _between_words(text: str, place: int) -> bool:
-    """Whether a space stands there between two letters or digits that no normaliser joins with it or turns into one."""
+    """Whether there is a space between two letters or digits that no normaliser joins with it or turns into a space."""
     return 0 < place < len(text) - 1 and text[place] == " " and _plain(text[place - 1]) and _plain(text[place + 1])
 
 
@@ -142,10 +142,10 @@ def _plain(letter: str) -> bool:
 
 
 def cuts_between_words(tokenizer: str, side: str) -> bool:
-    """Whether the tokens of a text up to a space between two letters are those of the whole text, up to there.
+    """Whether the tokens of a text up to a space between two letters are those of the whole text up to there.
 
     :param tokenizer: the text of tokenizer.json
-    :param side: `left`: the same of the tokens from there on
+    :param side: `left`: the same for the tokens from there on
     """
     parts: dict[str, Any] = json.loads(tokenizer)
     normalizers, splits = _flat(parts["normalizer"], "normalizers"), _flat(parts["pre_tokenizer"], "pretokenizers")
@@ -160,7 +160,7 @@ def cuts_between_words(tokenizer: str, side: str) -> bool:
 
 
 def cuts_between_ideographs(tokenizer: str) -> bool:
-    """Whether each Chinese character is a word of its own, whatever stands beside it: so it is with BERT's tokenizers.
+    """Whether each Chinese character is always a word of its own, as with BERT's tokenizers.
 
     :param tokenizer: the text of tokenizer.json
     """
@@ -176,7 +176,7 @@ def cuts_between_ideographs(tokenizer: str) -> bool:
 
 
 def _looks_at_starts(normalizers: Sequence[dict[str, Any]], added: Sequence[dict[str, Any]]) -> bool:
-    """Whether a text that begins with a space is read otherwise than that space inside a text."""
+    """Whether a space at the start of a text gives other tokens than a space inside a text."""
     begins = any(each["type"] == "Prepend" or each.get("strip_left") for each in normalizers)
     return begins or any(each["rstrip"] and each["content"][-1:].isalnum() for each in added)
 
@@ -188,7 +188,7 @@ def _flat(part: dict[str, Any] | None, name: str) -> list[dict[str, Any]]:
 
 
 def _keeps_spaces(normalizer: dict[str, Any]) -> bool:
-    """Whether it is a `Replace` that neither takes nor gives a space between two letters."""
+    """Whether it is a `Replace` that neither removes nor adds a space between two letters."""
     if normalizer["type"] != "Replace":
         return False
     literal = normalizer["pattern"].get("String", " ")

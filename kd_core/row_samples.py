@@ -1,4 +1,4 @@
-"""Draws a few rows of a split to look at: the same rows on every machine, with every label among them.
+"""Draws a small sample of a split: the same rows on every machine, with every label among them.
 
 Rows are kept sorted by id, and an id often begins with the label or with the file it came from. The first rows of a
 split therefore say little about the others.
@@ -16,10 +16,10 @@ from kd_core.rows import label_sets
 
 
 def stratified_sample(rows: pd.DataFrame, count: int) -> pd.DataFrame:
-    """At most `count` of `rows` (id, label), in their order.
+    """At most `count` of `rows` (id, label), in their original order.
 
-    A hash of the ids draws them. Each label has its share of the sample (several labels a row: by the rarest of them),
-    and at least one row where `count` allows it. Rows without a label count as a label of their own.
+    A hash of the ids draws them. Each label has its share of the sample (a row with several labels counts for its
+    rarest one), and at least one row if `count` allows it. Rows without a label count as a label of their own.
     """
     if len(rows) <= count:
         return rows

@@ -1,4 +1,4 @@
-"""What metrics.json calls the models and metrics, and what a person does."""
+"""Names of models and metrics in metrics.json, and in texts for people."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 TRUNK, ADAPTIVE = "trunk", "adaptive"
 """The student with all its layers, and with early exits at the chosen thresholds."""
 CHOSEN = "chosen"
-"""Among exit thresholds: those that the model serves with, one an early exit."""
+"""Key of the exit thresholds that the model serves with, one for each early exit."""
 
 _NAMES = {
     TRUNK: "Student, all layers",
@@ -24,17 +24,17 @@ def main_metric(document: Mapping[str, Any]) -> str:
 
 
 def metric_name(document: Mapping[str, Any]) -> str:
-    """What metrics.json or summary.json calls the main metric, in a person's words; earlier releases: its key."""
+    """The main metric's name for people in metrics.json or summary.json; in files of earlier releases its key."""
     return str(document.get("metric_name", main_metric(document)))
 
 
 def titled(text: str) -> str:
-    """The text with a capital first letter, the others as they are."""
+    """The text with a capital first letter and the other letters unchanged."""
     return text[:1].upper() + text[1:]
 
 
 def exits_name(threshold: float) -> str:
-    """The student with early exits at this threshold."""
+    """Name of the student with early exits at this threshold."""
     return f"{ADAPTIVE}@{threshold:g}"
 
 

@@ -1,4 +1,4 @@
-"""Which of a run's teachers belong to the reference task, and so can be compared with the student."""
+"""Finds the teachers of a run that belong to the reference task, and so can be compared with the student."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How fast the models are on this machine."""
+"""Measurement of the models' speed on this machine."""

@@ -1,4 +1,4 @@
-"""The models that are timed against each other, each from text to probabilities in its own best plain way."""
+"""The models that are timed against each other, each from text to probabilities by the best plain method for it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Contestant:
 
 
 def served_student(folder: Path) -> tuple[Predictor, Costs]:
-    """The student as it serves on this machine, with as many threads as PyTorch has, and the timings it goes by."""
+    """The student as it serves on this machine, with as many threads as PyTorch has, and the timings that it uses."""
     predictor = Predictor.load(folder, planned=False, threads=torch.get_num_threads())
     costs = measure_costs(predictor)
     return predictor.planned_by(costs), costs
@@ -47,7 +47,7 @@ def served_student(folder: Path) -> tuple[Predictor, Costs]:
 def all_contestants(student: Predictor, folder: Path, teachers: Path, device: torch.device) -> list[Contestant]:
     """The reference teachers, the biggest of them through a pipeline, and the student without and with early exits.
 
-    :param folder: the student's, to count its parameters
+    :param folder: the student's folder, to count its parameters
     """
     folders = reference_teachers(teachers)
     loaded = [_teacher(each, device) for each in folders]
@@ -85,7 +85,7 @@ def at_thresholds(student: Predictor, folder: Path, thresholds: Mapping[str, Thr
 
 
 def _pipeline(folder: Path, parameters: int, device: torch.device) -> list[Contestant]:
-    """The teacher as `transformers.pipeline` runs it, in fp32; none where it has no pipeline for the kind of task."""
+    """The teacher as `transformers.pipeline` runs it, in fp32; empty if there is no pipeline for the kind of task."""
     teacher = Teacher.load(folder, precision="fp32")
     run = heads.of(teacher.kind).pipeline(teacher.model, teacher.tokenizer, teacher.max_length, device)
     if run is None:

@@ -1,7 +1,7 @@
-"""How fast the models answer on this machine, side by side in one run, from text to probabilities.
+"""Measures how fast the models answer on this machine, side by side in one run, from text to probabilities.
 
-Other programs make a timing several times worse, so repeats of all models are interleaved and medians compared: the
-ratios hold where the absolute numbers do not.
+Other programs can make a timing several times worse. So repeats of all models are interleaved and medians compared:
+the ratios hold even where the absolute numbers do not.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from kd_core.runtime.progress import Progress
 from kd_core.serving.folder.record import ModelRecord, text_columns
 
 MOST_CALLS = 32
-"""Calls of one model in one repeat at most: batch 1 is timed on fewer texts than the large batches."""
+"""Most calls of one model in one repeat: batch 1 is timed on fewer texts than the large batches."""
 
 MOST_SECONDS = 90.0
-"""No further repeat is begun after this time, so that a busy machine does not hold up the run."""
+"""No further repeat begins after this time, so that a busy machine does not hold up the run."""
 
 CURVE_REPEATS = 3
-"""Repeats of the curve over exit thresholds: its ratios are within one model, and the student is fast."""
+"""Repeats of the curve over exit thresholds; few are enough because its ratios are within one fast model."""
 
 _SEED = 0
 
@@ -48,18 +48,18 @@ def measure(
 ) -> dict[str, Any]:
     """Time every reference teacher and the student in full and with early exits, tokenisation included.
 
-    The biggest teacher is timed through `transformers.pipeline` too, as most people would run it.
+    The biggest teacher is also timed through `transformers.pipeline`, as most people would run it.
 
     :param texts: rows to answer, of the calibration split
-    :param machine: what this machine is; recorded with the threads in use
+    :param machine: description of this machine; recorded with the threads in use
     :param thresholds: exit thresholds of the curve
     :returns: machine, device, threads, texts, repeats (made), reference (slowest teacher at the largest batch), rows,
-        one a model and batch: samples_per_second (median of the repeats), latency_ms a batch {p50, p99}, size_mb
-        (weights on disk, 10⁶ bytes), parameters, speedup (throughput ÷ that of the slowest teacher at the same batch);
-        size_mb of the student: of the graphs asked;
-        curve, one a threshold above 0: model, batch (the largest), speedup;
-        costs: what calls of the student's graphs cost (kd_core.serving.speed.costs), by which the student goes here;
-        relative_latency {ratio, reference_ms}: of the student with early exits at batch 1, to compare runs by
+        one for each model and batch: samples_per_second (median of the repeats), latency_ms of a batch {p50, p99},
+        size_mb (weights on disk, 10⁶ bytes; for the student, the graphs in use), parameters, speedup (throughput ÷
+        that of the slowest teacher at the same batch);
+        curve, one for each threshold above 0: model, batch (the largest), speedup;
+        costs: of calls of the student's graphs (kd_core.serving.speed.costs), by which the student plans here;
+        relative_latency {ratio, reference_ms}: of the student with early exits at batch 1, to compare runs
     :raises InvalidDataError: no text to time, or no teacher
     """
     if params.threads is not None:
@@ -93,8 +93,8 @@ def _curve(
 ) -> list[dict[str, Any]]:
     """The student's speed at the exit thresholds: model, batch, speedup.
 
-    They take turns with the full model, the first contestant; its speed-up over the slowest teacher, in the row `full`,
-    × theirs over it is what they are said to have.
+    They take turns with the full model, the first contestant. Speed-up over the slowest teacher is the full model's
+    speed-up, in the row `full`, × theirs over the full model.
     """
     batch = int(full["batch"])
     seconds = time_all(contestants, rows, (batch,), CURVE_REPEATS, progress, "measure curve")
@@ -120,14 +120,14 @@ def time_all(
     progress: Progress,
     phase: str = "measure",
 ) -> dict[tuple[str, int], list[list[float]]]:
-    """(model, batch size) → per repeat the seconds of each call.
+    """(model, batch size) → the seconds of each call, for each repeat.
 
-    In every repeat all models take their turn, starting with another one each time. At least one repeat is made.
+    In every repeat all models take turns, each time from another first model. At least one repeat is made.
     """
     began = time.monotonic()
     parts = {batch: _batches(rows, batch) for batch in batches}
     seconds: dict[tuple[str, int], list[list[float]]] = {(c.name, b): [] for c in contestants for b in batches}
-    for contestant in contestants:  # what is only slow the first time does not count
+    for contestant in contestants:  # a warm-up does not count
         for batch in batches:
             contestant.answer(parts[batch][0])
     for repeat in progress.track(range(repeats), phase, repeats, "repeats"):

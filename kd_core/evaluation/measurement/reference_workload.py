@@ -1,8 +1,8 @@
-"""How fast the served model is relative to a fixed amount of work, so that two runs can be compared.
+"""Measures the served model's speed relative to a fixed amount of work, so that two runs can be compared.
 
-Another program on the machine makes a timing several times worse. What two runs measured can be compared only relative
-to something that both timed and that depends on neither recipe nor model: a small BERT of fixed shape and weights. The
-two take turns call by call, so that a slow moment hits both, and the median of the pairs' ratios counts.
+Another program on the machine can make a timing several times worse. So both runs also time a workload that depends on
+neither recipe nor model: a small BERT of fixed shape and weights. Model and workload take turns call by call, so that a
+slow moment affects both. The result is the median of the pairs' ratios.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from transformers import BertConfig, BertModel
 from kd_core.evaluation.measurement.contestants import Contestant
 
 LAYERS, WIDTH, HEADS, VOCABULARY, TOKENS = 4, 128, 4, 1000, 16
-"""Of the size and kind of a student: what slows one down slows the other down."""
+"""Size and kind are those of a student, so that both are slowed down by the same causes."""
 
 _SEED = 0
 
 
 @dataclass(frozen=True)
 class RelativeLatency:
-    """Median latency of a model, one row a call, relative to that of the reference workload."""
+    """Median latency of a model, with one row per call, relative to that of the reference workload."""
 
     ratio: float
     reference_ms: float
@@ -38,10 +38,10 @@ def relative_latency(
     """Time the model and the reference workload in turns.
 
     :param rows: one row each
-    :param repeats: of all rows
+    :param repeats: number of passes over all rows
     """
     work = reference_workload(device)
-    work()  # what is only slow the first time does not count
+    work()  # a warm-up does not count
     contestant.answer(rows[0])
     pairs = [(_seconds(contestant.answer, row), _seconds(work)) for _ in range(repeats) for row in rows]
     seconds = np.array(pairs)

@@ -1,1 +1,1 @@
-"""How good the models are on the test rows: metrics, slices, details, contamination."""
+"""Quality of the models on the test rows: metrics, slices, details, contamination."""

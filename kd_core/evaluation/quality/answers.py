@@ -20,9 +20,9 @@ from kd_core.teachers.model import Teacher
 
 
 def of_teacher(teacher: Teacher, rows: pd.DataFrame, task: TaskParams) -> Units:
-    """Probabilities [ΣU, C], in the teacher's own arithmetic.
+    """Probabilities [ΣU, C], in the teacher's own precision.
 
-    Raises InvalidDataError if its labels or kind are not the task's.
+    Raises InvalidDataError if the teacher's labels or kind are not those of the task.
     """
     if (teacher.labels, teacher.kind) != (task.labels, task.kind):
         raise InvalidDataError(f"teacher {teacher.name}: its labels or kind are not the task's; run teach again")
@@ -30,11 +30,11 @@ def of_teacher(teacher: Teacher, rows: pd.DataFrame, task: TaskParams) -> Units:
 
 
 def of_student(folder: Path, rows: pd.DataFrame, task: TaskParams) -> Exits:
-    """The answers of every exit of a student's folder; without branches there is one, the last layer."""
+    """The answers of every exit of the student in `folder`; without branches the last layer is the only exit."""
     model, tokenizer = StudentModel.from_pretrained(folder), load_tokenizer(folder)
     return all_exits(model, encode(rows, tokenizer, task), tokenizer.pad_token_id)
 
 
 def of_baseline(folder: Path, rows: pd.DataFrame, task: TaskParams) -> Units:
-    """Probabilities [ΣU, C] of the baseline without any transformer."""
+    """Probabilities [ΣU, C] of the baseline without a transformer."""
     return baseline.of(task.kind).answer(folder, rows, task)

@@ -1,9 +1,9 @@
-"""Train–test contamination: which test rows a model was trained on, whatever run, recipe or split that was.
+"""Train–test contamination: which test rows a model was trained on, in any run, recipe or split.
 
-The split ledger keeps training texts out of the tests of one recipe's later data. A model may still meet a text of its
-training in a test: of another recipe, of other split sizes or another seed, of a run that was under way meanwhile. So a
-model's record holds what it was trained on: of each text its set of hashed words, by which near-duplicates are
-recognised and which is no text, and its near-duplicate group.
+The split ledger keeps training texts out of the tests of one recipe's later data. A model may still meet a training
+text in the test of another recipe, of other split sizes or another seed, or of a run that was under way at the same
+time. So a model's record holds, for each training text, its near-duplicate group and its set of hashed words. The
+hashes recognise near-duplicates without keeping the text.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _SCHEMA = pa.schema([("group", pa.string()), ("words", pa.list_(pa.int64()))])
 
 @dataclass(frozen=True)
 class TrainedTexts:
-    """What a model was trained on."""
+    """The texts that a model was trained on, without their wording."""
 
     texts: frozenset[tuple[str, Words]] = frozenset()
     """Near-duplicate group and hashed words of each text; texts without a word are left out."""
 
     @classmethod
     def of(cls, frames: Iterable[pd.DataFrame]) -> TrainedTexts:
-        """From the rows (group, text, text_pair?) of data splits."""
+        """The texts in the rows (group, text, text_pair?) of data splits."""
         pairs = (pair for frame in frames for pair in zip(frame["group"], row_words(frame), strict=True))
         return cls(frozenset((str(group), words) for group, words in pairs if words))
 
@@ -51,7 +51,7 @@ class TrainedTexts:
 
     @classmethod
     def from_bytes(cls, data: bytes, name: str) -> TrainedTexts:
-        """Read a record. Raises InvalidDataError naming it if the content is not one."""
+        """Read a record. Raises InvalidDataError naming it if the content is not a record."""
         try:
             table = pq.read_table(BytesIO(data))
             pairs = zip(table.column("group").to_pylist(), table.column("words").to_pylist(), strict=True)
@@ -61,11 +61,11 @@ class TrainedTexts:
 
 
 def contaminated(rows: pd.DataFrame, trained: TrainedTexts, similarity: float) -> Booleans:
-    """[N], which test rows (group, text, text_pair?) a model was trained on, or may as well have been.
+    """[N], which test rows (group, text, text_pair?) a model was trained on, near-duplicates included.
 
-    A row counts if it equals or is a near-duplicate of a training text or shares its group; and with it every row of
-    its own group. Groups are the units that the gate resamples, and what is left of a group would be what is unlike the
-    training text: so groups go or stay whole.
+    A row counts if it equals a training text, is its near-duplicate or shares its group. Then all rows of its group
+    count: groups are the units that the gate resamples, and the rest of a group would be the rows that are least like
+    the training text.
 
     :param similarity: Jaccard similarity of word sets from which two texts are near-duplicates, above 0
     """

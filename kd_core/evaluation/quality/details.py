@@ -1,4 +1,4 @@
-"""The evaluation row by row and in the tables that pictures are drawn from."""
+"""The evaluation row by row, and the tables behind the report's pictures."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def examples(
     labels: Sequence[str],
     slices: Mapping[str, Booleans],
 ) -> pd.DataFrame:
-    """One line a test row: id, group, label, slices (bool), `<model>` and `<model>/counts`, exit_layer, entropy.
+    """One line for each test row: id, group, label, slices (bool), `<model>`, `<model>/counts`, exit_layer, entropy.
 
-    A label may be a list. Counts are a list of K numbers: what the main metric is made of.
+    A label may be a list. Counts are a list of K numbers, from which the main metric is computed.
     """
     kind = decide.of(answers.kind)
     columns: dict[str, Any] = {key: rows[key].tolist() for key in ("id", "group", "label")} | dict(slices)
@@ -39,14 +39,14 @@ def examples(
 
 
 def curve(exits: Exits, targets: Units, thresholds: Sequence[float]) -> list[dict[str, float]]:
-    """Main metric and mean number of layers over thresholds from 0 to 1, those asked for among them; ascending."""
+    """Main metric and mean number of layers over ascending thresholds from 0 to 1 that include the given ones."""
     grid = {*(round(float(value), 4) for value in np.linspace(0, 1, CURVE_STEPS)), *thresholds}
     metric = decide.of(exits.kind).MAIN_METRIC
     return [at(exits, targets, threshold).as_dict(metric) for threshold in sorted(grid)]
 
 
 def reliability(answers: Answers, models: Sequence[str]) -> dict[str, dict[str, list[float]]]:
-    """Model → per bin of confidence: rows (or decisions, where a row has several), confidence, accuracy."""
+    """Model → for each bin of confidence: rows (or decisions, if a row has several), confidence, accuracy."""
     bins = metrics.of(answers.kind).reliability_bins
     return {
         model: {key: values.tolist() for key, values in bins(answers.probabilities[model], answers.targets).items()}
@@ -55,6 +55,6 @@ def reliability(answers: Answers, models: Sequence[str]) -> dict[str, dict[str, 
 
 
 def confusion(answers: Answers, model: str, labels: Sequence[str]) -> dict[str, Any]:
-    """What `model` finds worst, and its most frequent mistakes."""
+    """The classes on which `model` is worst, and its most frequent mistakes."""
     found = sections.of(answers.kind).confusion(answers.probabilities[model], answers.targets, labels)
     return {"model": model, **found}

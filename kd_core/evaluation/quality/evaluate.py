@@ -42,12 +42,12 @@ class Models:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was found."""
+    """The results of an evaluation."""
 
     metrics: dict[str, Any]
     examples: pd.DataFrame
     tables: dict[str, Any]
-    """File name (without .json) → content, for details/."""
+    """File name in details/ (without .json) → content."""
 
     def write(self, metrics: Path, folder: Path) -> None:
         """Write metrics.json and the files of details/."""
@@ -59,7 +59,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class _Student:
-    """The exported student's outcome on the test rows."""
+    """The exported student's answers on the test rows."""
 
     exits: Exits
     adaptive: Predictions
@@ -78,7 +78,7 @@ def evaluate(
     """Evaluate every teacher of the reference task, the student (trunk, each branch, early exits) and the baselines.
 
     :param test: rows of the test split
-    :param label_names: what texts call the labels, where the source knows it: the models answer a masked copy, too
+    :param label_names: names of the labels in texts, if the source knows them: the models also answer a masked copy
     :raises InvalidDataError: no labelled test row, or a model is missing, damaged or of another task
     """
     rows = read_rows(test)
@@ -151,7 +151,7 @@ def _metrics(answers: Answers, student: _Student, params: EvaluateParams) -> dic
 
 
 def _differs(student: _Student) -> Booleans:
-    """[N], whether the answer of an early exit differs from the full model's."""
+    """[N], whether the answer with early exits differs from the full model's."""
     full = student.exits.simulate(0.0)
     return ~decide.of(full.kind).same(student.adaptive.answers, full.answers)
 
@@ -173,7 +173,7 @@ def _tables(answers: Answers, student: _Student, task: TaskParams, params: Evalu
 
 
 def _round(value: Any) -> Any:
-    """Six digits are more than a test split can tell, and stay readable."""
+    """Round to six digits: more than a test split can resolve, and still readable."""
     if isinstance(value, float):
         return round(value, _DIGITS)
     if isinstance(value, dict):

@@ -1,7 +1,7 @@
-"""The test rows once more, without the names of their labels: what a model knows where no text gives the answer away.
+"""Evaluates the test rows again without the names of their labels, so that no text gives its answer away.
 
-A source that knows how its labels are called in texts records it in dataset.json (`label_names`); others have no such
-comparison.
+A source that knows the names of its labels in texts records them in dataset.json (`label_names`); without them there
+is no such comparison.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from kd_core.runtime.arrays import Booleans, Floats
 from kd_core.tasks.units import Units
 
 STAND_IN = "it"
-"""Takes the place of a name: a word that says nothing, whatever the texts are about."""
+"""Replaces a name: a word without meaning in texts of any subject."""
 
 Labels = tuple[str, ...]
 """All labels of a row."""
 
 Names = Mapping[str, Sequence[str]]
-"""Label → the names by which a text gives it away, words apart."""
+"""Label → the names by which a text gives it away, with their words separated by spaces."""
 
 
 def mask(rows: pd.DataFrame, names: Names) -> tuple[pd.DataFrame, Booleans]:
-    """The rows whose texts hold a name of a label of theirs, these replaced; and which of `rows` they are, [N]."""
+    """The rows whose texts contain a name of one of their labels, with the names replaced; and [N], which rows."""
     columns = [column for column in ("text", "text_pair") if column in rows.columns]
     labels = [labels_of(label) for label in rows["label"]]
     patterns = {each: _pattern([name for label in each for name in names.get(label, ())]) for each in set(labels)}
@@ -45,7 +45,7 @@ def _masked(texts: pd.Series, labels: Sequence[Labels], patterns: Mapping[Labels
 
 
 def _pattern(names: Sequence[str]) -> re.Pattern[str] | None:
-    """Any of the names as whole words, the longest first; case, and what stands between its words, do not count."""
+    """A pattern for any name as whole words, the longest first; it ignores case and what separates the words."""
     if not names:
         return None
     spelled = sorted({r"[\W_]*".join(map(re.escape, name.split())) for name in names}, key=lambda s: (-len(s), s))
@@ -58,13 +58,13 @@ def compare(
     masked: Mapping[str, Units],
     params: EvaluateParams,
 ) -> dict[str, Any]:
-    """What masking costs each model.
+    """The effect of masking on each model.
 
-    :param answers: to the N test rows as they are
-    :param changed: [N], which of them are masked
-    :param masked: model → their units, its answers to their copies
-    :returns: rows, changed (rows), models: model → main metric and its interval over all rows, the changed ones
-        masked; changed and changed_masked, the metric on these alone, before and after
+    :param answers: those to the N unmasked test rows
+    :param changed: [N], which rows are masked
+    :param masked: model → its answers to the masked copies of these rows
+    :returns: rows, changed (rows), models: model → main metric and its interval over all rows with the changed ones
+        masked; changed and changed_masked, the metric on the changed rows alone, before and after masking
     """
     after = Answers(answers.targets.take(changed), answers.groups[changed], masked, answers.kind)
     before = {name: answers.counts(name) for name in masked}

@@ -1,4 +1,4 @@
-"""How good the models are on the test rows, how sure that is, and how much of the gap to the teacher was closed."""
+"""Metrics of the models on the test rows, their intervals, and the share of the gap to the teacher that was closed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Answers:
     """N test rows and each model's answers to them."""
 
     targets: Units
-    """Gold, as the task's kind has it."""
+    """Gold, in the form of the task's kind."""
     groups: npt.NDArray[np.str_]
     """[N], near-duplicate group."""
     probabilities: Mapping[str, Units]
@@ -36,11 +36,11 @@ class Answers:
 
     @property
     def main_metric(self) -> str:
-        """Name of the metric that is made of `counts`."""
+        """Name of the metric that is computed from `counts`."""
         return decide.of(self.kind).MAIN_METRIC
 
     def counts(self, model: str) -> Floats:
-        """[N, K], what `metric` makes the main metric of."""
+        """[N, K], counts from which `metric` computes the main metric."""
         kind = decide.of(self.kind)
         return kind.counts(kind.decisions(self.probabilities[model]), self.targets)
 
@@ -50,7 +50,7 @@ class Answers:
 
     @property
     def best_teacher(self) -> str:
-        """The teacher with the best main metric; of equal ones the first by name."""
+        """The teacher with the best main metric; the first by name if several are equal."""
         teachers = sorted(name for name in self.probabilities if name.startswith(TEACHER))
         return max(teachers, key=lambda name: float(self.metric(self.counts(name).sum(0))))
 
@@ -62,7 +62,7 @@ def resampled(answers: Answers, params: EvaluateParams) -> Resampled:
 
 
 def of_models(answers: Answers, found: Resampled, confidence: float) -> dict[str, dict[str, Any]]:
-    """Model → its metrics by name, and that of the main one with `_interval`: [low, high] by near-duplicate group."""
+    """Model → its metrics by name, and the main metric's `_interval`: [low, high] by near-duplicate group."""
     models: dict[str, dict[str, Any]] = {}
     for name, probabilities in answers.probabilities.items():
         interval = found.metric(name).interval(confidence)
@@ -72,7 +72,7 @@ def of_models(answers: Answers, found: Resampled, confidence: float) -> dict[str
 
 
 def differences(best_teacher: str, found: Resampled, confidence: float) -> dict[str, Interval]:
-    """Paired differences in the main metric that the conclusions rest on."""
+    """The paired differences in the main metric on which the conclusions rest."""
     pairs = {
         "best_teacher_minus_alone": (best_teacher, ALONE),
         "trunk_minus_alone": (TRUNK, ALONE),
@@ -84,13 +84,13 @@ def differences(best_teacher: str, found: Resampled, confidence: float) -> dict[
 
 
 def gap_closed(best_teacher: str, found: Resampled, confidence: float) -> tuple[dict[str, Any] | None, str]:
-    """(student − alone) ÷ (best teacher − alone) in the main metric, and in words what was found.
+    """(student − alone) ÷ (best teacher − alone) in the main metric, and the finding in words.
 
-    Only where the teacher is better than the student alone by more than chance, that is where the interval of their
-    difference lies above zero; otherwise there is no gap to close, and None with the reason.
+    There is a gap only if the teacher is better than the student alone by more than chance: the interval of their
+    difference must lie above zero. Otherwise the result is None with the reason.
 
-    :returns: {value, interval, adaptive, adaptive_interval}, `value` being the full student's, `adaptive` that with
-        early exits; and a sentence
+    :returns: {value, interval, adaptive, adaptive_interval} and a sentence; `value` is the full student's, `adaptive`
+        that with early exits
     """
     gap = found.difference(best_teacher, ALONE).interval(confidence)
     named = f"the best teacher, {best_teacher.removeprefix(TEACHER)},"
@@ -108,7 +108,7 @@ def gap_closed(best_teacher: str, found: Resampled, confidence: float) -> tuple[
 
 
 def of_slices(answers: Answers, slices: Mapping[str, Booleans]) -> dict[str, dict[str, Any]]:
-    """Slice → rows, and the main metric on it of the best teacher, the student in full and with exits, and alone."""
+    """Slice → rows and the main metric of the best teacher, of the student in full and with exits, and of it alone."""
     names = (answers.best_teacher, TRUNK, ADAPTIVE, ALONE)
     return {
         part: {

@@ -1,4 +1,4 @@
-"""Parts of the test rows on which the models are looked at apart."""
+"""Slices: parts of the test rows on which the models are evaluated separately."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 def label_in_text(texts: Sequence[str], labels: Sequence[Label]) -> Booleans:
-    """[N], whether a text gives its own label, or one of them, away.
+    """[N], whether a text gives away its own label, or one of them.
 
-    That is where neighbouring words spell it, or all of its words stand there.
+    It does if neighbouring words spell the label, or if it contains all words of the label.
 
     Case, spaces and punctuation do not count: "API Gateway" spells `apigateway`, "records" does not spell `rds`.
     """
@@ -45,7 +45,7 @@ def _spelled(name: str, words: list[str]) -> bool:
 
 
 def of_rows(rows: pd.DataFrame) -> dict[str, Booleans]:
-    """Slice → [N] which rows; empty unless both the texts that name their label and those that do not are ≥ 100."""
+    """Slice → [N], which rows; empty unless at least 100 texts name their label and at least 100 do not."""
     texts = rows["text"]
     if "text_pair" in rows.columns:
         texts = texts + "\n" + rows["text_pair"]

@@ -1,4 +1,4 @@
-"""All that the report and the model card tell: read from what the stages before wrote."""
+"""Everything that the report and the model card show, read from the outputs of earlier stages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TABLES = ("exits", "reliability", "confusion")
 
 @dataclass(frozen=True)
 class Sources:
-    """Paths of what the report tells of."""
+    """Paths of the files that the report reads."""
 
     dataset: Path
     details: Path
@@ -33,7 +33,7 @@ class Sources:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that the report tells."""
+    """Everything that the report shows."""
 
     recipe: str
     task: TaskParams
@@ -49,7 +49,7 @@ class Findings:
 
     @property
     def sections(self) -> Sections:
-        """What is said of the kind of task."""
+        """The sections for the kind of task."""
         return sections.of(self.task.kind)
 
     @property
@@ -64,7 +64,7 @@ class Findings:
 
     @property
     def metric_name(self) -> str:
-        """The main metric in a person's words."""
+        """The main metric's name for people."""
         return metric_name(self.metrics)
 
 

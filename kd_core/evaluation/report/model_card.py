@@ -1,4 +1,4 @@
-"""The model card in Markdown: what the model is for, what it was made from, how good, how fast, and its limits."""
+"""The model card in Markdown: the model's purpose, origin, quality, speed and limits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _title(findings: Findings) -> str:
 
 
 def _sort(layers: int) -> str:
-    """What sort of student answers after so many layers."""
+    """The sort of student, by its number of layers."""
     if layers == 0:
         return "A static encoder (the weighted mean of token embeddings, then a feed-forward layer; no layers)"
     return f"A small transformer encoder with early exits, {layers} layers,"
@@ -130,7 +130,7 @@ def _limits(findings: Findings) -> str:
 
 
 def _masked(findings: Findings) -> str:
-    """The main metric without the labels' names; empty where the source knows none."""
+    """The main metric without the labels' names; empty if the source knows none."""
     masked = findings.metrics.get("masked")
     if masked is None:
         return ""

@@ -1,4 +1,4 @@
-"""The report's pictures, each from the tables of the evaluation or the measurement to one inline `<svg>`."""
+"""The report's pictures: each turns tables of the evaluation or the measurement into one inline `<svg>`."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def tradeoff(
 
 
 def _timed_exits(axis: Axes, metrics: Mapping[str, Any], timed: Sequence[Mapping[str, Any]]) -> None:
-    """A mark for each threshold, with its number where it stands apart from those already named."""
+    """A mark for each threshold, with its number if the mark is far enough from those already labelled."""
     named: list[tuple[float, float]] = []
     room = 0.04 * max((row["speedup"] for row in timed), default=0.0)
     for index, row in enumerate(timed):
@@ -84,7 +84,7 @@ def _point(
 
 
 def exits(used: Mapping[str, Mapping[str, float]]) -> str:
-    """Share of the texts answered after each layer, by threshold of all exits; last as the model serves."""
+    """Share of the texts answered after each layer, for each threshold of all exits; last, as the model serves."""
     from matplotlib import colormaps
 
     thresholds = [*sorted(set(used) - {CHOSEN}, key=float), CHOSEN]
@@ -128,9 +128,9 @@ def reliability(bins: Mapping[str, Mapping[str, Sequence[float]]], metrics: Mapp
 
 
 def confusion(table: Mapping[str, Any], counted: str) -> str:
-    """What the worst classes are taken for; a row is a true class, in shares of what is `counted`.
+    """Confusion of the worst classes; a row is a true class, in shares of what is `counted`.
 
-    Without a matrix: recall and precision of the worst labels.
+    Without a matrix, the picture shows recall and precision of the worst labels.
     """
     if "matrix" not in table:
         return _worst_labels(table["classes"][:WORST_CLASSES], counted)
@@ -145,7 +145,7 @@ def confusion(table: Mapping[str, Any], counted: str) -> str:
     names = [labels[index] for index in worst]
     with drawing("confusion", 1, 1, (7.0, 1.6 + 0.34 * len(worst))) as (figure, axes):
         axis = axes[0][0]
-        colours = LinearSegmentedColormap.from_list("shares", [f"{BLUE}20", BLUE])  # the page shines through few
+        colours = LinearSegmentedColormap.from_list("shares", [f"{BLUE}20", BLUE])  # the page shines through small ones
         axis.imshow(np.where(shares > 0, shares, np.nan), cmap=colours, vmin=0, vmax=1, aspect="auto")
         for (row, column), share in np.ndenumerate(shares):
             if share:

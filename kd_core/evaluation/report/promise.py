@@ -1,4 +1,4 @@
-"""The allowed disagreement of early exits, what calibration proved, and what the test rows show, as sentences."""
+"""Sentences on the disagreement of early exits: what is allowed, what calibration proved, what the test rows show."""
 
 from __future__ import annotations
 

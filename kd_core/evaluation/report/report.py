@@ -35,7 +35,7 @@ def render(findings: Findings, summary: Mapping[str, Any]) -> str:
 
 
 def environment() -> Any:
-    """Jinja with escaping on, and our formats of numbers."""
+    """A Jinja environment with escaping on and the report's number formats."""
     import jinja2
 
     found = jinja2.Environment(
@@ -58,7 +58,7 @@ def number(value: float | None, digits: int = 0) -> str:
 
 
 def tiles(summary: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The large numbers on top: value, what it is, what to compare it with."""
+    """The large numbers at the top: value, meaning, and what to compare it with."""
     rows, metric = {row["model"]: row for row in summary["rows"]}, main_metric(summary)
     named = metric_name(summary)
     student, best = rows["adaptive"], rows[summary["best_teacher"]]

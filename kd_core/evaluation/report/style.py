@@ -1,4 +1,4 @@
-"""One look for all pictures: colours that colour-blind readers can tell apart, on light and on dark pages alike."""
+"""One style for all pictures: colours that colour-blind readers can tell apart, on light and dark pages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED)
 GREY = "#8a8f98"
 
 INK = "#0a0b0c"
-"""Stands for the page's text colour until the picture is written."""
+"""Placeholder for the page's text colour until the picture is written."""
 _SETTINGS = {
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
@@ -53,16 +53,16 @@ def drawing(name: str, rows: int, columns: int, size: tuple[float, float]) -> It
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    with rc_context({**_SETTINGS, "svg.hashsalt": name}):  # the salt makes ids repeatable, and unlike other pictures'
+    with rc_context({**_SETTINGS, "svg.hashsalt": name}):  # the salt makes ids repeatable and unique to a picture
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
         yield figure, figure.subplots(rows, columns, squeeze=False).tolist()
 
 
 def to_svg(figure: Figure, alternative: str) -> str:
-    """The picture as an inline `<svg>` element without any outside reference; `alternative` is read to who cannot see.
+    """The picture as an inline `<svg>` element without external references; screen readers read `alternative`.
 
-    The element takes its width from the page and its ink from the page's text colour.
+    The element takes its width and its text colour from the page.
     """
     from html import escape
 
@@ -78,7 +78,7 @@ def to_svg(figure: Figure, alternative: str) -> str:
 
 
 def percent(axis: Axes, which: str = "y") -> None:
-    """Ticks of an axis of shares in percent."""
+    """Show the ticks of an axis of shares in percent."""
     from matplotlib.ticker import PercentFormatter
 
     getattr(axis, f"{which}axis").set_major_formatter(PercentFormatter(1.0, decimals=None))

@@ -23,7 +23,7 @@ def largest_batch(measured: Mapping[str, Any]) -> int:
 
 
 def smallest_batch(measured: Mapping[str, Any]) -> int:
-    """The batch size at which latencies are compared: what one caller waits for."""
+    """The batch size at which latencies are compared: the wait of one caller."""
     return min(int(row["batch"]) for row in measured["rows"])
 
 
@@ -32,7 +32,7 @@ def summarise(
 ) -> dict[str, Any]:
     """summary.json: one row for each teacher, the student in full and with exits, and the baselines.
 
-    Sizes, speeds (at the largest batch) and latencies (median, at the smallest) are null for what was not timed.
+    Sizes, speeds (at the largest batch) and latencies (median, at the smallest) are null for models without timings.
     """
     batch, single = largest_batch(measured), smallest_batch(measured)
     speed, latency, metric = speeds(measured, batch), speeds(measured, single), main_metric(metrics)
@@ -76,7 +76,7 @@ def _row(
 
 
 def conclusion(metrics: Mapping[str, Any], speed: Mapping[str, Mapping[str, Any]], said: Sections) -> str:
-    """What was learned, in plain sentences; only what the intervals bear out is called better or worse."""
+    """The conclusion in plain sentences; only differences that the intervals support are called better or worse."""
     best, metric = metrics["best_teacher"], main_metric(metrics)
     student, teacher = (metrics["models"][name][metric] for name in ("adaptive", best))
     texts = f"{metrics['test']['rows']:,} test texts"
@@ -96,7 +96,7 @@ def conclusion(metrics: Mapping[str, Any], speed: Mapping[str, Mapping[str, Any]
 
 
 def exits_conclusion(metrics: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
-    """What early exits cost and gain against all layers at each measured batch size; empty if they were not timed."""
+    """Cost and gain of early exits against all layers at each measured batch size; empty if they were not timed."""
     batches = sorted({int(row["batch"]) for row in measured["rows"]})
     timed = {batch: found for batch in batches if {"trunk", "adaptive"} <= set(found := speeds(measured, batch))}
     if not timed:

@@ -1,1 +1,1 @@
-"""Intervals, comparisons and drift: what numbers prove; numpy only."""
+"""Statistics: intervals, paired comparisons and drift; numpy only."""

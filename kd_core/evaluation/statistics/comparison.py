@@ -1,6 +1,6 @@
-"""Is one model better than another on the same rows? Paired, by near-duplicate group; numpy only.
+"""Paired comparison of two models on the same rows, by near-duplicate group; numpy only.
 
-The promotion gate decides with these numbers, so they come from the seed alone.
+The promotion gate decides with these numbers, so they depend on no randomness but the seed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kd_core.runtime.arrays import Booleans
 MINIMUM_SLICE_ROWS = 100
 """Slices with fewer rows say too little to judge a model by."""
 POWER = 0.8
-"""Chance to prove "not worse" that `groups_needed` asks for."""
+"""Chance to prove "not worse" for which `groups_needed` plans."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class Pair:
         ).difference("first", "second")
 
     def of(self, rows: Booleans) -> Pair:
-        """The same on some of the rows."""
+        """The pair on the chosen rows."""
         return Pair(
             np.asarray(self.first)[rows], np.asarray(self.second)[rows], np.asarray(self.groups)[rows], self.metric
         )
 
 
 def smallest_detectable(difference: Estimate, confidence: float) -> float:
-    """The difference that so many groups can tell from none: z · standard error.
+    """The smallest difference that the test can tell from zero: z · standard error.
 
     :param confidence: one-sided, in (0.5, 1); z is the normal distribution's quantile there, 1.645 for 0.95
     """
@@ -61,10 +61,10 @@ def smallest_detectable(difference: Estimate, confidence: float) -> float:
 
 
 def groups_needed(difference: Estimate, groups: int, confidence: float, margin: float) -> int:
-    """About how many groups it takes to prove, in 4 of 5 tests, that two equal models differ by less than `margin`.
+    """About how many groups are needed to prove, in 4 of 5 tests, that two equal models differ by less than `margin`.
 
-    Models that disagree as often as these do: n with (z + z') · s / √n + 1 / n = margin, s being the standard deviation
-    of a group's difference, z' the quantile of 0.8, and 1 / n the weight of the group that nobody saw.
+    For models that disagree as often as these, n solves (z + z') · s / √n + 1 / n = margin. Here s is the standard
+    deviation of a group's difference, z' the quantile of 0.8, and 1 / n the weight of the unseen group.
     """
     quantiles = NormalDist().inv_cdf(confidence) + NormalDist().inv_cdf(POWER)
     width = quantiles * difference.standard_error * math.sqrt(groups)
@@ -73,7 +73,7 @@ def groups_needed(difference: Estimate, groups: int, confidence: float, margin: 
 
 @dataclass(frozen=True)
 class SliceComparison:
-    """One slice of the test rows: the difference, and how likely it is not to be worse than the margin."""
+    """One slice of the test rows: the difference, and its p-value against "not worse than the margin"."""
 
     name: str
     rows: int
@@ -85,7 +85,7 @@ class SliceComparison:
 def compare_slices(
     pair: Pair, slices: Mapping[str, Booleans], margin: float, resamples: int, seed: int
 ) -> list[SliceComparison]:
-    """Compare on each slice of at least 100 rows: is the first model worse there by more than `margin`?
+    """Test on each slice of at least 100 rows whether the first model is worse by more than `margin`.
 
     :param slices: name → [N] bool, which rows belong to it
     """
@@ -101,7 +101,7 @@ def compare_slices(
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down correction; the order of `p_values` is kept.
 
-    The i-th smallest of m (from 0) is multiplied by m − i, never below its predecessor, at most 1 [Holm 1979].
+    The i-th smallest of m (from 0) is multiplied by m − i; it is at least its predecessor and at most 1 [Holm 1979].
     """
     adjusted = [0.0] * len(p_values)
     largest = 0.0

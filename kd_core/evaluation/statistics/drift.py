@@ -1,9 +1,8 @@
-"""Drift without labels: do texts in service leave where, and as surely as, the calibration texts did?
+"""Drift without labels: do texts in service leave at the same exits, as certainly, as the calibration texts?
 
-Two two-sample tests on a prediction log: exit layers (chi-square) and uncertainties of the answers (Kolmogorov and
-Smirnov), with Holm's correction. With many answers any difference is significant, so only one that also has a size is
-called drift. Answers to texts that resemble each other are not independent: p-values are then too small, and the size
-is what holds.
+A prediction log gets two two-sample tests: exit layers (chi-square) and uncertainties of the answers (Kolmogorov and
+Smirnov), with Holm's correction. With many answers any difference is significant, so drift also needs a minimum effect
+size. Answers to similar texts are not independent: p-values are then too small, but the effect size still holds.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ from kd_core.serving.exits.thresholds import Uncertainties, first_exit
 from kd_core.serving.prediction_log import MODEL, SCHEMA
 
 MINIMUM_ROWS = 100
-"""Answers in the log, and rows in the reference, below which nothing is said."""
+"""Least answers in the log, and least rows in the reference, for a comparison."""
 
 _LEAST_EXPECTED = 5
-"""Of a chi-square cell; exits with fewer are counted together with the next."""
+"""Least expected count of a chi-square cell; exits with fewer are merged with the next."""
 
 Counts = Integers
 
@@ -41,41 +40,41 @@ class Test:
     p_value: float
     """After Holm's correction."""
     effect: float
-    """Exit layers: share of answers that would have to leave elsewhere (total variation). Uncertainty: the largest
-    distance between the two distribution functions. Both in [0, 1]."""
+    """Exit layers: total variation, the share of answers that would have to change their exit. Uncertainty: the largest
+    distance between the two distribution functions. Both are in [0, 1]."""
     drifted: bool
 
 
 @dataclass(frozen=True)
 class Drift:
-    """What was found."""
+    """The result of the comparison."""
 
     answers: int
     reference_rows: int
     thresholds: tuple[float, ...]
-    """Of the answers that were compared: those that most requests had."""
+    """Thresholds of the compared answers: those of most requests."""
     other_thresholds: int
-    """Answers left out because their request had others."""
+    """Number of answers left out because their request had other thresholds."""
     exits: dict[str, tuple[float, float]]
-    """Layer → share of the reference, share of the log."""
+    """Layer → share of the reference and share of the log."""
     median_entropy: tuple[float, float]
-    """Of the reference, of the log."""
+    """Median of the reference and of the log."""
     exit_layers: Test
     entropy: Test
 
     @property
     def drifted(self) -> bool:
-        """Whether either comparison says so."""
+        """Whether either comparison shows drift."""
         return self.exit_layers.drifted or self.entropy.drifted
 
 
 def read_log(folder: Path, model: str, since: datetime) -> pd.DataFrame:
-    """The answers of one model since a time: exit_layer, entropy, thresholds (a tuple each).
+    """The answers of one model since a time: exit_layer, entropy, thresholds (a tuple).
 
-    Files of other models are passed over: while a new version is rolled out, both write.
+    Files of other models are skipped: while a new version is rolled out, both versions write.
 
-    :param model: its identity
-    :raises InvalidDataError: no log there, one that cannot be read, or none of this model
+    :param model: the model's identity
+    :raises InvalidDataError: there is no log, it cannot be read, or it has no file of this model
     """
     files = sorted(folder.rglob("*.parquet")) if folder.is_dir() else []
     if not files:
@@ -92,9 +91,9 @@ def read_log(folder: Path, model: str, since: datetime) -> pd.DataFrame:
 
 
 def _answers_of(model: str, path: Path, since: datetime) -> pa.Table | None:
-    """None of another model, or of a file that was deleted meanwhile, as old ones may be at any time."""
+    """The answers in one file; None if it is another model's or was deleted, which may happen at any time."""
     try:
-        with path.open("rb") as file:  # once: whoever logs may put a longer file in its place meanwhile
+        with path.open("rb") as file:  # opened once: the writer may replace the file by a longer one
             if _model_of(path, pq.read_schema(file)) != model:
                 return None
             return pq.read_table(file, columns=["exit_layer", "entropy", "thresholds"], filters=[("time", ">=", since)])
@@ -111,7 +110,7 @@ def _model_of(path: Path, schema: pa.Schema) -> str:
 
 
 def read_reference(path: Path, layers: Sequence[int]) -> Uncertainties:
-    """[N, E], how uncertain each exit was about the calibration texts, from a Parquet file with columns `layer_N`.
+    """[N, E], uncertainty of each exit on the calibration texts, from a Parquet file with columns `layer_N`.
 
     Raises InvalidDataError naming the file if it is missing, or has no column for one of `layers` [E].
     """
@@ -128,13 +127,13 @@ def read_reference(path: Path, layers: Sequence[int]) -> Uncertainties:
 def compare(
     log: pd.DataFrame, reference: Uncertainties, layers: Sequence[int], confidence: float, min_effect: float
 ) -> Drift:
-    """Compare logged answers with what the same exit thresholds do to the reference texts.
+    """Compare logged answers with those to the reference texts at the same exit thresholds.
 
     :param log: as `read_log` gives it
-    :param reference: [N, E], of each exit
+    :param reference: [N, E], uncertainty of each exit
     :param layers: [E]
-    :param confidence: of no false alarm on independent texts, e.g. 0.99
-    :param min_effect: size below which a difference is no drift
+    :param confidence: probability of no false alarm on independent texts, e.g. 0.99
+    :param min_effect: effect size below which a difference is no drift
     :raises TryAgainError: too few answers
     :raises InvalidDataError: too few reference rows
     """
@@ -188,7 +187,7 @@ def _tests(
 
 
 def chi_square(counts: Counts) -> float:
-    """p-value that two samples over the exits, [2, E], come from one distribution; 1 where all leave at one exit."""
+    """p-value that two samples over the exits, [2, E], come from one distribution; 1 if all leave at one exit."""
     from scipy.stats import chi2_contingency
 
     columns = _dense(counts)
@@ -196,7 +195,7 @@ def chi_square(counts: Counts) -> float:
 
 
 def _dense(counts: Counts) -> list[Counts]:
-    """The columns, each with its neighbours until enough is expected in both its cells."""
+    """The columns, merged with their neighbours until the expected count in both cells is large enough."""
     least = counts.sum(1).min() / counts.sum()
     dense: list[Counts] = []
     waiting = np.zeros(2, dtype=np.int64)

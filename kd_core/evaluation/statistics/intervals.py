@@ -1,4 +1,4 @@
-"""An estimate, the bounds around it, and how likely it lies beyond a limit; numpy only."""
+"""An estimate with its bounds and its p-values against a limit; numpy only."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and its resamples: one set that errs on the low side, one on the high side."""
+    """A number with two sets of resamples: one errs on the low side, one on the high side."""
 
     value: float
     low_draws: Floats
@@ -42,10 +42,10 @@ class Estimate:
         return float(self.low_draws.std())
 
     def interval(self, confidence: float) -> Interval:
-        """The two-sided interval. With `confidence` 2c − 1, each bound is a one-sided one at confidence c.
+        """The two-sided interval. With `confidence` 2c − 1, each bound is a one-sided bound at confidence c.
 
-        The bounds are a few draws farther out than the quantiles, so that the luck of the draws makes a bound too
-        narrow in 1 of 100 seeds only.
+        The bounds are a few draws farther out than the quantiles, so that random draws make a bound too narrow in only
+        1 of 100 seeds.
         """
         tail = (1 - confidence) / 2
         low, high = _order(self.low_draws, tail), -_order(-self.high_draws, tail)
@@ -65,12 +65,12 @@ class Estimate:
 
 
 def _order(draws: Floats, tail: float) -> float:
-    """The draw with so many below it that, at 99 % confidence, no more than `tail` of all possible ones are."""
+    """A draw that, at 99 % confidence, has at most a share `tail` of all possible draws below it."""
     expected = tail * len(draws)
     rank = max(0, math.floor(expected - _LUCK * math.sqrt(expected * (1 - tail))))
     return float(np.partition(draws, rank)[rank])
 
 
 def _share(beyond: Booleans) -> float:
-    """Share of the resamples, each count with one more: never zero."""
+    """Share of the resamples, with one added to both counts so that it is never zero."""
     return (1 + int(beyond.sum())) / (1 + len(beyond))

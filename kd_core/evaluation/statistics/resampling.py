@@ -1,13 +1,13 @@
 """Metrics of several models on the same rows, under resampling of near-duplicate groups; numpy only.
 
-Rows of one group are near-duplicates and are answered alike, so groups are resampled, never rows. A metric is taken of
-summed counts, so that it may be a mean (accuracy) or a ratio of sums (F1 over entities).
+Rows of one group are near-duplicates and are answered alike, so groups are resampled, never rows. A metric is computed
+from summed counts, so it may be a mean (accuracy) or a ratio of sums (F1 over entities).
 
 Each resample gives every group a random weight (the Bayesian bootstrap, Rubin 1981). An ordinary bootstrap has no width
-where a test holds no case of what can happen: two models that agree on 50 rows would be proven equal. So each resample
-has one more group, which nobody saw, and which is answered as badly as can be for a lower bound, as well as can be for
-an upper bound (Gaffke 2005). Where answers are right or wrong this is an exact test: the bound of Clopper and Pearson
-where only one of two models is ever right alone, the exact test of McNemar against no difference.
+if the test rows lack a case that can happen: two models that agree on 50 rows would be proven equal. So each resample
+has one more, unseen group. It is answered in the worst way for a lower bound and in the best way for an upper bound
+(Gaffke 2005). With right or wrong answers this is an exact test: it gives the bound of Clopper and Pearson if only one
+of two models is ever right alone, and the exact test of McNemar against no difference.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _CELLS_AT_ONCE = 4_000_000
 
 @dataclass(frozen=True)
 class Resampled:
-    """The metric of each model on all rows and in R resamples, the same ones for all models."""
+    """The metric of each model on all rows and in R resamples, which all models share."""
 
     values: Mapping[str, float]
     draws: Mapping[str, Floats]
-    """[R], without the group that nobody saw."""
+    """[R], without the unseen group."""
     unseen: Floats
-    """[R], the weight of that group, in (0, 1)."""
+    """[R], the weight of the unseen group, in (0, 1)."""
 
     def metric(self, name: str) -> Estimate:
         """The metric of one model."""
@@ -63,7 +63,7 @@ class Resampled:
         return Estimate(value, (gain - unseen) / gap, (gain + unseen) / gap)
 
     def _known(self, name: str) -> Floats:
-        """[R], what the groups that were seen contribute to the metric."""
+        """[R], the contribution of the seen groups to the metric."""
         return self.draws[name] * (1 - self.unseen)
 
 
@@ -72,13 +72,13 @@ def resample(
 ) -> Resampled:
     """Resample the groups of N rows.
 
-    Groups with the same sums are interchangeable: the weights of n such groups add up to one draw from Gamma(n). So
-    few *kinds* of groups are drawn instead of many groups.
+    Groups with the same sums are interchangeable: the weights of n such groups add up to one draw from Gamma(n). So one
+    draw for each *kind* of group replaces one draw for each group.
 
     :param counts: model → [N, K], counts of each row
     :param groups: [N], the group of each row
     :returns: the same for the same seed
-    :raises ValueError: no rows, or counts of different shapes, or `groups` of another length
+    :raises ValueError: there are no rows, the shapes of counts differ, or `groups` has another length
     """
     stacked = _stack(counts, groups)
     sizes, sums = _by_group(stacked, groups)
