@@ -1,1 +1,1 @@
-"""Export: the trained student as ONNX graphs that serve it, in fp32 or int8, and its calibrated exits."""
+"""Export: the trained student as ONNX graphs for serving, in fp32 or int8, with calibrated exits."""

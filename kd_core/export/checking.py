@@ -1,4 +1,4 @@
-"""From a trained student to the graphs that serve it: exported, compared with PyTorch, in int8 if the labels stay."""
+"""Exports a trained student's graphs, compares them with PyTorch, and chooses int8 if it keeps the labels."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from kd_core.serving.graphs.graphs import Feeds, Graphs, fed
 from kd_core.serving.graphs.tokens import TextEncoder, Tokens
 
 COMPARED_ROWS = 64
-"""Texts on which the graphs are compared with PyTorch, of all labels."""
+"""Texts, of all labels, on which the graphs are compared with PyTorch."""
 TOLERANCE = 1e-4
-"""Largest difference of a probability: fp32 sums in another order stay far below, a wrong graph far above."""
+"""Largest allowed difference of a probability: another order of fp32 sums stays far below, a wrong graph far above."""
 
 RANGE_ROWS = 256
-"""Texts for the ranges of int8's activations at most."""
+"""Most texts that set the ranges of int8's activations."""
 _SEED = 0
 
 
@@ -45,7 +45,7 @@ class Served:
     executor: Executor
     encoder: TextEncoder
     quantisation: dict[str, Any]
-    """asked, precision (what serves), agreement with fp32 and rows it was measured on; empty if none was asked for."""
+    """asked, precision (in service), agreement with fp32 and its number of rows; empty if int8 was not asked for."""
 
     def tokens(self, rows: pd.DataFrame) -> Tokens:
         """The text columns as token ids."""
@@ -61,11 +61,11 @@ def serve_graphs(
     valid: pd.DataFrame,
     folder: Path,
 ) -> Served:
-    """Write the graphs of a student into the model's folder, in int8 where that is asked for and keeps the labels.
+    """Write the graphs of a student into the model's folder, in int8 if that is asked for and keeps the labels.
 
     :param rows: texts to compare the graphs with PyTorch on
-    :param valid: other texts, for int8: half of them for the ranges of activations, the others to compare its labels
-        with those of fp32
+    :param valid: other texts, for int8: half of them for the ranges of activations, the other half to compare its
+        labels with those of fp32
     :raises ParamsError: the encoder or the tokenizer cannot be exported
     :raises InvalidDataError: the graphs do not answer as PyTorch does, or there are no texts for int8
     """
@@ -99,10 +99,10 @@ def serve_graphs(
 
 
 def shared_out(rows: pd.DataFrame, taken: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`taken` rows by chance, and the others, each in their order.
+    """`taken` random rows, and the others, both in their original order.
 
-    Rows come sorted by id, and ids may begin with what the label follows from: the first rows would be texts of other
-    classes than those that are left, and int8 would be judged on texts unlike those that its ranges are for.
+    Rows are sorted by id, and ids may begin with something that determines the label. The first rows would then be of
+    other classes than the rest, and int8 would be judged on texts unlike those that set its ranges.
     """
     chosen = np.isin(np.arange(len(rows)), np.random.default_rng(_SEED).permutation(len(rows))[:taken])
     return rows[chosen], rows[~chosen]
@@ -114,7 +114,7 @@ def _written(network: Network, folder: Path) -> Served:
 
 
 def _one_by_one(served: Served, tokens: Tokens) -> list[Feeds]:
-    """Each text in a batch of its own: what padding holds must not widen the ranges."""
+    """Each text in its own batch, so that values at padding do not widen the ranges."""
     return [served.executor.feeds(tokens, np.array([row])) for row in range(len(tokens))]
 
 

@@ -1,8 +1,8 @@
 """Calibration of the dial: which exit thresholds keep a stated disagreement with the full model (docs/methods.md §2).
 
-No labels: what counts is whether an early answer differs from the full model's. One family of threshold vectors is put
-in order from the safest to the fastest without a look at the rows that test it; each point gets the exact binomial
-(Clopper–Pearson) upper bound of its disagreement; a wish goes along the family as far as the bounds allow (Learn then
+It needs no labels, only whether an early answer differs from the full model's. One family of threshold vectors is
+ordered from the safest to the fastest, independently of the rows that test it. Each point gets the exact binomial
+(Clopper–Pearson) upper bound of its disagreement. A wish goes along the family as far as the bounds allow (Learn then
 Test, Angelopoulos et al. 2021, with fixed-sequence testing).
 """
 
@@ -17,11 +17,11 @@ from kd_core.serving.exits.dial import Dial, Point
 from kd_core.serving.exits.thresholds import Uncertainties, first_exit
 
 Family = Floats
-"""[M, E − 1] threshold vectors; no entry falls from one to the next, so no text leaves later."""
+"""[M, E − 1] threshold vectors; no entry decreases from one to the next, so no text leaves later."""
 
 FAMILY_POINTS = 128
 DESIGN_SHARE = 0.25
-"""Of the rows, where there are several early exits whose thresholds must be weighed against each other."""
+"""Share of the rows that shape the family if there are several early exits, whose thresholds must be balanced."""
 
 _SMALLEST = 1e-4
 _DIGITS = 6
@@ -32,13 +32,13 @@ def fit_dial(uncertainty: Uncertainties, disagrees: Booleans, layers: tuple[int,
     """The dial that N independent calibration rows support.
 
     With one early exit the family is a fixed grid and all rows test it. With several, a random quarter of the rows
-    shapes it, so that an exit that is wrongly certain does not hold up the others; the other rows test it.
+    shapes it, so that one overconfident exit does not hold back the others; the other rows test it.
 
-    :param uncertainty: [N, E − 1], of each early exit's answer, in [0, 1]
+    :param uncertainty: [N, E − 1], uncertainty of each early exit's answer, in [0, 1]
     :param disagrees: [N, E − 1], whether that answer differs from the full model's
     :param layers: [E], the layers that have an exit
-    :param confidence: of each wish, e.g. 0.95
-    :raises InvalidDataError: no row
+    :param confidence: confidence of each wish, e.g. 0.95
+    :raises InvalidDataError: there is no row
     """
     if len(uncertainty) == 0:
         raise InvalidDataError("the calibration split is empty: exits cannot be calibrated; set data.reference.split")
@@ -53,17 +53,17 @@ def fit_dial(uncertainty: Uncertainties, disagrees: Booleans, layers: tuple[int,
         thresholds=(0.0,) * (len(layers) - 1),
         leaves=(0,) * (len(layers) - 1) + (len(tested),),
         disagreements=0,
-        bound=0.0,  # by definition: nothing is tested
+        bound=0.0,  # by definition, without a test
     )
     return Dial(confidence=confidence, layers=layers, rows=len(tested), design_rows=len(design), points=(full, *points))
 
 
 def family(uncertainty: Uncertainties, disagrees: Booleans) -> Family:
-    """The threshold vectors to test, from the safest to the fastest, the full model not among them.
+    """The threshold vectors to test, from the safest to the fastest, without the full model.
 
-    Step s gives each exit the threshold at which it alone would lose s of the design rows, linear in between: the s-th
-    smallest uncertainty among the rows on which it disagrees. Without design rows all exits have one threshold, on a
-    grid. In both cases steps are geometric: small ones where wishes are small.
+    Step s gives each exit the threshold at which it alone disagrees on s of the design rows, linear in between: the
+    s-th smallest uncertainty among the rows on which it disagrees. Without design rows all exits have one threshold,
+    on a grid. In both cases the steps are geometric, so that they are small for small wishes.
 
     :param uncertainty: [D, E − 1] of the design rows
     :param disagrees: [D, E − 1]
@@ -81,7 +81,7 @@ def family(uncertainty: Uncertainties, disagrees: Booleans) -> Family:
 
 
 def _losing(steps: Floats, uncertainty: Uncertainties, disagrees: Booleans) -> Floats:
-    """[M], the thresholds at which one exit loses so many rows; beyond all that it can lose: 1."""
+    """[M], the thresholds at which one exit disagrees on `steps` rows; 1 beyond all rows on which it disagrees."""
     lost = np.sort(uncertainty[disagrees]).astype(np.float64)
     knots = np.concatenate([[0.0], lost, [1.0]])
     return np.asarray(np.interp(steps, np.arange(len(knots)), knots), dtype=np.float64)
@@ -100,9 +100,9 @@ def _tested(thresholds: Floats, uncertainty: Uncertainties, disagrees: Booleans,
 
 
 def upper_bound(count: int, rows: int, confidence: float) -> float:
-    """The largest rate that `count` of `rows` does not refute: P(Binomial(rows, rate) ≤ count) = 1 − confidence.
+    """The largest rate that `count` of `rows` does not reject: P(Binomial(rows, rate) ≤ count) = 1 − confidence.
 
-    One-sided, exact (Clopper and Pearson 1934): the bound is at most a wish exactly where the binomial test refutes
-    that the true rate exceeds the wish.
+    It is one-sided and exact (Clopper and Pearson 1934): the bound is at most a wish exactly if the binomial test
+    rejects that the true rate exceeds the wish.
     """
     return 1.0 if count == rows else float(betaincinv(count + 1, rows - count, confidence))

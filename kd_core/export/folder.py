@@ -1,4 +1,4 @@
-"""The graphs, cut and written into the model's folder with the tokenizer, each with its hash."""
+"""Cuts the graph and writes the parts and the tokenizer, each with its hash, into the model's folder."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def check_tokenizer(tokenizer: Any) -> None:
 def write_graphs(
     graph: onnx.ModelProto, model: StudentModel, tokenizer: Any, task: TaskParams, precision: Precision, folder: Path
 ) -> Network:
-    """Write the graph of all exits in segments and whole, and the tokenizer, into the model's folder.
+    """Write the graph of all exits, in segments and as a whole, and the tokenizer into the model's folder.
 
     Raises ParamsError for graphs that are too large.
     """
@@ -58,7 +58,7 @@ def write_graphs(
 
 
 def hashed(name: str, folder: Path) -> File:
-    """A file of the model's folder."""
+    """A file of the model's folder, with its hash."""
     return File(file=name, sha256=fingerprint.of_file(folder / name))
 
 
@@ -82,7 +82,7 @@ def _write(graph: onnx.ModelProto, name: str, folder: Path) -> File:
 def _write_tokenizer(tokenizer: Any, task: TaskParams, token_types: bool, folder: Path) -> Tokenization:
     backend = tokenizer.backend_tokenizer
     truncation, padding = backend.truncation, backend.padding
-    backend.no_truncation()  # what the last call cut and padded to is no part of the tokenizer
+    backend.no_truncation()  # the lengths of the last call are no part of the tokenizer
     backend.no_padding()
     backend.save(str(folder / _TOKENIZER))
     if truncation:

@@ -1,8 +1,8 @@
-"""Padding stays outside of the layers: what they compute is one row a token, and attention alone sees texts.
+"""Keeps padding out of the layers: they compute one row for each token, and only attention sees texts.
 
-A batch of texts of unlike lengths is padded to its longest, and layers would multiply padding with their weights, too.
-So tokens are taken out of the padded batch [B, L, H] before the layers, [T, H], and put back behind them; only queries,
-keys and values are padded in between. That changes no answer where layers have no part in where a token stands
+A batch is padded to its longest text, and layers would multiply the padding with their weights too. So the tokens
+[T, H] are taken out of the padded batch [B, L, H] before the layers and put back after them; in between, only queries,
+keys and values are padded. This changes no answer unless the layers themselves use positions
 (`Architecture.positions_in_layers`).
 """
 
@@ -16,36 +16,36 @@ from torch.nn.functional import embedding
 from transformers import AttentionInterface, AttentionMaskInterface
 
 ATTENTION = "kd_packed"
-"""What the attention below is called in a config of transformers."""
+"""Name of the attention below in a config of transformers."""
 
 MASKED = -60.0
-"""Added to the score of padding. e⁻⁶⁰ is nothing beside 1 in fp32; but it is no denormal number, as what onnxruntime
-makes of lower scores is, and with those a processor computes more slowly."""
+"""Added to the score of padding. e⁻⁶⁰ is negligible beside 1 in fp32, and it is no denormal number. onnxruntime turns
+lower scores into denormal numbers, with which a processor computes more slowly."""
 
 
 class Layout(NamedTuple):
-    """Where the tokens of a batch are; goes through the layers in the place of their attention mask."""
+    """Places of the tokens of a batch; it passes through the layers instead of an attention mask."""
 
     mask: Tensor
     """[B, L], 1 where a text has a token."""
     places: Tensor
     """[T], place of each token in the padded batch, counted along its rows."""
     padded: Tensor
-    """[B, L], the token at each place; any where there is padding."""
+    """[B, L], the token at each place; arbitrary at padding."""
 
     def pack(self, hidden: Tensor) -> Tensor:
         """[B, L, H] → [T, H]"""
         return hidden.flatten(0, 1).index_select(0, self.places)
 
     def unpack(self, tokens: Tensor) -> Tensor:
-        """[T, H] → [B, L, H]; what stands in padding means nothing."""
+        """[T, H] → [B, L, H]; the values at padding are arbitrary."""
         return embedding(self.padded, tokens)
 
 
 def _attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, layout: Layout, scaling: float, **_: Any
 ) -> tuple[Tensor, None]:
-    """Of queries, keys and values as transformers' layers make them of [T, H]: [T, size of a head, heads]."""
+    """Attention of the queries, keys and values that transformers' layers make from [T, H]: [T, head size, heads]."""
     heads, size = query.shape[2], query.shape[1]
     padded = (layout.unpack(each.transpose(1, 2).flatten(1)) for each in (query, key, value))
     attended: Tensor = torch.onnx.ops.symbolic(

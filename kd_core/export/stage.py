@@ -1,6 +1,6 @@
-"""From the trained model's folder to the one that serves: its graphs in onnx/, model.json, and the same weights.
+"""Turns the trained model's folder into the one that serves: graphs in onnx/, model.json and the same weights.
 
-The weights stay for what learns from the student; whoever serves reads the graphs.
+Serving reads the graphs; the weights are kept for models that learn from the student.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ def export(
     columns: Mapping[str, str] | None = None,
     valid: Path | None = None,
 ) -> Dial:
-    """Write the servable model to `target`, its exits calibrated on the texts of `calibration` as its graphs answer.
+    """Write the servable model to `target`, with exits calibrated on its graphs' answers to `calibration`.
 
-    Rows of one near-duplicate group are not independent, and the test counts independent ones: each group gives its
-    first row. What is promised is therefore a share of groups, texts that resemble each other counting once. Nothing of
-    the graphs is chosen on the rows that test the exits: whether int8 serves is decided on `valid`.
+    The test needs independent rows, and rows of one near-duplicate group are not, so each group gives its first row.
+    The promise is therefore about a share of groups: similar texts count once. No choice about the graphs uses the rows
+    that test the exits: `valid` decides whether int8 serves.
 
     :param calibration: rows that no training stage has read; labels are not needed
-    :param columns: our column → what the data source calls it; recorded, so that such files need no renaming
-    :param valid: rows for int8, where that is asked for; labels are not needed
-    :raises InvalidDataError: the model has other labels than the task, or rows that are needed are not there
+    :param columns: our column → its name in the data source; recorded so that such files need no renaming
+    :param valid: rows for int8, if that is asked for; labels are not needed
+    :raises InvalidDataError: the model has other labels than the task, or needed rows are missing
     :raises ParamsError: the student cannot be exported
     """
     model, tokenizer = StudentModel.from_pretrained(model_folder), load_tokenizer(model_folder)

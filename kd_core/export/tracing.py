@@ -1,4 +1,4 @@
-"""A student as one ONNX graph that gives the answer of every exit, and that graph cut where texts may leave."""
+"""Traces a student as one ONNX graph that gives the answer of every exit, and cuts it where texts may leave."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from kd_core.tasks import encode, heads
 from kd_core.tasks.units import UNIT_MASK
 
 ENCODER = "model.encoder."
-"""What the names of the encoder's weights begin with."""
+"""Prefix of the names of the encoder's weights."""
 
 _LENGTHS = (7, 4, 2)
-"""Of the texts of the example that the graph is traced with; their number and the longest are dynamic."""
+"""Lengths of the example's texts for tracing; their number and the longest length are dynamic."""
 _UNITS = (5, 3, 1)
-"""Of the same texts, where parts of a text are asked about; the most of a batch are dynamic, too."""
+"""Units of the same texts, if parts of a text are asked about; the most units of a batch are dynamic too."""
 
 
 class _AllExits(nn.Module):
@@ -40,7 +40,7 @@ class _AllExits(nn.Module):
         self.model, self.exits = model, exit_layers(model)
 
     def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Hidden states and probabilities [B · U, C] behind each exit but the last, then the combined answer."""
+        """Hidden states and probabilities [B · U, C] after each exit but the last, then the combined answer."""
         states, kind, found = self._states(batch), heads.of(self.model.config.kind), list[Tensor]()
         for layer in self.exits[:-1]:
             answer = kind.probabilities(self.model.branch_logits(layer, states[layer], batch))
@@ -48,7 +48,7 @@ class _AllExits(nn.Module):
         return *found, self.model.answer(self.model.decode(states[-1], batch)).flatten(0, 1)
 
     def _states(self, batch: Mapping[str, Tensor]) -> Sequence[Tensor]:
-        """Embeddings and the output of each layer, [B, L, H]; between two exits a layer computes no padding."""
+        """Embeddings and the output of each layer, [B, L, H]; layers between two exits compute no padding."""
         if PLACES not in batch:
             return self.model.hidden_states(batch)
         layout = Layout(batch[MASK], batch[PLACES], batch[PADDED])
@@ -63,7 +63,7 @@ class _AllExits(nn.Module):
 
 
 def inputs_of(model: StudentModel, tokenizer: Any) -> list[str]:
-    """What the graph takes, in order; no token types where the tokenizer gives none."""
+    """The inputs of the graph, in order; without token types if the tokenizer gives none."""
     types = takes_token_types(model.encoder.config) and TYPES in tokenizer.model_input_names
     packs = not architecture_of(model.encoder.config).positions_in_layers
     features = encode.of(model.config.kind).FEATURES
@@ -72,16 +72,16 @@ def inputs_of(model: StudentModel, tokenizer: Any) -> list[str]:
 
 
 def outputs_of(exits: Sequence[int]) -> list[str]:
-    """What the graph of all exits gives."""
+    """The outputs of the graph of all exits."""
     names = [name for layer in exits[:-1] for name in (hidden_name(layer), probabilities_name(layer))]
     return [*names, probabilities_name(exits[-1])]
 
 
 def trace(model: StudentModel, names: Sequence[str]) -> onnx.ModelProto:
-    """The graph of all exits of a student in eval mode, batch and length dynamic; the same bytes on every machine.
+    """The graph of all exits of a student in eval mode, with dynamic batch and length; equal bytes on every machine.
 
-    :param names: as `inputs_of` gives them
-    :raises ParamsError: an encoder that PyTorch's exporter cannot put into ONNX, with the reason
+    :param names: the result of `inputs_of`
+    :raises ParamsError: PyTorch's exporter cannot put the encoder into ONNX; the message gives the reason
     """
     attention = model.encoder.config._attn_implementation
     batch = torch.export.Dim("batch")
@@ -89,7 +89,7 @@ def trace(model: StudentModel, names: Sequence[str]) -> onnx.ModelProto:
     known = {PLACES: {0: torch.export.Dim("tokens")}, **dict.fromkeys((MASK, IDS, TYPES, PADDED), by_token)}
     axes = {name: known.get(name, by_unit) for name in names}
     try:
-        # without packing plain products and a softmax, fewer nodes than fused attention
+        # without packing, plain products and a softmax need fewer nodes than fused attention
         model.encoder.set_attn_implementation(ATTENTION if PLACES in names else "eager")
         kind = f"student: an encoder of kind {model.encoder.config.model_type!r}"
         program = onnx_program(kind, _AllExits(model), _example(names), axes, outputs_of(exit_layers(model)))
@@ -106,14 +106,14 @@ def _example(names: Sequence[str]) -> dict[str, Tensor]:
 
 
 def cut(model: onnx.ModelProto, takes: Sequence[str], gives: Sequence[str]) -> onnx.ModelProto:
-    """The part of a graph between named tensors, with its own weights only."""
+    """The part of a graph between named tensors, with only its own weights."""
     part: onnx.ModelProto = Extractor(model).extract_model(list(takes), list(gives))
     onnx.checker.check_model(part)
     return part
 
 
 def _without_origins(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Without the source lines that each node came from: they name this machine's folders."""
+    """Remove the source lines of the nodes: they name this machine's folders."""
     for each in (model, model.graph, *model.graph.node, *model.graph.initializer, *model.graph.value_info):
         each.ClearField("metadata_props")
         each.ClearField("doc_string")
@@ -123,7 +123,7 @@ def _without_origins(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _without_detours(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Without shapes that are given only to be given up: layers cut tokens into heads, attention wants them whole."""
+    """Remove reshapes that cancel out: layers split tokens into heads, and the attention operator wants them whole."""
     made = {name: node for node in model.graph.node for name in node.output}
     shapes = {
         each.name: [place.dim_param or place.dim_value for place in each.type.tensor_type.shape.dim]
@@ -141,7 +141,7 @@ def _without_detours(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _shapes_from_mask(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Batch and length read off the mask, which every segment has, where they were read off another input [B, L]."""
+    """Read batch and length from the mask, which every segment has, instead of another input [B, L]."""
     for node in model.graph.node:
         if node.op_type == "Shape" and node.input[0] in (IDS, TYPES):
             node.input[0] = MASK

@@ -1,1 +1,1 @@
-"""One stage of one run, in every runner: cache, workspace, process, outputs."""
+"""Runs one stage of one run in every runner: cache, workspace, process, outputs."""

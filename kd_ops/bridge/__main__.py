@@ -1,6 +1,6 @@
 """The process that runs one stage of one run, in every runner: `python -m kd_ops.bridge --run RUN_URI STAGE`.
 
-It handles signals before it imports what it needs: to PID 1 of a container, a signal that is not handled is lost.
+It installs signal handlers before the other imports: PID 1 of a container never receives an unhandled signal.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from kd_ops.bridge.stage_command import Stop
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit status."""
+    """Entry point of the command line; returns the exit status."""
     stop = Stop()
     with stop.handled():
         parser = argparse.ArgumentParser(prog="python -m kd_ops.bridge", description="Run one stage of one run.")

@@ -1,5 +1,5 @@
-"""What happens beside a running stage: signs of life, a line on its progress now and then for the scheduler's log, and
-its log and progress brought to a run that lies elsewhere.
+"""Runs beside a stage: gives signs of life, logs a line on progress for the scheduler at intervals, and uploads log and
+progress if the run is not on this machine.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from kd_ops.runs.runs import Run
 
 INTERVAL_S = 10.0
 BEATS_A_LINE = 3
-"""A line on progress every 30 s."""
+"""Beats for each line on progress: one line every 30 s."""
 
 _LOG = logging.getLogger(__name__)
 
 
 class Pulse(threading.Thread):
-    """Beats while entered. `log` and `progress` are local files: the run's own, or copies uploaded at each beat."""
+    """Beats while entered. `log` and `progress` are local files: those of the run, or copies uploaded at each beat."""
 
     def __init__(self, run: Run, stage: str, folder: Path, state: State) -> None:
         super().__init__(daemon=True)
@@ -59,15 +59,15 @@ class Pulse(threading.Thread):
                 self._tried(self._say)
 
     def _say(self) -> None:
-        """How far the stage is, on standard error, beside what its command says."""
+        """Write the stage's progress to standard error, next to the output of its command."""
         event = newest_event(self.progress.read_bytes()) if self.progress.is_file() else {}
         head = f"{self._stage}: at work for {duration(time.monotonic() - self._began)}"
         print(progress_line(head, event), file=sys.stderr, flush=True)
 
     def _tried(self, action: Callable[[], None]) -> None:
-        """What goes wrong is said and no more: it must not cost a stage that does its work, or has done it.
+        """Run the action and only report what goes wrong: it must not fail a stage that works or has finished.
 
-        A bug neither: without signs of life, this living stage would be taken for dead.
+        This holds for bugs too: without signs of life, this living stage would be taken for dead.
         """
         try:
             action()
@@ -91,7 +91,7 @@ class Pulse(threading.Thread):
 
 
 def _told(error: Exception) -> str:
-    """What happened; of a bug the traceback."""
+    """The message of the error; for a bug, the traceback."""
     if (failure := outside_failure(error)) is not None:
         return str(failure)
     return str(error) if isinstance(error, OSError) else "".join(traceback.format_exception(error)).strip()

@@ -1,7 +1,7 @@
-"""Runs a stage's command in its own process group and passes on what stops it.
+"""Runs a stage's command in its own process group and passes on signals that stop it.
 
-A signal to this process reaches the whole group as one SIGTERM, which components answer with a checkpoint, and the
-group is waited for; this holds for PID 1 of a container too, since a handler is installed. If this process is killed
+A signal to this process reaches the whole group as one SIGTERM. Components answer it with a checkpoint, and this
+process waits for the group; a handler makes this work for PID 1 of a container too. If this process is killed
 outright, the kernel kills the command, so that no orphan goes on writing.
 """
 
@@ -29,7 +29,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 class Stop:
-    """Turns signals into the end of the running command or, where none runs, into SystemExit(143)."""
+    """Turns signals into the end of the running command or, if none runs, into SystemExit(143)."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -38,7 +38,7 @@ class Stop:
 
     @contextmanager
     def handled(self) -> Iterator[None]:
-        """Handle SIGNALS while entered. Outside the main thread, where Python lets nobody, nothing changes."""
+        """Handle SIGNALS while entered. Outside the main thread, where Python forbids this, nothing changes."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -51,7 +51,7 @@ class Stop:
 
     @contextmanager
     def passed_on(self, start: Callable[[], subprocess.Popen[bytes]]) -> Iterator[subprocess.Popen[bytes]]:
-        """Start a command; while entered, signals go to it. One that came during the start is not lost."""
+        """Start a command; while entered, signals go to it. A signal during the start is not lost."""
         self._busy = True
         try:
             self._process = start()
@@ -70,7 +70,7 @@ class Stop:
 
 
 def run_command(cmd: str, folder: Path, environment: Mapping[str, str], log: Path, stop: Stop) -> int:
-    """Run the words of `cmd` (no shell) in `folder`; its output goes to `log` and to standard error.
+    """Run the words of `cmd` without a shell in `folder`; its output goes to `log` and to standard error.
 
     Returns its exit status, 128 + n if signal n ended it.
     """
@@ -97,7 +97,7 @@ def run_command(cmd: str, folder: Path, environment: Mapping[str, str], log: Pat
 
 
 def signal_group(process: subprocess.Popen[bytes], signum: signal.Signals) -> None:
-    """Send `signum` to what is left of the command's process group."""
+    """Send `signum` to the remaining processes of the command's group."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signum)
 
@@ -113,6 +113,6 @@ def _copy(source: IO[bytes], file: IO[bytes]) -> None:
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends, however it does; for `preexec_fn`. Linux only."""
+    """Have the kernel kill this process when its parent ends in any way; for `preexec_fn`. Linux only."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

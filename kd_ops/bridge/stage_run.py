@@ -1,11 +1,11 @@
 """Runs one stage of dvc.yaml for one run, the same in every runner.
 
 A fresh workspace is filled with the run's code and params. The stage's key is computed from the lock fragments of
-the stages upstream, which within a run are the only truth. If the shared run-cache has an entry for it whose data is
-still there, its lock fragment is published and nothing is downloaded. Otherwise the inputs are pulled by name, the
-command runs in its own process group, and its outputs are pushed: data first, then the entry by conditional put. If
-another task was faster, its entry is adopted. Upstream stages are never recomputed here: one that has not
-ended is exit 75, and one whose outputs are lost 65.
+the stages upstream, which are the only source of truth within a run. If the shared run-cache has an entry for the key
+and its data still exists, its lock fragment is published and nothing is downloaded. Otherwise the inputs are pulled by
+name, the command runs in its own process group, and its outputs are pushed: data first, then the entry by conditional
+put. If another task was faster, its entry is adopted. Upstream stages are never recomputed here: an unfinished one
+gives exit status 75, and one with lost outputs 65.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Bridge:
         return {**os.environ, **own}
 
     def _settle(self, fragment: Fragment, lost: bool, seconds: float) -> None:
-        """Make `fragment` the key's entry, or adopt that of a faster task; then the unfinished work is of no use."""
+        """Make `fragment` the key's entry, or adopt that of a faster task; then delete the unfinished work."""
         key = str(self.record.key)
         provenance.record_computed(self.run, self.stage, key, fragment, seconds, self.settings)
         if lost:
@@ -137,10 +137,10 @@ class Bridge:
 def run_stage(
     run: Run, stage: str, settings: Settings | None = None, stop: Stop | None = None, whole_process: bool = False
 ) -> int:
-    """Run or reuse `stage`; its exit status. Every outcome ends in the stage's record, its message on stderr.
+    """Run or reuse `stage`; returns its exit status. The stage's record gets every outcome, stderr gets its message.
 
-    `stop`: what handles signals already, if anything does. `whole_process`: this process is for the stage alone, so its
-    CPU time counts from its start, imports included.
+    `stop`: the signal handler that is already installed, if any. `whole_process`: this process is for the stage alone,
+    so its CPU time counts from its start, imports included.
     """
     settings = settings or Settings()
     bridge = Bridge(run, stage, settings, stop or Stop())
@@ -164,13 +164,13 @@ def run_stage(
 
 
 def _cost(record: StageRecord) -> float | None:
-    """What the tries so far cost, by the price per hour of the container that this is; a killed try tells nothing."""
+    """Cost of the tries so far, by the price per hour of this container; a killed try leaves no record."""
     price = os.environ.get("KD_PRICE_PER_HOUR")
     return record.cost if price is None else (record.cost or 0.0) + float(price) * record.seconds / 3600
 
 
 def _cpu_of_children() -> float:
-    """CPU time of the processes that this one has started and waited for, in seconds."""
+    """CPU seconds of the processes that this one has started and waited for."""
     times = os.times()
     return times.children_user + times.children_system
 

@@ -1,16 +1,15 @@
-"""Where a stage keeps unfinished work, and how another run takes over what a dead one left.
+"""Keeps a stage's unfinished work, and takes over the work that a dead run left.
 
-Each run writes only its own folder, `RUN_URI/state/KEY/`, so two runs racing on one key cannot disturb each other. So
-that a second `kd run` after a kill resumes too, each owner registers under the stage's key in
-`STORE_URI/state/KEY/RUN.json`. Whoever starts on the key with an empty folder copies that of an owner who gave up or
-is dead: on the same machine and PID namespace its process is asked for, elsewhere it is dead after BEAT_LIMIT_S
-without a sign of life, by the store's clock. An owner taken for dead by mistake loses nothing: its folder
-was only read.
+Each run writes only its own folder, `RUN_URI/state/KEY/`, so two runs that race on one key cannot disturb each other.
+Each owner registers under the stage's key in `STORE_URI/state/KEY/RUN.json`, so that a new `kd run` after a kill also
+resumes. A run that starts on the key with an empty folder copies the folder of an owner that gave up or is dead. On the
+same machine and PID namespace, an owner is dead if its process is gone; elsewhere, after BEAT_LIMIT_S without a sign of
+life, by the store's clock. An owner taken for dead by mistake loses nothing: its folder was only read.
 
-The folder follows from the owner's name: it lies beside this run's, whatever the owner's file says.
+The folder's place follows from the owner's name, beside this run's folder, and never from the owner's file.
 
-A second try of the same run's stage would write into the same folder. It is refused while the first one lives, which
-a scheduler may have lost sight of.
+A second try of the same run's stage would write into the same folder. It is refused while the first try lives, even if
+a scheduler has lost sight of that one.
 """
 
 from __future__ import annotations
@@ -30,16 +29,16 @@ from kd_core.runtime.storage import Storage
 from kd_ops.runs.runs import Run
 
 BEAT_LIMIT_S = 90.0
-"""Shorter than a scheduler's retries take together: after a kill elsewhere one of them finds the owner dead."""
+"""Shorter than a scheduler's retries together, so that one of them finds an owner dead that was killed elsewhere."""
 
 
 @dataclass(frozen=True)
 class _Owner:
-    """A run that is or was at work on the key."""
+    """A run that works or worked on the key."""
 
     run: str
     process: dict[str, Any]
-    """As `_process` tells it; empty if the owner gave its work up."""
+    """The result of `_process`; empty if the owner gave up its work."""
     seen: datetime
     """Its last sign of life, by the store's clock."""
 
@@ -55,7 +54,7 @@ class State:
 
     @contextmanager
     def held(self) -> Iterator[str | None]:
-        """Own the work, given whose it was; left by an exception, it may be taken over at once."""
+        """Own the work; yields its former owner. After an exception, another run may take it over at once."""
         found = self.open()
         try:
             yield found
@@ -64,9 +63,9 @@ class State:
             raise
 
     def open(self) -> str | None:
-        """Register, and take over a dead owner's work if there is none of our own; whose it was.
+        """Register, and take over a dead owner's work if this run has none; returns that owner.
 
-        Raises TryAgainError while another process of this run is at work here.
+        Raises TryAgainError while another process of this run works on the stage.
         """
         self._check_alone()
         found = None if self._folder.list() else self._abandoned()
@@ -80,11 +79,11 @@ class State:
         self._owners.write(f"{self._run.id}.json", to_json(_process()))
 
     def release(self) -> None:
-        """Say that the work may be taken over."""
+        """Record that the work may be taken over."""
         self._owners.write(f"{self._run.id}.json", to_json({}))
 
     def remove(self) -> None:
-        """The stage is done: delete this run's work and that of dead owners."""
+        """Delete this run's work and that of dead owners, because the stage is done."""
         for owner in self._others():
             if self._is_dead(owner):
                 self._folder_of(owner).delete()
@@ -135,7 +134,7 @@ class State:
         return self._silence(owner) > BEAT_LIMIT_S
 
     def _silence(self, owner: _Owner) -> float:
-        """Seconds since the last sign of life; no machine's own clock is asked, which may be wrong."""
+        """Seconds since the last sign of life by the store's clock, since a machine's clock may be wrong."""
         return (self._owners.now() - owner.seen).total_seconds()
 
 
@@ -144,12 +143,12 @@ def _is_this_process(process: dict[str, Any]) -> bool:
 
 
 def _process() -> dict[str, Any]:
-    """This process, so that others can tell whether it lives; `place` is the boot and PID namespace, or None."""
+    """A description by which others can tell if this process lives; `place` is boot and PID namespace, or None."""
     return {"place": _place(), "pid": os.getpid(), "started": _started(os.getpid())}
 
 
 def _place() -> str | None:
-    """None also where /proc shows another PID namespace (`unshare -p` without --mount-proc): its numbers mislead."""
+    """Boot and PID namespace; None if unknown or if /proc shows another one (`unshare -p` without --mount-proc)."""
     try:
         if str(Path("/proc/self").readlink()) != str(os.getpid()):
             return None

@@ -1,6 +1,6 @@
-"""Moves a stage's data with DVC: inputs from the shared store into the workspace, outputs the other way.
+"""Moves a stage's data with DVC: inputs from the shared store into the workspace, outputs back to the store.
 
-The one place that holds a `dvc.repo.Repo`; imported only when a stage really runs.
+It is the only module that holds a `dvc.repo.Repo`, and it is imported only when a stage really runs.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class StageData:
         self._inputs: dict[Path, tuple[int, int]] = {}
 
     def pull(self, needs: Iterable[Need], key: StageKey) -> None:
-        """Fetch what the stage reads, hash it, and check its hashes against `key`.
+        """Fetch the stage's inputs, hash them, and check the hashes against `key`.
 
-        Raises InvalidDataError naming the stage that owes what the store has lost or has damaged, TryAgainError where
-        the store has it and it does not come.
+        Raises InvalidDataError that names the stage whose output the store has lost or damaged, TryAgainError if the
+        store has it but the download fails.
         """
         for need in needs:
             failed = self._fetch(need, key.inputs[need.path].objects)
@@ -58,7 +58,7 @@ class StageData:
             )
 
     def push(self) -> Fragment:
-        """Commit the outputs and upload them; the stage's full lock fragment.
+        """Commit the outputs and upload them; returns the stage's full lock fragment.
 
         Raises MissingOutputError for an output that was not written, KDError if the command wrote into its inputs,
         TryAgainError if an upload failed.
@@ -81,11 +81,11 @@ class StageData:
         return fragment
 
     def close(self) -> None:
-        """Let go of DVC's databases."""
+        """Close DVC's databases."""
         self._repo.close()
 
     def _fetch(self, need: Need, wanted: frozenset[str]) -> str:
-        """Bring objects into this machine's cache, each as its hash says; what failed."""
+        """Bring objects into this machine's cache and check their hashes; returns the failure."""
         lacking = wanted - self._objects.cached(wanted)
         failed = self._transfer(self._repo.cloud.pull, {HashInfo("md5", md5) for md5 in wanted})
         if damaged := self._objects.discard_damaged(lacking - self._objects.cached(lacking)):
@@ -114,7 +114,7 @@ class StageData:
         self._inputs |= {file: _stamp(file) for file in files}
 
     def _check_inputs(self) -> None:
-        """A linked input is the cache's own file: written into, it would poison every later run on this machine."""
+        """Check that the command wrote into no input: a linked input is the cache's own file, which later runs read."""
         for path, stamp in self._inputs.items():
             if not path.is_file() or _stamp(path) != stamp:
                 self._evict(path)
@@ -139,7 +139,7 @@ class StageData:
 
 
 def _with_outs(stage: Any) -> Any:
-    """DVC's key lists output paths; their hashes do not count but must be there to be listed."""
+    """Give outputs a placeholder hash: DVC's key lists only outputs that have a hash, but ignores its value."""
     for out in stage.outs:
         out.hash_info = out.hash_info or HashInfo("md5", "")
     return stage
@@ -151,7 +151,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def _isolate(folder: Path) -> None:
-    """Neither the user's nor the machine's DVC settings may change keys or places."""
+    """Keep the user's and the machine's DVC settings from changing keys or places."""
     os.environ.update(
         DVC_NO_ANALYTICS="1",
         DVC_GLOBAL_CONFIG_DIR=str(folder / ".dvc" / "none"),

@@ -1,1 +1,1 @@
-"""What may go: `kd gc`."""
+"""Garbage collection: `kd gc` finds and deletes what no kept run needs."""

@@ -1,13 +1,14 @@
-"""Finds and deletes what nothing needs any more: mark what kept runs use, sweep the rest of store and cache.
+"""Finds and deletes what nothing needs any more: marks what kept runs use, and sweeps the rest of store and cache.
 
-Kept are the runs of registered model versions, the newest ones, those that give signs of life, and for some days those
-that are not registered yet; with each run its outputs, the run-cache entries, the local inputs and the code that lead
-to them. Scores, ledgers and provenance always stay. What is younger than a day is not touched, since a task may just be
-about to publish it.
+It keeps the runs of registered model versions, the newest runs, those that give signs of life and, for some days, those
+that are not registered yet. Each run keeps its outputs and the run-cache entries, local inputs and code behind them.
+Scores, ledgers and provenance always stay. Files younger than a day are not touched, since a task may be about to
+publish them.
 
-Runs may go on meanwhile. So what is needed is marked again before anything is deleted, and once more when the run-cache
-entries are gone: who read one of them has the stage's key on record by then. And who finds in the store what it would
-have written (an output, code, a local input) has it count as young: ages are looked at again, file by file.
+Runs may go on at the same time. So marking is repeated before anything is deleted, and again after the run-cache
+entries are deleted: a run that read one of them has recorded the stage's key by then. A run that finds in the store
+what it would have written (an output, code, a local input) makes it count as young, so the age of each file is checked
+again just before its deletion.
 """
 
 from __future__ import annotations
@@ -35,15 +36,15 @@ SWEPT = ("dvc/files", ENTRIES, inputs.FOLDER, code_snapshot.FOLDER, STATE)
 
 @dataclass(frozen=True)
 class Garbage:
-    """What may go."""
+    """What may be deleted."""
 
     runs: tuple[Run, ...]
     files: tuple[str, ...]
     """Names in the store."""
     size: int
-    """Bytes of `files`."""
+    """Size of `files` in bytes."""
     local: dict[Path, int]
-    """Files and folders of this machine → bytes."""
+    """Files and folders of this machine → size in bytes."""
 
 
 def registered_runs(settings: Settings) -> set[str]:
@@ -59,12 +60,12 @@ def registered_runs(settings: Settings) -> set[str]:
 
 
 def find(keep: int, registered: Iterable[str], settings: Settings, now: datetime | None = None) -> Garbage:
-    """What may go if the newest `keep` runs and those named `registered` stay."""
+    """What may be deleted if the newest `keep` runs and those named `registered` stay."""
     store = Storage(settings.store_uri)
     now = now or store.now()
     marks = mark(keep, registered, settings, now, {})
     gone = _unneeded(store, SWEPT, marks, now)
-    busy = at_work(settings)  # with objects in this machine's cache that no record names yet
+    busy = at_work(settings)  # a stage at work has objects in this machine's cache that no record names yet
     cached = {} if busy else _unneeded(Storage(settings.cache_dir), ("files",), marks, now, prefix="dvc/")
     local = {settings.cache_dir / name: size for name, size in cached.items()} | gc_machine.idle(settings, now)
     return Garbage(marks.gone, tuple(sorted(gone)), sum(gone.values()), local)
@@ -73,7 +74,7 @@ def find(keep: int, registered: Iterable[str], settings: Settings, now: datetime
 def delete(
     garbage: Garbage, keep: int, registered: Iterable[str], settings: Settings, now: datetime | None = None
 ) -> None:
-    """Delete the garbage, without what is needed by now: entries before the data that they promise, runs last."""
+    """Delete the garbage that is still not needed: entries before the data that they promise, runs last."""
     store, named = Storage(settings.store_uri), list(registered)
     promised, clock = promises(garbage.files, settings), now or store.now()
 
@@ -90,7 +91,7 @@ def delete(
     marks = again()
     go([name for name in garbage.files if name not in entries], marks)
     gc_machine.sweep(garbage.local, marks, settings, clock)
-    kept = again().kept  # with those that somebody went on with meanwhile
+    kept = again().kept  # includes runs that somebody resumed in the meantime
     for run in garbage.runs:
         if run.id not in kept:
             forget_run(run, settings.store_uri)
@@ -98,9 +99,9 @@ def delete(
 
 
 def collect(keep: int, really: bool, console: Console, settings: Settings) -> None:
-    """What `kd gc` does: say what may go and, if `really`, delete it.
+    """The command `kd gc`: print what may be deleted and, if `really`, delete it.
 
-    Raises ParamsError where runs or registered versions that use the store are not in sight.
+    Raises ParamsError if some runs or registered versions that use the store are not visible.
     """
     registered = registered_runs(settings)
     check_view(registered, settings, Storage(settings.store_uri).now())
@@ -119,13 +120,13 @@ def collect(keep: int, really: bool, console: Console, settings: Settings) -> No
 
 
 def _is_young(name: str, store: Storage, now: datetime) -> bool:
-    """Whether a file, or the address that it belongs to, was written or wanted within the grace."""
+    """Whether a file, or the address that it belongs to, was written or renewed within the grace period."""
     names = {name, inputs.complete_of(name) or name}
     return any(now - status.modified <= GRACE for each in names if (status := store.status(each)) is not None)
 
 
 def _unneeded(place: Storage, folders: Sequence[str], marks: Marks, now: datetime, prefix: str = "") -> dict[str, int]:
-    """Name → bytes of the files in these folders that are not young, and not needed themselves nor inside what is."""
+    """Name → bytes of the files in these folders that are neither young, nor needed, nor inside a needed folder."""
     return {
         name: status.size
         for folder in folders

@@ -1,7 +1,7 @@
-"""What `kd gc` may delete on this machine: objects in DVC's cache, and fetched models and weights that nobody reads.
+"""What `kd gc` may delete on this machine: objects in DVC's cache, and fetched models and weights without readers.
 
-All of it can be fetched or computed again. What the store keeps is kept in the cache, too. A fetched folder goes by the
-time when it was last read or, on a file system without access times, by the time when it was fetched.
+All of it can be fetched or computed again. Objects that the store keeps also stay in the cache. The age of a fetched
+folder counts from its last read or, on a file system without access times, from when it was fetched.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FETCHED = ("served/*/*", "downloads/*")
 
 
 def idle(settings: Settings, now: datetime) -> dict[Path, int]:
-    """Folders that nobody has read for IDLE → bytes."""
+    """Folders that nobody has read for IDLE → size in bytes."""
     found = {}
     for pattern in FETCHED:
         for entry in sorted(settings.home.glob(pattern)):
@@ -33,7 +33,7 @@ def idle(settings: Settings, now: datetime) -> dict[Path, int]:
 
 
 def sweep(found: Iterable[Path], marks: Marks, settings: Settings, now: datetime) -> None:
-    """Delete what was found, without what was read meanwhile, and without the cache where a stage is at work."""
+    """Delete what was found, except what was read in the meantime, and except the cache while a stage is at work."""
     still, busy = idle(settings, now), at_work(settings)
     for path in found:
         if path.is_relative_to(settings.cache_dir):
@@ -44,7 +44,7 @@ def sweep(found: Iterable[Path], marks: Marks, settings: Settings, now: datetime
 
 
 def remove(entry: Path) -> None:
-    """Delete a file or a folder. A folder is renamed first, so that nobody finds half of it under its name."""
+    """Delete a file or a folder. A folder is renamed first, so that nobody finds a partial folder under its name."""
     if not entry.is_dir():
         entry.unlink(missing_ok=True)
         return

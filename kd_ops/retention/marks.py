@@ -1,4 +1,4 @@
-"""What stays: the runs that are kept, and the names in store and cache that these need."""
+"""Marks what stays: the kept runs, and the names in store and cache that they need."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kd_ops.stages import code_snapshot, inputs
 from kd_ops.stages.keys import out_hashes
 
 GRACE = timedelta(days=1)
-"""So long an owner may be silent, and a file be in the store before a run says that it needs it."""
+"""Longest silence of a living owner, and longest time of a file in the store before a run records that it needs it."""
 STATE = "state"
 ENTRIES = "dvc/runs"
 
@@ -25,26 +25,26 @@ Promised = dict[str, set[str]]
 
 @dataclass(frozen=True)
 class Marks:
-    """What stays."""
+    """The kept runs and what they need."""
 
     kept: frozenset[str]
     """Names of the runs."""
     gone: tuple[Run, ...]
     """The other runs."""
     needed: frozenset[str]
-    """Names in the store; a folder's stands for all in it."""
+    """Names in the store; the name of a folder stands for everything in it."""
 
     def needs(self, name: str) -> bool:
-        """Whether a file of the store, or a folder that it lies in, is needed."""
+        """Whether a file of the store, or a folder that contains it, is needed."""
         parts = name.split("/")
         return any("/".join(parts[:count]) in self.needed for count in range(1, len(parts) + 1))
 
 
 def mark(keep: int, registered: Iterable[str], settings: Settings, now: datetime, promised: Promised) -> Marks:
-    """What stays if the newest `keep` runs and those named `registered` do.
+    """What stays if the newest `keep` runs and those named `registered` are kept.
 
-    Kept are also the runs that give signs of life, and those that are not registered yet and did something in the last
-    days. `promised` holds entries that were in the run-cache when somebody may have read them.
+    Runs that give signs of life are also kept, and runs that are not registered yet and did something in the last days.
+    `promised` holds entries that were in the run-cache at a time when a run may have read them.
     """
     runs, named = list_runs(settings), {*registered, *beating(settings.store_uri, now)}
     wait = timedelta(days=settings.keep_unregistered_days)
@@ -55,7 +55,7 @@ def mark(keep: int, registered: Iterable[str], settings: Settings, now: datetime
 
 
 def beating(store_uri: str, now: datetime) -> set[str]:
-    """Names of the runs whose stages gave a sign of life within the grace, by the store's clock."""
+    """Names of the runs whose stages gave a sign of life within the grace period, by the store's clock."""
     signs = Storage(store_uri).statuses(STATE)
     young = [name for name, status in signs.items() if now - status.modified <= GRACE]
     return {name.rsplit("/", 1)[1].removesuffix(".json") for name in young if name.endswith(".json") and "/" in name}
@@ -69,7 +69,7 @@ def promises(names: Iterable[str], settings: Settings) -> Promised:
 
 
 def _waits(run: Run, now: datetime, wait: timedelta) -> bool:
-    """Whether the run may still be gone on with or be registered; or was just now, behind the back of the list."""
+    """Whether the run may still be resumed or registered, or may have been registered since the list was made."""
     silent = now - max((status.modified for status in run.storage.statuses().values()), default=now)
     return silent <= GRACE or (silent <= wait and not read_result(run).get("model"))
 
@@ -85,7 +85,7 @@ def _needed(run: Run, settings: Settings, promised: Promised) -> set[str]:
 
 
 def _outputs(run: Run, settings: Settings, promised: Promised) -> set[str]:
-    """Objects of the outputs that the run has, or is just about to take over from the run-cache."""
+    """Objects of the outputs that the run has, or is about to take over from the run-cache."""
     objects, cache, locks = Objects(settings), RunCache(settings), run.locks()
     found = _members((md5 for fragment in locks.values() for md5 in out_hashes(fragment).values()), objects)
     for stage, record in run.stages().items():
@@ -100,6 +100,6 @@ def _members(hashes: Iterable[str], objects: Objects) -> set[str]:
     for md5 in hashes:
         try:
             found |= objects.members(md5)
-        except FileNotFoundError:  # lost already: what it listed cannot be known, and cannot be restored either
+        except FileNotFoundError:  # already lost: its list can be neither read nor restored
             found.add(md5)
     return found

@@ -1,4 +1,4 @@
-"""When `kd gc` must not look for garbage: where it does not see all that needs the store."""
+"""Stops `kd gc` if it does not see everything that needs the store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHOWN = 3
 
 
 def check_view(registered: Collection[str], settings: Settings, now: datetime) -> None:
-    """Raises ParamsError where KD_RUNS_URI or the registry shows less than what uses the store."""
+    """Raises ParamsError if KD_RUNS_URI or the registry does not show everything that uses the store."""
     _check_runs(settings, now)
     if not registered and (notes := noted_registrations(settings.store_uri)):
         raise ParamsError(
