@@ -96,6 +96,17 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _pairs_need_layers(self) -> Params:
+        roles = {"reference": self.data.reference.task, "pretraining": self.data.pretraining.task}
+        pairs = [role for role, task in roles.items() if task is not None and task.pair]
+        if self.student.layers == 0 and pairs:
+            raise ValueError(
+                f"student.layers: 0, but data.{pairs[0]}.task asks of pairs: the mean of the tokens of two texts does "
+                "not tell how they belong together; set student.layers to more"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _second_texts_are_there(self) -> Params:
         """Stage one's texts are pairs if its own task says so, without one if stage two's does."""
         data = self.data

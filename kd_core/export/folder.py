@@ -46,20 +46,26 @@ def write_graphs(
     """
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     exits, takes = exit_layers(model), inputs_of(model, tokenizer)
+    whole = _write(cut(graph, takes, [probabilities_name(exits[-1])]), _WHOLE, folder)
     return Network(
         task=task,
         hidden=model.encoder.config.hidden_size,
         exits=exits,
         precision=precision,
         tokenization=_write_tokenizer(tokenizer, task, TYPES in takes, folder),
-        segments=tuple(_write_segments(graph, exits, takes, folder)),
-        whole=_write(cut(graph, takes, [probabilities_name(exits[-1])]), _WHOLE, folder),
+        segments=tuple(_write_segments(graph, exits, takes, folder)) if len(exits) > 1 else (_only(whole, exits[0]),),
+        whole=whole,
     )
 
 
 def hashed(name: str, folder: Path) -> File:
     """A file of the model's folder, with its hash."""
     return File(file=name, sha256=fingerprint.of_file(folder / name))
+
+
+def _only(whole: File, last: int) -> Segment:
+    """The segment of a student with one exit: the whole graph, which need not be written twice."""
+    return Segment(first=min(last, 1), last=last, file=whole.file, sha256=whole.sha256)
 
 
 def _write_segments(graph: onnx.ModelProto, exits: Sequence[int], takes: Sequence[str], folder: Path) -> list[Segment]:

@@ -100,6 +100,11 @@ def test_it_serves_as_it_was_evaluated(root: Path) -> None:
     assert right == pytest.approx(metrics["models"]["trunk"]["accuracy"])
 
 
+def test_its_one_graph_is_written_once(root: Path) -> None:
+    files = sorted(path.name for path in (root / "models/student/onnx").iterdir())
+    assert files == ["tokenizer.json", "whole.onnx"]
+
+
 def test_texts_that_say_nothing_are_answered(root: Path) -> None:
     predictor = Predictor.load(root / "models/student")
     found = predictor.predict(pd.DataFrame({"text": ["☃ ☃", "☃", "the river"]}), probabilities=True)

@@ -1,8 +1,8 @@
 """The graphs and the tokenizer of a model's folder, with their inputs and outputs; a part of model.json.
 
-A student with exits after layers 1 and 3 of 4 has three segments (1; 2 and 3; 4) and one whole graph. A tensor has the
-same name in every graph. There are B texts, L tokens, U units per text (one, unless the kind of task asks about parts
-of a text), H hidden units and C labels:
+A student with exits after layers 1 and 3 of 4 has three segments (1; 2 and 3; 4) and one whole graph. One with a single
+exit has only the whole graph. A tensor has the same name in every graph. There are B texts, L tokens, U units per text
+(one, unless the kind of task asks about parts of a text), H hidden units and C labels:
 
     first segment, whole graph    take input_ids, attention_mask[, token_type_ids]  [B, L] int64
     a segment after layer n       takes hidden_n [B, L, H] float32, attention_mask
@@ -79,11 +79,11 @@ class Network(Section):
     hidden: Count
     """Number of hidden units, H."""
     exits: tuple[Annotated[int, Field(ge=0)], ...]
-    """[E], the layers (1-based) that have an exit, ascending; the last is the full model."""
+    """[E], the layers (1-based; 0: the static encoder) that have an exit, ascending; the last is the full model."""
     precision: Precision
     tokenization: Tokenization
     segments: tuple[Segment, ...]
-    """[E], in order."""
+    """[E], in order; where there is one, it is the whole graph."""
     whole: File
     """All layers and the answer, without exits."""
 
