@@ -1,1 +1,1 @@
-"""One module a stage: reads the declared inputs, calls kd_core, writes the declared outputs."""
+"""One module for each stage: reads the declared inputs, calls kd_core, writes the declared outputs."""

@@ -1,4 +1,4 @@
-"""What a stage declares, and how its process starts, reports progress and ends.
+"""The declaration of a stage, and how its process starts, reports progress and ends.
 
 `python -m components.STAGE [ITEM…]` runs one stage in the current folder; the words after the module name are the
 stage's items (a data role, a teacher's name). A component's declaration and its entry in dvc.yaml must agree; a test
@@ -28,34 +28,34 @@ from kd_core.runtime.quiet import QUIET
 from kd_core.runtime.storage import Storage
 
 WAIT_POLICY = "PASSIVE"
-"""OpenMP threads sleep at barriers. Spinning gains little on an idle machine, and on a shared one a thread that spins
-keeps the core from the thread it waits for: with a competitor on two cores a training step took four times as long."""
+"""OpenMP threads sleep at barriers. Spinning gains little on an idle machine. On a shared machine a spinning thread
+takes the core from the thread it waits for: with a competitor on two cores a training step took four times as long."""
 
 _PLACEHOLDER = re.compile(r"\{([a-z_.]+)\}")
 
 
 @dataclass(frozen=True)
 class Component:
-    """The interface of one stage, with placeholders where a path or key depends on an item or on params.yaml.
+    """The interface of one stage, with placeholders in paths and keys that depend on an item or on params.yaml.
 
     `{teacher}` is the item, `{pretrain.live_teacher}` a value of params.yaml, `{teacher.data}` the value of `data` in
-    the item's own section, `teachers.<item>`.
+    the item's section, `teachers.<item>`.
     """
 
     stage: str
     """Name in dvc.yaml, before any `@`."""
     items: tuple[str, ...] = ()
-    """Names of the command's words: `role`, `teacher`."""
+    """Names of the command's arguments: `role`, `teacher`."""
     params: tuple[str, ...] = ()
     """Keys of params.yaml that the stage may read."""
     inputs: Mapping[str, str] = field(default_factory=dict)
-    """Name → path of what other stages wrote."""
+    """Name → path of an output of another stage."""
     outputs: Mapping[str, str] = field(default_factory=dict)
-    """Name → path of what this stage writes; a path with a suffix is a file, otherwise a folder."""
+    """Name → path that this stage writes; a path with a suffix is a file, any other a folder."""
 
 
 class Context:
-    """What a running stage may touch: its params, inputs, outputs, resumable state and progress."""
+    """What a running stage may use: its params, inputs, outputs, resumable state and progress."""
 
     def __init__(self, component: Component, items: Mapping[str, str], root: Path = Path()) -> None:
         self._component = component
@@ -65,7 +65,7 @@ class Context:
         self.progress = Progress.from_environment("@".join([component.stage, *items.values()]))
         state = os.environ.get("KD_STATE")
         self.state: Storage | None = Storage(state) if state else None
-        """Where unfinished work is kept between tries; None where nothing survives the process."""
+        """Storage of unfinished work between tries; None if nothing survives the process."""
         self.store_url: str = os.environ.get("KD_STORE_URI", str(root / ".kd" / "store"))
         """Root of the score store and the split ledgers."""
 
@@ -92,7 +92,7 @@ class Context:
         return value
 
     def value(self, key: str) -> Any:
-        """The plain value of a declared key (or of one below it)."""
+        """The plain value of a declared key (or of a key below it)."""
         declared = [self._fill(name) for name in self._component.params]
         if not any(key == name or key.startswith(f"{name}.") for name in declared):
             raise ParamsError(f"{self._component.stage} reads {key!r} without declaring it")
@@ -103,7 +103,7 @@ class Context:
         return parse(model, self.value(key), key)
 
     def input(self, name: str) -> Path:
-        """Path of a declared input. Raises InvalidDataError if it is not there."""
+        """Path of a declared input. Raises InvalidDataError if it does not exist."""
         path = self._root / self._fill(self._component.inputs[name])
         if not path.exists():
             raise InvalidDataError(f"{path}: missing; run the stage that writes it")
@@ -140,11 +140,11 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
 
 
 def run(component: Component, main: Callable[[Context], None], argv: Sequence[str] | None = None) -> None:
-    """Run `main` as this process's job and exit with its status; the entry point of every component module."""
+    """Run `main` in this process and exit with its status; the entry point of every component module."""
     os.environ.update(QUIET)
     os.environ.setdefault("OMP_WAIT_POLICY", WAIT_POLICY)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
-    for talkative in ("onnx_ir", "onnxscript"):  # a line for each node of a graph
+    for talkative in ("onnx_ir", "onnxscript"):  # they log a line for each node of a graph
         logging.getLogger(talkative).setLevel(logging.WARNING)
     signal.signal(signal.SIGTERM, _terminate)
     words = list(sys.argv[1:] if argv is None else argv)

@@ -1,4 +1,4 @@
-"""What distillation must beat: the same student fine-tuned on the gold labels alone, and TF-IDF."""
+"""The baselines that distillation must beat: the same student fine-tuned on gold labels alone, and TF-IDF."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def main(context: Context) -> None:
 
 
 def _gold_alone(optimisation: Optimisation) -> FinetuneParams:
-    """Every value stands here: the defaults of `finetune` are no part of this stage's key."""
+    """Params with every value given: the defaults of `finetune` are no part of this stage's key."""
     return FinetuneParams(
         teachers=(),
         decoders="per_teacher",

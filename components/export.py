@@ -1,4 +1,4 @@
-"""The servable student: its graphs, with exits calibrated for a stated disagreement with all its layers."""
+"""Writes the servable student: its graphs, with exits calibrated for a stated disagreement with the full model."""
 
 from __future__ import annotations
 

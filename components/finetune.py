@@ -1,4 +1,4 @@
-"""Stage two: the target model learns from gold labels and the reference teachers' scores."""
+"""Stage two: the student learns from gold labels and the reference teachers' scores."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def main(context: Context) -> None:
     task = context.section("data.reference.task", TaskParams)
     rows, valid = (read_rows(context.input(split)) for split in ("train", "valid"))
     scores, valid_scores = {}, {}
-    if params.teachers:  # without them an unlabelled row teaches nothing
+    if params.teachers:  # without teachers an unlabelled row teaches nothing
         rows = pd.concat([rows, read_rows(context.input("unlabelled"))]).drop_duplicates("id")
         rows = rows.sort_values("id", ignore_index=True)
         expected = {"task_labels": task.labels, "kind": task.kind, "pair": task.pair}

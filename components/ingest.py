@@ -39,15 +39,15 @@ COMPONENT = Component(
 
 @dataclass(frozen=True)
 class Read:
-    """What a source gave."""
+    """The result of reading a source."""
 
     rows: pd.DataFrame
     source: dict[str, Any]
-    """What the source turned out to be, at least its `revision`."""
+    """The source that was read, at least its `revision`."""
     label_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """What texts call each label, where the source knows that."""
+    """Names of each label in texts, if the source knows them."""
     notes: Sequence[str] = ()
-    """For a person: files that were left out, and the like."""
+    """Notes for people, for instance on files that were left out."""
 
 
 def main(context: Context) -> None:
@@ -81,7 +81,7 @@ def main(context: Context) -> None:
 
 
 def _unused(params: DataParams) -> set[str]:
-    """Fields of the source that say nothing for this task."""
+    """Fields of the source that this task does not use."""
     listed = params.task is not None and columns.of(params.task.kind).LISTED
     return set() if listed else {"label_separator"}
 
@@ -89,7 +89,7 @@ def _unused(params: DataParams) -> set[str]:
 def _resolved(context: Context, role: Role) -> Mapping[str, Any]:
     try:
         return dict(context.value(f"resolved.data.{role}") or {})
-    except ParamsError:  # a params.yaml written by hand: nothing is pinned, there is no earlier revision
+    except ParamsError:  # a params.yaml written by hand pins nothing and has no earlier revision
         return {}
 
 

@@ -1,4 +1,4 @@
-"""Speed on the machine that runs the stage: throughput and latency of the teachers and the student, side by side."""
+"""Measures throughput and latency of the teachers and the student, side by side, on the machine that runs the stage."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Stage one: a new student learns from the pre-training teachers' scores, one initial decoder a teacher.
+"""Stage one: a new student learns from the pre-training teachers' scores, with one initial decoder for each teacher.
 
-Without teachers and without a live teacher there is no stage one: the new student is written as it was made.
+Without teachers and without a live teacher nothing is trained: the new student is written with its initial weights.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main(context: Context) -> None:
     role = "reference" if context.value("data.pretraining.task") is None else "pretraining"
     task = context.section(f"data.{role}.task", TaskParams)
     records = {name: read_score_record(context.input("scores") / name) for name in params.teachers}
-    # A student has a decoder; where no teacher asks for one it is that for gold labels, which `update` replaces.
+    # A student needs a decoder; without teachers it gets one for gold labels, which `update` replaces.
     decoders = {name: record["labels"] for name, record in records.items()} or {GOLD: task.labels}
     kinds = {name: record["kind"] for name, record in records.items()}
     base = base_folder(context, student.base)
@@ -64,7 +64,7 @@ def main(context: Context) -> None:
 def _train(
     context: Context, params: PretrainParams, task: TaskParams, model: StudentModel, tokenizer: Any
 ) -> tuple[Curves, int]:
-    """Train `model` in place; its curves and the number of texts."""
+    """Train `model` in place; returns its curves and the number of texts."""
     import pandas as pd
 
     from kd_core.distill.pretrain import pretrain

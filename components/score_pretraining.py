@@ -1,4 +1,4 @@
-"""Teacher scoring of the pretraining data: the texts that stage one learns from."""
+"""Teacher scoring of the pre-training data: the texts of stage one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Teacher scoring of the reference data: the rows that stage two learns from, and those that weigh teachers."""
+"""Teacher scoring of the reference data: the rows of stage two, and those that determine the teachers' weights."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What the two stages of teacher scoring share: one table of logits for exactly the rows that a training stage reads.
+"""The shared code of both stages of teacher scoring: one table of logits for exactly the rows of a training stage.
 
-Calibration and test rows are never scored, since nothing that trains may see them.
+Calibration and test rows are never scored, since no training may see them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def scoring(role: Role, *splits: str) -> Component:
 
 
 def score_splits(context: Context) -> None:
-    """Score the splits that the stage reads with one teacher, or take what the store already has."""
+    """Score the splits that the stage reads with one teacher, or take the scores that the store already has."""
     import pandas as pd
     import torch
 

@@ -1,4 +1,4 @@
-"""One teacher, ready to be asked: fetched, fine-tuned if its spec says so, checked against gold labels, saved."""
+"""Prepares one teacher: fetches it, fine-tunes it if its spec says so, checks it against gold labels and saves it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the training stages write a student and its history."""
+"""Shared code of the training stages: writes a student and its history."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def work(context: Context, tokenizer: Any) -> Work:
-    """What a stage trains with, from what it may touch."""
+    """A stage's tools for training: the tokenizer, and progress and state of its context."""
     from kd_core.training.work import Work
 
     return Work(tokenizer, context.progress, context.state)
 
 
 def save_student(folder: Path, model: StudentModel, tokenizer: Any, curves: Curves, **counts: int) -> None:
-    """Write weights, config, tokenizer and history.json (`curves`, and what was counted)."""
+    """Write weights, config, tokenizer and history.json (`curves` and `counts`)."""
     from kd_core.models.loading import save_tokenizer
 
     model.save_pretrained(folder)

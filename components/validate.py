@@ -1,4 +1,4 @@
-"""Checks one role's raw data, sets bad rows aside, and stops the run where there are too many of them."""
+"""Checks one role's raw data, sets bad rows aside, and stops the run if there are too many of them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def main(context: Context) -> None:
 
 
 def _protected(context: Context, role: Role) -> pd.DataFrame | None:
-    """Evaluation rows of the reference data, which no pre-training text may resemble."""
+    """The evaluation rows of the reference data, which no pre-training text may resemble."""
     if role == "reference":
         return None
     splits, _ = read_splits(context.input("reference"))
@@ -64,7 +64,7 @@ def _write_findings(folder: Path, verdict: Verdict, role: Role) -> None:
 
 
 def _preserve(context: Context, folder: Path) -> str:
-    """Copy the findings to where they outlive a failed stage, whose outputs are discarded; where that is."""
+    """Copy the findings to where they outlive a failed stage, whose outputs are discarded; returns the place."""
     if context.state is None:
         return str(folder / "rejected.parquet")
     for path in sorted(folder.iterdir()):

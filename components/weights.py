@@ -1,4 +1,4 @@
-"""Where the weights that a stage starts from lie: what the start of the run pinned, fetched if it is remote."""
+"""Finds the weights that a stage starts from: those pinned at the start of the run, fetched if they are remote."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kd_core.runtime.errors import ParamsError
 
 
 def resolved(context: Context, key: str) -> Mapping[str, Any]:
-    """What the start of the run pinned under `resolved.<key>`; empty for a params.yaml written by hand."""
+    """The values pinned at the start of the run under `resolved.<key>`; empty for a params.yaml written by hand."""
     try:
         return dict(context.value(f"resolved.{key}") or {})
     except ParamsError:

@@ -1,1 +1,1 @@
-"""Airflow DAGs: one for each recipe. Airflow only; every task starts a process of kd_ops."""
+"""Airflow DAGs: one for each recipe. They import Airflow only; every task starts a process of kd_ops."""

@@ -1,7 +1,7 @@
 """One DAG for each recipe: the stages of dvc.yaml as tasks, then tracking, registration and promotion.
 
 The first task, `resolve`, turns everything mutable into immutable ids and names the teachers; teacher stages are
-mapped over its answer. Passing tests compare tasks and edges with dvc.yaml.
+mapped over its answer. Tests compare tasks and edges with dvc.yaml.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def _stages(resolve: Any) -> dict[str, Any]:
 
 
 def _connect(resolve: Any, tasks: dict[str, Any]) -> None:
-    """The edges of dvc.yaml, and one more: a timing is taken when nothing else of the run is at work."""
+    """Add the edges of dvc.yaml, and one more so that no other stage of the run disturbs the timing."""
     chain(resolve, tasks["ingest"], tasks["validate"], tasks["teach"])
     scores = [tasks["score_pretraining"], tasks["score_reference"]]
     [tasks["teach"], tasks["validate"]] >> tasks["score_pretraining"] >> tasks["pretrain"]
@@ -147,7 +147,7 @@ def _connect(resolve: Any, tasks: dict[str, Any]) -> None:
         tasks["teach"] >> tasks[name]
     [tasks["export"], tasks["baseline"]] >> tasks["evaluate"]
     tasks["export"] >> tasks["measure"]
-    # measure reads nothing of evaluate: it waits so that no other stage disturbs the timing.
+    # measure needs no output of evaluate and waits only for an undisturbed timing.
     tasks["evaluate"] >> tasks["measure"]
     [tasks[name] for name in ("evaluate", "measure", "pretrain", "finetune", "self_distill", "export")] >> tasks[
         "report"

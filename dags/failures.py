@@ -1,6 +1,6 @@
-"""One exception class for each exit status of a task's process, and what Airflow does about it.
+"""One exception class for each exit status of a task's process, and Airflow's reaction to it.
 
-Airflow's retry rules match exception classes, so a status has to become a class before it can decide anything.
+Airflow's retry rules match exception classes, so each status becomes a class.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from airflow.sdk import Context, ExceptionRetryPolicy, RetryAction, RetryDecisio
 
 
 class ProcessFailed(Exception):  # noqa: N818 -- reads as the event that it is
-    """A task's process ended with a status that is none of those below: a bug."""
+    """A task's process ended with a status that is not listed below: a bug."""
 
 
 class WrongParams(ProcessFailed):
@@ -19,7 +19,7 @@ class WrongParams(ProcessFailed):
 
 
 class InvalidData(ProcessFailed):
-    """65: the data or a teacher is not what it must be."""
+    """65: the data or a teacher is invalid."""
 
 
 class MissingOutput(ProcessFailed):
@@ -27,11 +27,11 @@ class MissingOutput(ProcessFailed):
 
 
 class TryAgain(ProcessFailed):
-    """75: something outside was not ready."""
+    """75: an external service or an input was not ready."""
 
 
 class OutOfMemory(ProcessFailed):
-    """137: killed, for its own memory or because the machine was needed; or out of memory without a kill."""
+    """137: killed for lack of memory or because the machine was needed, or out of memory without a kill."""
 
 
 class MoreMemory(OutOfMemory):
@@ -55,16 +55,16 @@ RETRIES = 3
 
 
 class StatusRetryPolicy(ExceptionRetryPolicy):  # type: ignore[misc]  # Airflow is not followed
-    """The rules below, and one that counts: a first try that was killed is repeated, since it may resume.
+    """The rules below, and one that counts tries: a first try that was killed is repeated, since it may resume.
 
-    A status does not tell an eviction from a stage that needs more memory than there is. The first ends well when it
-    is tried again; the second fails again, and a third try would be in vain.
+    The status does not distinguish an eviction from a stage that needs more memory than there is. After an eviction the
+    second try succeeds; for lack of memory it fails again, and a third try would be useless.
     """
 
     def evaluate(
         self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
     ) -> RetryDecision:
-        """What Airflow does about the failure of this try, counted from 1."""
+        """Airflow's reaction to the failure of this try, counted from 1."""
         larger = isinstance(exception, MoreMemory)
         if isinstance(exception, OutOfMemory) and not larger and try_number > 1:
             return RetryDecision.fail("killed after the first try too: give the task a machine with more memory")

@@ -1,4 +1,4 @@
-"""What dags/profiles.yaml says: which runner takes a task, and what the task is given there."""
+"""Reads dags/profiles.yaml: the runner of each task, and the resources that the task gets there."""
 
 from __future__ import annotations
 
@@ -27,37 +27,37 @@ _UNITS = {"": 1.0, "m": 1e-3, **{unit: 1e3**power for power, unit in enumerate("
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """What one container gets."""
+    """The resources of one container."""
 
     name: str
     requests: Mapping[str, Any]
     """Resource → quantity that the scheduler sets aside."""
     limits: Mapping[str, Any]
-    """Resource → quantity that the container cannot pass."""
+    """Resource → quantity that the container cannot exceed."""
     shm: str
-    """Size of /dev/shm, which lies in memory and counts in its limit."""
+    """Size of /dev/shm, which is in memory and counts towards its limit."""
     larger: str | None
-    """The profile of the one try after memory ran out."""
+    """The profile of the single retry after memory ran out."""
     pool: str
-    """Airflow's pool."""
+    """Name of the pool in Airflow."""
     schedule_seconds: int
-    """How long a pod may wait for a node."""
+    """Longest wait of a pod for a node, in seconds."""
     startup_seconds: int
-    """How long its image and container may take to start then."""
+    """Longest start of its image and container after that, in seconds."""
     price_per_hour: float | None
-    """In the user's currency; None: not known."""
+    """Price in the user's currency; None: not known."""
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def gpus(self) -> int:
-        """How many GPUs."""
+        """Number of GPUs."""
         return int(self.limits.get(GPU, 0))
 
     def image(self) -> str:
-        """The image, by digest: KD_IMAGE_GPU where there are GPUs, if it is set, else KD_IMAGE.
+        """The image, by digest: KD_IMAGE_GPU if there are GPUs and it is set, else KD_IMAGE.
 
-        Raises WrongParams for none, or a tag: what a tag names may change in the middle of a run.
+        Raises WrongParams if there is none or it is a tag, since a tag may change its image in the middle of a run.
         """
         name = "KD_IMAGE_GPU" if self.gpus and os.environ.get("KD_IMAGE_GPU") else "KD_IMAGE"
         image = os.environ.get(name, "")
@@ -66,11 +66,11 @@ class Profile:
         return image
 
     def environment(self) -> dict[str, str]:
-        """What a stage is told of where it runs."""
+        """Variables that tell a stage about the container it runs in."""
         told = {"KD_IMAGE": self.image(), "KD_PROFILE": self.name}
         if self.price_per_hour is not None:
             told["KD_PRICE_PER_HOUR"] = str(self.price_per_hour)
-        if "cpu" in self.limits:  # a library would start a thread for each core of the node
+        if "cpu" in self.limits:  # otherwise a library would start a thread for each core of the node
             told["OMP_NUM_THREADS"] = str(max(1, int(quantity(self.limits["cpu"]))))
         return told
 
@@ -92,7 +92,7 @@ def quantity(text: Any) -> float:
 
 
 def placement(task: str) -> Placement:
-    """Where profiles.yaml and KD_RUNNER have a task run. Raises WrongParams that names the key."""
+    """Where a task runs by profiles.yaml and KD_RUNNER. Raises WrongParams that names the key."""
     return _placement(task, os.environ.get("KD_RUNNER", ""))
 
 
@@ -111,7 +111,7 @@ def profile(name: str) -> Profile:
 
 
 def cluster() -> dict[str, str]:
-    """Names of the cluster's objects."""
+    """The names of the cluster's objects."""
     names: dict[str, str] = _document()["kubernetes"]
     return names
 

@@ -1,7 +1,7 @@
-"""What runs a task: a process beside the Airflow worker, a Docker container or a Kubernetes pod.
+"""Runners of tasks: a process beside the Airflow worker, a Docker container or a Kubernetes pod.
 
 A runner is a module of this package with the operators ResolveOperator, RunOperator, TrackOperator and StageOperator.
-It is imported when it is chosen, since what it needs takes seconds.
+It is imported only when it is chosen, since its own imports take seconds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TASK_DEFAULTS: dict[str, Any] = {
 
 
 def operator(kind: str, task_id: str) -> tuple[Any, dict[str, Any]]:
-    """The operator class of a task and what it is told besides its work: nothing for a local process.
+    """The operator class of a task and its further arguments; a local process has none.
 
     :param kind: ResolveOperator, RunOperator, TrackOperator or StageOperator
     :raises WrongParams: for a runner or profile that does not exist

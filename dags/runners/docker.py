@@ -1,12 +1,12 @@
 """The runner `docker`: each task is one container of the component image on a Docker engine (DOCKER_HOST).
 
 Airflow's DockerOperator is not used: it has no read-only root, no limit of cores and no time to write a checkpoint, and
-tells a container's exit status only inside a message. Its hook gives the connection.
+gives a container's exit status only inside a message. Its hook provides the connection.
 
-Store, runs and KD_HOME that are folders are mounted under their own paths, the recipes over those of the image, and the
-container runs as the Airflow worker's user. With a store on S3 the container keeps its files in the volume that
-KD_WORK_VOLUME names. Secrets are files, as Docker's are: KD_SECRETS names a folder of the engine's machine that is
-mounted as /run/secrets.
+If store, runs and KD_HOME are folders, they are mounted under their own paths, and the container runs as the Airflow
+worker's user. The recipes are mounted over those of the image. With a store on S3 the container keeps its files in the
+volume that KD_WORK_VOLUME names. Secrets are files, as in Docker: KD_SECRETS names a folder of the engine's machine,
+which is mounted as /run/secrets.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from dags.runners.memory import failure_of_try, profile_of_try
 from dags.runners.tasks import ResolveTask, RunTask, StageTask, Task, TrackTask
 
 GRACE_SECONDS = 120
-"""For the checkpoint that follows SIGTERM."""
+"""Time for the checkpoint after SIGTERM."""
 
 PASSED_ON = (
     "KD_STORE_URI",
@@ -49,7 +49,7 @@ PASSED_ON = (
     "HF_ENDPOINT",
     "HF_HUB_OFFLINE",
 )
-"""Variables of the Airflow worker that a container gets; no secret is among them."""
+"""Variables of the Airflow worker that a container gets; none is a secret."""
 
 _RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 _FOLDERS = ("KD_HOME", "KD_STORE_URI", "KD_RUNS_URI", "KD_CACHE_DIR")
@@ -72,7 +72,7 @@ class ContainerOperator(Task):
         self._container: str | None = None
 
     def execute(self, context: Context) -> Any:
-        """Run the container to its end; what the task returns. Raises the failure class of its exit status."""
+        """Run the container to its end; returns the task's result. Raises the failure class of its exit status."""
         words = self.words(context)
         used = profile_of_try(self.profile, context)
         try:
@@ -92,7 +92,7 @@ class ContainerOperator(Task):
             self._remove()
 
     def on_kill(self) -> None:
-        """Stop the container and wait for the checkpoint that follows."""
+        """Stop the container and wait for its checkpoint."""
         if self._container is not None:
             with suppress(NotFound):
                 self._client().stop(self._container, timeout=GRACE_SECONDS)
@@ -121,7 +121,7 @@ class ContainerOperator(Task):
 
 
 def _start(client: Any, name: str, command: list[str], used: Profile) -> str:
-    """Make and start the container; one that a lost worker left is stopped first, so that it writes its checkpoint."""
+    """Create and start the container. First stop one that a lost worker left, so that it writes its checkpoint."""
     with suppress(NotFound):
         client.stop(name, timeout=GRACE_SECONDS)
         client.remove_container(name, v=True, force=True)
@@ -143,7 +143,7 @@ def _start(client: Any, name: str, command: list[str], used: Profile) -> str:
 
 
 def _host(used: Profile) -> dict[str, Any]:
-    """What the container may use and where it may write: nowhere but in its mounts."""
+    """The container's resources and mounts; it may write only into its mounts."""
     memory = int(quantity(used.limits["memory"]))
     host: dict[str, Any] = {
         "mem_limit": memory,
@@ -177,9 +177,9 @@ def _mounts() -> list[Mount]:
 
 
 def _local_folders() -> list[str]:
-    """The folders of store, runs and home, each once; none where the store is not on this machine.
+    """The folders of store, runs and home, each once; empty if the store is not on this machine.
 
-    Raises WrongParams where a store on folders has no KD_HOME beside it.
+    Raises WrongParams if the store is a folder and KD_HOME is not set.
     """
     if "://" in os.environ.get("KD_STORE_URI", "://"):
         return []
@@ -194,7 +194,7 @@ def _local_folders() -> list[str]:
 
 
 def _user() -> str | None:
-    """The worker's own user where its folders are mounted; otherwise that of the image."""
+    """The worker's user if its folders are mounted; None: the user of the image."""
     return f"{os.getuid()}:{os.getgid()}" if _local_folders() else None
 
 
@@ -207,7 +207,7 @@ def _environment() -> dict[str, str]:
 
 
 def _name(context: Context, words: Iterable[str]) -> str:
-    """The same for each try of a task, so that a try finds what the one before left."""
+    """The container's name: the same for each try of a task, so that a try finds what the previous one left."""
     task: Any = context["ti"]
     whole = " ".join([task.dag_id, task.task_id, *words])
     readable = re.sub(r"[^a-zA-Z0-9_.-]+", "-", f"{task.dag_id}-{task.task_id}")
@@ -224,7 +224,7 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
 
 
 def _status(client: Any, container: str) -> int:
-    """The exit status; 137 where the kernel stopped anything in it for want of memory."""
+    """The exit status; 137 if the kernel killed a process in the container for lack of memory."""
     status = int(client.wait(container)["StatusCode"])
     killed = client.inspect_container(container)["State"].get("OOMKilled")
     return 137 if status and killed else status

@@ -1,7 +1,7 @@
 """The runner `kubernetes`: each task is one pod of the component image.
 
-The operator waits in Airflow's triggerer, so that a long training holds no worker slot. What pods may do and where they
-find their settings stands in docker/kubernetes/; a pod gets secrets from there and never from Airflow.
+The operator waits in Airflow's triggerer, so that a long training holds no worker slot. docker/kubernetes/ defines the
+rights and settings of pods; a pod gets secrets from there and never from Airflow.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from dags.runners.memory import failure_of_try, profile_of_try
 from dags.runners.tasks import ResolveTask, RunTask, StageTask, TrackTask
 
 GRACE_SECONDS = 120
-"""For the checkpoint that follows SIGTERM."""
+"""Time for the checkpoint after SIGTERM."""
 
 LOG_SECONDS = 300
-"""How often the log of a running pod is brought to Airflow; each time costs the start of a task's process."""
+"""Interval at which the log of a running pod is copied to Airflow; each copy costs the start of a task's process."""
 
 USER = 10001
-"""As in docker/component.Dockerfile."""
+"""The user in docker/component.Dockerfile."""
 
 _ANSWER = "/dev/termination-log"
-"""Kubernetes hands what stands here to whoever asks for the pod, up to 4 KiB: no container beside it is needed."""
+"""Kubernetes returns this file's content, up to 4 KiB, with the pod's status, so no second container is needed."""
 
 _NAME_CHARACTERS = 50
 _DISRUPTED = ("evicted", "preempting", "nodelost", "nodeshutdown", "shutdown", "terminated", "unexpectedadmissionerror")
@@ -90,13 +90,13 @@ class PodOperator(KubernetesPodOperator):  # type: ignore[misc]  # Airflow is no
         return super().build_pod_request_obj(context, dry_run=dry_run)
 
     def execute(self, context: Context) -> Any:
-        """Start the pod and defer, or wait where nobody can be deferred to."""
+        """Start the pod and defer, or wait if there is no triggerer."""
         with self._failures(context):
             super().execute(context)
             return self._done(context, self.remote_pod)
 
     def trigger_reentry(self, context: Context, event: dict[str, Any]) -> Any:
-        """Go on when the triggerer says so; what the task returns. Raises the failure class of the pod's status."""
+        """Resume after the triggerer's event; returns the result. Raises the failure class of the pod's status."""
         with self._failures(context):
             super().trigger_reentry(context, event)
             return self._done(context, self.pod)
@@ -130,12 +130,12 @@ class PodOperator(KubernetesPodOperator):  # type: ignore[misc]  # Airflow is no
             answer = json.loads(ended.message if ended is not None else "")
         except (TypeError, ValueError):
             raise TryAgain("the pod ended well, but its answer was lost with it, or is larger than 4 KiB") from None
-        self.do_xcom_push = True  # only now: before, the provider would take it for a second container in the pod
+        self.do_xcom_push = True  # set only now: earlier, the provider would add a second container to the pod
         return self.done(context, answer)
 
     @contextmanager
     def _failures(self, context: Context) -> Iterator[None]:
-        """Turn what the provider raises into the failure class of the pod's exit status."""
+        """Turn the provider's exceptions into the failure class of the pod's exit status."""
         try:
             yield
         except (AirflowSkipException, ProcessFailed):
@@ -149,14 +149,14 @@ class PodOperator(KubernetesPodOperator):  # type: ignore[misc]  # Airflow is no
 
 
 _FOLDERS = {"work": "/work", "tmp": "/tmp"}  # noqa: S108 -- the pod's own
-"""Volume → where the image may write."""
+"""Volume → folder where the image may write."""
 
 
 def exit_status(pod: k8s.V1Pod | None) -> int:
     """The exit status that a pod's failure stands for.
 
-    A pod that is gone, or was evicted before its container told anything, counts as 143: the next try resumes. One that
-    never started counts as 75.
+    A pod that is gone, or was evicted before its container reported a status, counts as 143: the next try resumes. A
+    pod that never started counts as 75.
     """
     if pod is None or pod.status is None or _disrupted(pod.status):
         return 143
@@ -182,7 +182,7 @@ def _terminated(pod: k8s.V1Pod | None) -> k8s.V1ContainerStateTerminated | None:
 
 
 def _pod_name(task_id: str, words: Sequence[str]) -> str:
-    """A DNS label: no capital, no `_`, no `@`. Airflow adds a suffix of its own."""
+    """The pod's name, a DNS label without capitals, `_` and `@`. Airflow adds its own suffix."""
     item = words[-1].partition("@")[2] if words else ""
     return re.sub(r"[^a-z0-9]+", "-", f"kd-{task_id}-{item}".lower())[:_NAME_CHARACTERS].strip("-")
 
@@ -192,7 +192,7 @@ def _quantities(given: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _snake(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys as Kubernetes' Python client has them: `tolerationSeconds` is `toleration_seconds`."""
+    """Rename keys for Kubernetes' Python client: `tolerationSeconds` becomes `toleration_seconds`."""
     return {
         re.sub(r"(?<=[a-z])[A-Z]", lambda found: f"_{found[0].lower()}", key): value for key, value in given.items()
     }

@@ -26,7 +26,7 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def interpreter() -> str:
-    """The Python that has requirements.lock: KD_PYTHON names it where Airflow's own does not."""
+    """The Python that has requirements.lock: KD_PYTHON if it is set, else Airflow's own."""
     return os.environ.get("KD_PYTHON") or sys.executable
 
 
@@ -38,20 +38,20 @@ class ProcessOperator(Task):
         self._process: subprocess.Popen[str] | None = None
 
     def execute(self, context: Context) -> Any:
-        """Run the process to its end; what the task returns."""
+        """Run the process to its end; returns the task's result."""
         words = self.words(context)
         if not self.answers:
             self.run_process(words)
             return self.done(context, {})
         with tempfile.TemporaryDirectory(prefix="kd-answer-") as folder:
-            path = Path(folder, "answer.json")  # what libraries print, to whichever stream, is no part of it
+            path = Path(folder, "answer.json")  # a file, so that output of libraries cannot get into the answer
             self.run_process([*words, "--answer", str(path)])
             return self.done(context, json.loads(path.read_text(encoding="utf-8")))
 
     def run_process(self, arguments: Sequence[str]) -> None:
-        """Run the module with these words and copy its output to the log.
+        """Run the module with these arguments and copy its output to the log.
 
-        No shell sees the words. Raises the failure class of an exit status other than 0, WrongParams without a Python.
+        No shell is used. Raises the failure class of an exit status other than 0, WrongParams if there is no Python.
         """
         command = [interpreter(), "-m", self.module, *arguments]
         try:
@@ -74,7 +74,7 @@ class ProcessOperator(Task):
             raise failure(status, " ".join(command[1:]))
 
     def on_kill(self) -> None:
-        """Pass the stop on and wait for the checkpoint that follows it."""
+        """Pass on the signal to stop and wait for the checkpoint."""
         if self._process is None or self._process.poll() is not None:
             return
         self._process.send_signal(signal.SIGTERM)
@@ -85,9 +85,10 @@ class ProcessOperator(Task):
 
 
 def _stop_with_parent() -> None:
-    """Have the kernel stop this process when the task's ends, even if that is killed: a retry must be alone.
+    """Have the kernel stop this process when the task's process ends, even by a kill, so that a retry is alone.
 
-    SIGTERM, so that a checkpoint is written. (kd_ops has the like for its own children; no DAG file may import it.)
+    The signal is SIGTERM, so that a checkpoint is written. (kd_ops has the same for its own children, but no DAG file
+    may import it.)
     """
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

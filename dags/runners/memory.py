@@ -1,6 +1,6 @@
-"""Which profile a task's try gets: after a try that ran out of memory once the next larger one.
+"""Chooses the profile of a task's try: the next larger one, once, after a try that ran out of memory.
 
-A runner in containers asks here. Airflow keeps what is noted over the tries of a task.
+Runners with containers use it. Airflow keeps the note between the tries of a task.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def profile_of_try(name: str, context: Context) -> Profile:
 
 
 def failure_of_try(status: int, command: str, used: Profile, context: Context) -> ProcessFailed:
-    """The exception for a container that ended with `status`; the first lack of memory makes the next try larger."""
+    """The exception for a container that ended with `status`; after the first lack of memory the next try is larger."""
     error = failure(status, command)
     if not isinstance(error, OutOfMemory) or used.larger is None or _noted(context):
         return error

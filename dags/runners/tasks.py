@@ -1,4 +1,4 @@
-"""What a DAG's tasks ask of kd_ops, whichever runner takes them: the module, its words, what becomes of its answer."""
+"""The tasks of a DAG in every runner: the module of kd_ops, its arguments, and the use of its answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowSkipException
 
 SETTLED = "settled"
-"""The XCom by which a task says what it has done of the work of tasks after it."""
+"""The XCom in which a task names the later tasks whose work it has already done."""
 
 
 class Task(BaseOperator):  # type: ignore[misc]  # Airflow is not followed: its imports are heavy
@@ -26,22 +26,22 @@ class Task(BaseOperator):  # type: ignore[misc]  # Airflow is not followed: its 
         self.module = module
 
     def words(self, context: Context) -> list[str]:
-        """What follows the module on the command line."""
+        """The arguments after the module on the command line."""
         return []
 
     def done(self, context: Context, answer: dict[str, Any]) -> Any:
-        """What the task returns when the process has ended well.
+        """The result of the task after the process has succeeded.
 
-        :param answer: what the module wrote; empty where it writes none
+        :param answer: the document that the module wrote; empty if it writes none
         """
         return None
 
 
 class ResolveTask(Task):
-    """Starts a run; pushes its folder and the stages that need no process, as XComs `run_uri` and `settled`, and
-    returns one record a teacher.
+    """Starts a run; pushes its folder and the stages that need no process as XComs `run_uri` and `settled`, and returns
+    one record for each teacher.
 
-    Airflow maps tasks over a return value only, hence the records: {teacher, pretraining, reference}.
+    The records {teacher, pretraining, reference} are the return value because Airflow maps tasks over that only.
 
     :param recipe: name of a file in recipes/, without its ending
     """
@@ -79,8 +79,8 @@ class ResolveTask(Task):
 class RunTask(Task):
     """Runs a module of kd_ops on a run that `resolve` started, unless an earlier task has done this task's work.
 
-    :param run_uri: the run's folder, as `resolve` returned it
-    :param settled_by: the task that may have done the work, and then names it in its XCom `settled`
+    :param run_uri: the run's folder, from `resolve`
+    :param settled_by: the task that may have done the work already, which it then names in its XCom `settled`
     """
 
     template_fields: Sequence[str] = ("run_uri",)
@@ -91,24 +91,24 @@ class RunTask(Task):
         self.settled_by = settled_by
 
     def work(self) -> str:
-        """What the task does, as `settled` names it."""
+        """The name of the task's work in `settled`."""
         return str(self.task_id)
 
     def words(self, context: Context) -> list[str]:
-        """The run; without one the task is skipped."""
+        """The arguments that name the run; without a run the task is skipped."""
         if not self.run_uri:
             raise AirflowSkipException("there is no run: resolve did not finish")
         return ["--run", self.run_uri]
 
     def execute(self, context: Context) -> Any:
-        """Let the runner do the work, if it is not done."""
+        """Let the runner do the work, unless it is already done."""
         if self._is_settled(context):
             self.log.info("%s: nothing is left to do, says task %s", self.work(), self.settled_by)
             return None
         return super().execute(context)
 
     def _is_settled(self, context: Context) -> bool:
-        """Never in a second try: whoever repeats or clears a task wants its process."""
+        """Whether the work is done. Never in a second try: whoever repeats or clears a task wants its process."""
         task = context["ti"]
         if self.settled_by is None or not self.run_uri or task.try_number > 1:
             return False
@@ -116,7 +116,7 @@ class RunTask(Task):
 
 
 class TrackTask(RunTask):
-    """Tracks a run; pushes what it did of the tasks that follow as XCom `settled`."""
+    """Tracks a run; pushes the names of the later tasks whose work it did as XCom `settled`."""
 
     answers = True
 
@@ -143,9 +143,9 @@ class StageTask(RunTask):
         self.item = item
 
     def work(self) -> str:
-        """The stage as dvc.yaml names it."""
+        """The stage's name in dvc.yaml."""
         return f"{self.stage}@{self.item}" if self.item else self.stage
 
     def words(self, context: Context) -> list[str]:
-        """The run and the stage."""
+        """The arguments that name the run and the stage."""
         return [*super().words(context), self.work()]

@@ -1,1 +1,1 @@
-"""A registered version becomes champion, or does not: the gate, its evidence, the ledger."""
+"""Decides whether a registered version becomes champion: the gate, its evidence, the ledger."""

@@ -1,9 +1,9 @@
 """Makes the registry show what the ledger of aliases says.
 
-MLflow lets the last write of an alias win; the ledger, whose events come one after the other, decides. A process may
-be killed or paused between its event and the alias. So the next process carries out what is missing, and a process that
-has moved an alias reads the ledger once more: the last event holds, whatever the order of the writes. An alias that a
-person moves by hand after an event was carried out stays as it is.
+In MLflow the last write of an alias wins, so the ledger decides, whose events have an order. A process may be killed or
+paused between its event and the alias. So the next process carries out what is missing, and a process that has moved an
+alias reads the ledger again: the last event holds, whatever the order of the writes. If a person moves an alias by hand
+after an event was carried out, it stays where it is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kd_ops.registry.registry import CHALLENGER, CHAMPION, by_alias, versions
 
 
 def settled(client: Any, store: Storage, name: str) -> tuple[list[AliasEvent], Any | None]:
-    """The history of a model and the champion at its end, the last event carried out."""
+    """The history of a model and its champion after the last event is carried out."""
     moved = False
     while True:
         events = ledger.history(store, name)
@@ -33,7 +33,7 @@ def settled(client: Any, store: Storage, name: str) -> tuple[list[AliasEvent], A
 
 
 def make_champion(client: Any, name: str, number: str) -> None:
-    """Make a version champion, unless somebody has deleted it since; it is no challenger any more."""
+    """Make a version champion and no longer challenger, unless somebody has deleted it since."""
     if number not in {str(version.version) for version in versions(client, name)}:
         return
     client.set_registered_model_alias(name, CHAMPION, number)

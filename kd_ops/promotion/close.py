@@ -1,9 +1,9 @@
-"""Closes a run: tracks it and, where nothing was computed, registers and promotes too:
+"""Closes a run: tracks it and, if nothing was computed, also registers and promotes it:
 `python -m kd_ops.promotion.close --run URI`.
 
-Each of the three imports MLflow, which takes longer than all that a run without news has to say to it. After a run that
-computed something they are processes of their own, as before: packing a model or judging it may take long, and each
-is tried again alone. A step that fails here is left to its own process, which does it again and says why it fails.
+Each of the three steps imports MLflow, which takes longer than the steps of a run that computed nothing. After other
+runs each step has its own process: packing or judging a model may take long, and each step is retried alone. A step
+that fails here is left to its own process, which repeats it and reports the failure.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from kd_ops.runs.runs import Run
 from kd_ops.tracking.track import final_status, track
 
 STEPS: dict[str, Callable[[Run, Settings], None]] = {"register": register_step, "promote": promote_step}
-"""What follows tracking, in this order; named as the tasks are."""
+"""The steps after tracking, in order, by the names of their tasks."""
 
 
 def close(run: Run, settings: Settings, always: bool = False) -> list[str]:
-    """Track the run; the steps after that which are done too, which may be none.
+    """Track the run; returns the names of the later steps that were also done, possibly none.
 
-    :param always: do all steps, whatever was computed, and raise what stops one of them
+    :param always: do all steps even if something was computed, and raise the error that stops a step
     """
     print(f"logged to MLflow run {track(run, settings)}")
     done: list[str] = []
@@ -46,12 +46,12 @@ def close(run: Run, settings: Settings, always: bool = False) -> list[str]:
 
 
 def _is_without_news(run: Run) -> bool:
-    """Whether the run has all its stages, and had them before it began."""
+    """Whether the run has all its stages, and had them before it started."""
     return final_status(run, interrupted=False) == "FINISHED" and all(each.cached for each in run.stages().values())
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Entry point of the first closing task; the names of the steps that need no process go to a file as JSON."""
+    """Entry point of the first closing task; writes the names of the steps that need no process to a JSON file."""
     parser = argparse.ArgumentParser(
         prog="python -m kd_ops.promotion.close", description="Track a run, and close it where nothing was computed."
     )

@@ -1,4 +1,4 @@
-"""What the gate is given to decide by: numbers of the challenger, and counts of it and its rivals on the test rows."""
+"""The gate's evidence: numbers of the challenger, and counts of it and its rivals on the test rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Groups = npt.NDArray[np.str_]
 
 
 class Verdict(StrEnum):
-    """What happens to a challenger."""
+    """The gate's verdict on a challenger."""
 
     PROMOTE = "PROMOTE"
     HOLD = "HOLD"
@@ -25,66 +25,66 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Decision:
-    """A verdict with its reasons in plain words and the numbers behind them."""
+    """A verdict, its reasons in plain words and the numbers behind them."""
 
     verdict: Verdict
     reasons: tuple[str, ...]
     numbers: dict[str, float] = field(default_factory=dict)
     proven: bool = False
-    """Whether the challenger was shown to be better than the champion, and lost nothing against the version that
-    accepted losses are counted from: they are counted from the challenger then."""
+    """Whether the challenger was shown to be better than the champion, and lost nothing against the version from which
+    accepted losses are counted. From then on they are counted from the challenger."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """A model's latency and what it can be compared by; None for what was not measured."""
+    """A model's latency and the values that make it comparable; None for what was not measured."""
 
     latency_ms: float | None
-    """Median at batch 1."""
+    """Median latency at batch 1."""
     relative: float | None
-    """Latency ÷ that of the reference workload that was timed in turns with the model."""
+    """Latency ÷ latency of the reference workload, which was timed in turns with the model."""
     machine: str | None
     """Fingerprint of the machine."""
 
 
 @dataclass(frozen=True)
 class MostFrequent:
-    """The answer that a model gives most often."""
+    """A model's most frequent answer."""
 
     answer: str
     share: float
-    """Of all test rows."""
+    """Share of all test rows."""
     share_of_others: float | None
-    """Of the test rows whose label is another one; None where there is no such row."""
+    """Share of the test rows that have another label; None if there is no such row."""
     counted: str = "test rows"
-    """What the shares are of: parts of rows, where each part has an answer."""
+    """The unit of the shares: test rows, or parts of rows if each part has an answer."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What is known of a model apart from its single answers."""
+    """A model's numbers, without its single answers."""
 
     weights: str
     """Hash of the model's folder."""
     labels: tuple[str, ...]
     accuracy: float
-    """Or what stands in for it: `metric`."""
+    """Accuracy, or the main metric that `metric` names."""
     best_teacher_accuracy: float
     speedup: float | None
     """Throughput ÷ that of the slowest teacher at the largest measured batch."""
     speed: Speed
     kind: str
-    """Of the task."""
+    """The kind of the task."""
     metric: str = "accuracy"
-    """The task's main metric, in a person's words."""
+    """The name of the task's main metric, for people."""
     macro_f1: float | None = None
-    """None for kinds of tasks that have none."""
+    """None for kinds of tasks without it."""
     most_frequent: MostFrequent | None = None
 
 
 @dataclass(frozen=True)
 class JudgedRows:
-    """The N test rows that are judged by, and the challenger's counts on them."""
+    """The N test rows of the judgement, and the challenger's counts on them."""
 
     counts: Floats
     """[N, K]"""
@@ -94,7 +94,7 @@ class JudgedRows:
     tfidf: Floats | None = None
     """[N, K], counts of the TF-IDF baseline."""
     slices: Mapping[str, Booleans] = field(default_factory=dict)
-    """Name → [N], which rows belong to it."""
+    """Name of a slice → [N], which rows belong to it."""
 
 
 @dataclass(frozen=True)
@@ -112,12 +112,12 @@ class Champion:
 
 @dataclass(frozen=True)
 class Origin:
-    """The version that accepted losses are counted from: the last one that was shown to be better, or the first."""
+    """The version from which accepted losses are counted: the last one shown to be better, or the first one."""
 
     version: str
     counts: Floats
     """[N, K]"""
     spent: float = 0.0
-    """Part of the margin that is used up already by versions before it that were deleted; infinite if not on record."""
+    """Part of the margin already used up by deleted versions before it; infinite if not on record."""
     deleted: str | None = None
-    """The version that losses should be counted from, where that was deleted."""
+    """The version from which losses should be counted, if that was deleted."""

@@ -1,4 +1,4 @@
-"""What every model must hold, the first version too: quality, speed, enough test rows, no worse than TF-IDF."""
+"""Absolute floors for every model, the first version too: quality, speed, enough test rows, no worse than TF-IDF."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from kd_ops.promotion.evidence import JudgedRows, Measured
 from kd_ops.promotion.wording import bounds, points
 
 MINIMUM_GROUPS = 100
-"""Groups of test rows that there must be: fewer say too little to judge a model by."""
+"""Least number of groups of test rows: fewer are too few to judge a model."""
 NEARLY_CONSTANT = 0.95
-"""Share of the rows with another label that get a model's most frequent answer: from here on it answers blindly."""
+"""A model counts as constant if this share of the rows with another label get its most frequent answer."""
 
 MEASURE_AGAIN = "run it with another `-S measure.round=N`; for the champion's timing, run its recipe so"
 
 
 def check_quality(gate: GateParams, model: Measured) -> list[str]:
-    """The absolute floors of quality that `model` breaks, in plain words; empty if it holds them all."""
+    """The floors of quality that `model` misses, in plain words; empty if there are none."""
     broken = [_constant(model)]
     if model.accuracy < gate.min_accuracy:
         broken.append(f"{model.metric} {model.accuracy:.1%} is below the floor of {gate.min_accuracy:.1%}")
@@ -35,7 +35,7 @@ def check_quality(gate: GateParams, model: Measured) -> list[str]:
 
 
 def _constant(model: Measured) -> str:
-    """Why the model counts as one that gives the same answer to everything; empty if it does not."""
+    """Why the model counts as constant; empty if it does not."""
     found = model.most_frequent
     if found is None or found.share_of_others is None or found.share_of_others < NEARLY_CONSTANT:
         return ""
@@ -47,7 +47,7 @@ def _constant(model: Measured) -> str:
 
 
 def check_speed(gate: GateParams, model: Measured) -> list[str]:
-    """The absolute floors of speed that `model` breaks, in plain words; empty if it holds them all."""
+    """The floors of speed that `model` misses, in plain words; empty if there are none."""
     broken = []
     if model.speedup is None:
         broken.append("its speed-up over the slowest teacher was not measured")
@@ -62,7 +62,7 @@ def check_speed(gate: GateParams, model: Measured) -> list[str]:
 
 
 def check_test(gate: GateParams, model: Measured, rows: JudgedRows) -> list[str]:
-    """Why the test rows do not speak for `model`: too few groups, or it is shown to be worse than TF-IDF."""
+    """Why the test rows do not support `model`: there are too few groups, or it is shown to be worse than TF-IDF."""
     found, groups = [], len(np.unique(rows.groups))
     if groups < MINIMUM_GROUPS:
         found.append(

@@ -1,8 +1,8 @@
-"""The promotion gate: pure decisions over numbers, with the limits in the `gate` section of params.yaml.
+"""The promotion gate: pure functions from numbers to a verdict, with the limits in the `gate` section of params.yaml.
 
-A model becomes champion only if it holds absolute floors (the first version too) and, on the same test rows, is not
-worse than the champion by more than a margin (paired non-inferiority, by near-duplicate group). Nor may it be worse by
-more than the margin than the version that losses are counted from: many small losses do not add up to a large one.
+A model becomes champion only if it reaches absolute floors (the first version too) and, on the same test rows, is not
+worse than the champion by more than a margin (paired non-inferiority, by near-duplicate group). It must also be within
+the margin of the version from which losses are counted, so that many small losses do not add up to a large one.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def decide(
 ) -> Decision:
     """The verdict on `model`.
 
-    :param champion: with its counts on the same rows in the same order; None for the first version
-    :param origin: the version that accepted losses are counted from; None where that is the champion
+    :param champion: the champion, with its counts on the same rows in the same order; None for the first version
+    :param origin: the version from which accepted losses are counted; None if that is the champion
     """
     if champion is not None and (changed := _other_task(model, champion)):
         return Decision(Verdict.REJECT, (changed,))
@@ -50,7 +50,7 @@ def decide(
 
 
 def _held(doubts: list[str], found: Decision) -> Decision:
-    """The decision, or HOLD where something speaks against it; a REJECT stays one."""
+    """The decision, or HOLD if there are doubts; a REJECT stays a REJECT."""
     if not doubts or found.verdict is Verdict.REJECT:
         return found
     reasons = found.reasons if found.verdict is Verdict.HOLD or found.numbers else ()
@@ -62,16 +62,16 @@ def _with_reasons(found: Decision, reasons: list[str]) -> Decision:
 
 
 def _speed_not_proven(slow: list[str]) -> list[str]:
-    """HOLD: a timing says something of the moment too, and can be taken again; answers cannot."""
+    """Reasons for HOLD instead of REJECT: a timing depends on the moment and can be repeated; answers do not change."""
     if not slow:
         return []
     return [f"speed not proven: {'; '.join(slow)}. If the machine was busy, measure again: {MEASURE_AGAIN}"]
 
 
 def with_left_out(decision: Decision, seen: Booleans) -> Decision:
-    """The decision, saying on how many rows it rests and how many could not be used.
+    """The decision, with the number of rows that it rests on and of those that could not be used.
 
-    :param seen: [N], rows that the challenger, the champion or the version that losses are counted from was trained on
+    :param seen: [N], rows on which the challenger, the champion or the origin of losses was trained
     """
     numbers = {**decision.numbers, "test_rows": float((~seen).sum()), "left_out": float(seen.sum())}
     reasons = decision.reasons
@@ -84,7 +84,7 @@ def with_left_out(decision: Decision, seen: Booleans) -> Decision:
 
 
 def _worse_slices(gate: GateParams, rows: JudgedRows, champion: Champion) -> list[str]:
-    """Slices of at least 100 rows on which the challenger is worse than the margin, Holm-corrected."""
+    """Slices of at least 100 rows on which the challenger is worse by more than the margin, Holm-corrected."""
     pair = Pair(rows.counts, champion.counts, rows.groups, rows.metric)
     return [
         f"worse on slice {part.name}: {points(part.difference)} points on {part.rows:,} rows, beyond the margin of "
@@ -127,9 +127,9 @@ def _compare(gate: GateParams, rows: JudgedRows, champion: Champion, origin: Ori
 
 
 def _against_origin(gate: GateParams, rows: JudgedRows, origin: Origin | None, found: Decision) -> Decision:
-    """A PROMOTE against the champion, looked at once more against the version that losses are counted from.
+    """Check a PROMOTE against the champion again, against the version from which losses are counted.
 
-    A better model is promoted whatever was lost before; losses are counted from it only if it has made them good.
+    A better model is promoted whatever was lost before, but losses are counted from it only if it recovered them.
     """
     if origin is None:
         return found
@@ -161,11 +161,11 @@ def _left(gate: GateParams, left: float) -> str:
 
 
 def _compare_speed(gate: GateParams, model: Speed, champion: Speed) -> tuple[str, bool]:
-    """What there is to say about speed, and whether the challenger breaks the bound.
+    """A sentence about speed, and whether the challenger breaks the limit.
 
-    The two were timed in two runs, on a machine that others may have used: what each took relative to the reference
-    workload of its own run is compared. Different machines are not: the floor on the speed-up over the teachers,
-    measured side by side in one run, is what holds there.
+    The two were timed in different runs, and other programs may have used the machine. So each latency is taken
+    relative to the reference workload of its own run. Different machines are not compared: there, only the floor on the
+    speed-up over the teachers holds, which is measured side by side in one run.
     """
     if not model.relative or not champion.relative:
         return "speed not compared with the champion's: a relative latency is missing", False
@@ -180,7 +180,7 @@ def _compare_speed(gate: GateParams, model: Speed, champion: Speed) -> tuple[str
 
 
 def _other_task(model: Measured, champion: Champion) -> str:
-    """Why the champion cannot be compared with; empty if it can."""
+    """Why the model cannot be compared with the champion; empty if it can."""
     if champion.kind != model.kind:
         changed = f"the kind of task changed from {champion.kind} to {model.kind}"
     elif set(champion.labels) != set(model.labels):

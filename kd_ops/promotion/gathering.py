@@ -1,4 +1,4 @@
-"""Gathers what the gate needs: the run's numbers, and the answers of registered versions on the run's test rows."""
+"""Gathers the gate's evidence: the run's numbers, and the answers of registered versions on the run's test rows."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ from kd_ops.runs.runs import Run
 
 TEST = "data/checked/reference/test.parquet"
 _COUNTS = "/counts"
-"""Follows a model's name in the columns of `EXAMPLES`."""
+"""Suffix of a model's name in the columns of `EXAMPLES`."""
 _NEEDED_TAGS = ("kd.labels", "kd.weights", TAG)
 
 
 def judge(
     run: Run, outs: Outs, client: Any, champion: Any | None, settings: Settings, lineage: Lineage | None = None
 ) -> Decision:
-    """The gate's decision on the run's student against the registered version `champion` (None: there is none).
+    """The gate's decision on the run's student against the registered version `champion` (None: there is no champion).
 
-    All are judged on the same rows: those of the run's test that none of them was trained on. Raises TryAgainError if
-    the run is not registered yet.
+    All models are judged on the same rows: those of the run's test split on which none of them was trained. Raises
+    TryAgainError if the run is not registered yet.
 
-    :param lineage: where the champion's losses are counted from; None: from the champion
+    :param lineage: the version from which losses are counted; None: the champion
     """
     gate = parse(GateParams, run.params()["gate"], "gate")
     if champion is not None and (lacking := [tag for tag in _NEEDED_TAGS if tag not in champion.tags]):
@@ -80,7 +80,7 @@ def judge(
 
 
 def _older(client: Any, champion: Any | None, lineage: Lineage | None) -> Any | None:
-    """The registered version that losses are counted from; None where nothing was lost since the champion."""
+    """The registered version from which losses are counted; None if that is the champion."""
     if champion is None or lineage is None or (lineage.version == str(champion.version) and not lineage.spent):
         return None
     found = registered(client, str(champion.name), lineage.version)
@@ -88,7 +88,7 @@ def _older(client: Any, champion: Any | None, lineage: Lineage | None) -> Any | 
 
 
 def _seen(run: Run, rows: pd.DataFrame, versions: Sequence[Any], settings: Settings) -> Booleans:
-    """[N], test rows that the run's student or one of the registered versions was trained on."""
+    """[N], test rows on which the run's student or one of the registered versions was trained."""
     own = read_result(run).get("trained_on")
     if own is None:
         raise TryAgainError(
@@ -102,7 +102,7 @@ def _seen(run: Run, rows: pd.DataFrame, versions: Sequence[Any], settings: Setti
 
 
 def measured(outs: Outs, examples: pd.DataFrame) -> Measured:
-    """What evaluate, on these test rows, and measure say of the student. Raises InvalidDataError if they lack it."""
+    """The student's numbers from evaluate (on these test rows) and measure. Raises InvalidDataError without them."""
     found = {name.removesuffix(_COUNTS) for name in examples.columns if name.endswith(_COUNTS)}
     asked = student_task(outs)
     task = deciding.of(asked.kind)
@@ -126,9 +126,9 @@ def measured(outs: Outs, examples: pd.DataFrame) -> Measured:
 
 
 def most_frequent(examples: pd.DataFrame, kind: Kind) -> MostFrequent:
-    """The answer that the student gives most often, and how many rows with another label get it.
+    """The student's most frequent answer, and the share of rows with another label that get it.
 
-    Where a row's labels are those of its units one after the other, units are counted instead of rows.
+    If a row's labels are the labels of its units in order, units are counted instead of rows.
     """
     given, true = ([labels_of(row) for row in examples[column]] for column in (SERVED, "label"))
     counted = MostFrequent.counted

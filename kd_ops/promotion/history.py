@@ -1,9 +1,9 @@
-"""What the ledger tells about a champion: where its losses are counted from, and whether it was deleted.
+"""Reads the history of a champion from the ledger: the origin of its losses, and whether it was deleted.
 
 A challenger may be a little worse than the champion and still be promoted. So that small losses do not add up, it is
-also compared with the last version that was shown to be better (or the first one): the *origin*. Where that version was
-deleted, the oldest champion since then takes its place, and the losses that were accepted before it use up part of the
-margin: for each of them the lower bound that it was accepted with, as nothing better is known of a deleted version.
+also compared with the *origin*: the last version that was shown to be better (or the first one). If the origin was
+deleted, the oldest champion since then takes its place. The losses accepted before that champion use up part of the
+margin, each by the lower bound at its acceptance, since nothing better is known about a deleted version.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from kd_ops.promotion.ledger import AliasEvent, last_change
 
 @dataclass(frozen=True)
 class Lineage:
-    """Which version losses are counted from."""
+    """The version from which losses are counted."""
 
     version: str
-    """The oldest one since the origin that still exists."""
+    """The oldest version since the origin that still exists."""
     spent: float = 0.0
-    """Losses accepted between the origin and that version; infinite where they are not on record."""
+    """Losses accepted between the origin and that version; infinite if they are not on record."""
     deleted: str | None = None
-    """The origin, where that was deleted."""
+    """The origin, if it was deleted."""
 
 
 def lineage(events: Sequence[AliasEvent], champion: str, existing: Collection[str]) -> Lineage:
-    """Where the losses of `champion` are counted from.
+    """The version from which the losses of `champion` are counted.
 
     :param events: the history of the model, oldest first
-    :param existing: the versions that the registry still has, `champion` among them
+    :param existing: the versions that the registry still has, including `champion`
     """
     steps = _accepted(events, champion)
     chain = [*(str(step.champion_before) for step in reversed(steps)), champion]
@@ -46,7 +46,7 @@ def _accepted(events: Sequence[AliasEvent], champion: str) -> list[AliasEvent]:
     steps: list[AliasEvent] = []
     version = champion
     for event in reversed(events):
-        first = event.champion_before is None  # ever, or since the champion was deleted
+        first = event.champion_before is None  # the first of all, or the first after a champion was deleted
         if event.champion_after != version or not (first or event.verdict == "PROMOTE"):
             continue
         if first or event.proven:
@@ -57,7 +57,7 @@ def _accepted(events: Sequence[AliasEvent], champion: str) -> list[AliasEvent]:
 
 
 def lost_champion(events: Sequence[AliasEvent], existing: Collection[str]) -> str | None:
-    """Why there is no champion though the ledger names one, and what to do; None where there never was one."""
+    """Why there is no champion although the ledger names one, and what to do; None if there never was one."""
     change = last_change(events)
     if change is None or change.champion_after is None:
         return None

@@ -1,9 +1,9 @@
-"""The history of aliases and of the uses of test sets, which MLflow does not keep: one file an event, never rewritten.
+"""The history of aliases and of uses of test sets, which MLflow does not keep: one file per event, never rewritten.
 
-`ledgers/aliases/MODEL/000001.json` in the store holds who moved which alias when, from and to which version, with the
-verdict and its reasons. Each event is decided with all events before it in view: if two machines decide at once, one
-gets the next number and the other re-evaluates. `ledgers/carried_out/MODEL/000001.json` says that the registry
-shows what event 1 decided. `ledgers/test_sets/HASH/MODEL-VERSION.json` says that a version was judged on that test set.
+`ledgers/aliases/MODEL/000001.json` in the store records who moved which alias when, from and to which version, with the
+verdict and its reasons. Each event is decided with knowledge of all events before it: if two machines decide at once,
+one gets the next number and the other re-evaluates. `ledgers/carried_out/MODEL/000001.json` records that the registry
+shows event 1. `ledgers/test_sets/HASH/MODEL-VERSION.json` records that a version was judged on that test set.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class AliasEvent:
 
     model: str
     version: str
-    """The version that was judged, or that a rollback took the alias from."""
+    """The version that was judged, or that lost the alias by a rollback."""
     champion_before: str | None
     champion_after: str | None
     verdict: str
@@ -38,15 +38,15 @@ class AliasEvent:
     who: str
     when: str
     proven: bool = False
-    """Whether accepted losses are counted from this version: it was shown to be better, and made lost points good."""
+    """Whether accepted losses are counted from this version: it was shown to be better, and recovered lost points."""
     low: float | None = None
-    """Lower bound of its difference to the champion before; None where nothing was compared, or that was long ago."""
+    """Lower bound of its difference to the previous champion; None without a comparison, and in old events."""
     number: int = 0
-    """Its place in the model's history, from 1; 0 while it has none."""
+    """Its place in the model's history, from 1; 0 before it has one."""
 
 
 def append(store: Storage, event: AliasEvent, after: Sequence[AliasEvent]) -> AliasEvent | None:
-    """Add an event that was decided in the light of the history `after`; None if that is not the newest any more."""
+    """Add an event that was decided with the history `after`; None if there are newer events by now."""
     number = after[-1].number + 1 if after else 1
     values = {key: value for key, value in asdict(event).items() if key != "number"}
     data = to_json(values)
@@ -70,17 +70,17 @@ def newest(store: Storage, model: str) -> int:
 
 
 def last_change(events: Sequence[AliasEvent]) -> AliasEvent | None:
-    """The last event that gave the champion alias to another version."""
+    """The last event that moved the champion alias to another version."""
     return next((event for event in reversed(events) if event.champion_before != event.champion_after), None)
 
 
 def is_carried_out(store: Storage, event: AliasEvent) -> bool:
-    """Whether the registry has shown what the event decided; what it shows since then is somebody's will."""
+    """Whether the registry has shown the event's decision; any later change there was made on purpose."""
     return store.exists(_name(CARRIED_OUT, event.model, event.number))
 
 
 def note_carried_out(store: Storage, event: AliasEvent) -> None:
-    """Say that the registry shows what the event decided."""
+    """Record that the registry shows the event's decision."""
     store.create(_name(CARRIED_OUT, event.model, event.number), to_json({"when": now()}))
 
 
@@ -89,9 +89,9 @@ def _name(folder: str, model: str, number: int) -> str:
 
 
 def count_test_use(store: Storage, test_hash: str, model: str, version: str) -> int:
-    """Note that `version` is judged on a test set; how many versions have been so far, this one included.
+    """Record that `version` is judged on a test set; returns the number of such versions so far, including this one.
 
-    A decision repeated for the same version looks at nothing new and is counted once.
+    A repeated decision on the same version is counted once, since it reveals nothing new.
     """
     place = f"{TEST_SETS}/{test_hash}"
     store.create(f"{place}/{model}-{version}.json", to_json({"when": now()}))
@@ -99,7 +99,7 @@ def count_test_use(store: Storage, test_hash: str, model: str, version: str) -> 
 
 
 def user() -> str:
-    """Who is acting; containers often run under a number without a name."""
+    """The name of the acting user; `unknown` in a container that runs under a number without a name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -107,5 +107,5 @@ def user() -> str:
 
 
 def now() -> str:
-    """The time of an event, UTC."""
+    """The current time in UTC, for an event."""
     return datetime.now(UTC).isoformat(timespec="seconds")

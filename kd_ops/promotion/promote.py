@@ -1,7 +1,8 @@
 """Carries out the gate's decision on a run's registered version: `python -m kd_ops.promotion.promote --run URI`.
 
-Ledger first, then the aliases, then the run's result and tags: run again after a kill, it carries out what the ledger
-says was decided. If two machines decide at once, the loser of the race re-evaluates against the new champion.
+It writes the ledger first, then the aliases, then the run's result and tags. If it is run again after a kill, it
+carries out the decision in the ledger. If two machines decide at once, the loser of the race re-evaluates against the
+new champion.
 """
 
 from __future__ import annotations
@@ -35,33 +36,33 @@ ROLLBACK = "ROLLBACK"
 
 @dataclass(frozen=True)
 class _Case:
-    """A decision and what it rests on."""
+    """A decision and its basis."""
 
     decision: Decision
     events: Sequence[AliasEvent]
     own: AliasEvent | None
-    """The run's decision on the version, as the ledger has it; None where nothing was to be decided."""
+    """The run's decision on the version, from the ledger; None if there was nothing to decide."""
     held: bool
-    """Whether something later or stronger stands, so that nothing is carried out."""
+    """Whether a later or stronger decision stands, so that nothing is carried out."""
 
     @property
     def is_last(self) -> bool:
-        """Whether nothing was decided since, about any version."""
+        """Whether nothing has been decided since about any version."""
         return self.own is not None and self.events[-1] == self.own
 
     @property
     def is_last_of_version(self) -> bool:
-        """Whether the version's tags should say this."""
+        """Whether the version's tags should show this decision."""
         own = self.own
         return own is not None and own == [event for event in self.events if event.version == own.version][-1]
 
 
 def promote(run: Run, settings: Settings) -> Decision:
-    """Judge the version that the run registered, carry the verdict out and note it everywhere.
+    """Judge the version that the run registered, carry out the verdict and record it everywhere.
 
-    A version that was rolled back is held until a person brings it back. A decision that was taken before is carried
-    out again unless the champion has changed since. Raises TryAgainError if the run has not been evaluated and
-    registered yet, or if somebody moved the champion's alias while the version was judged.
+    A version that was rolled back is held until a person restores it. An earlier decision is carried out again unless
+    the champion has changed since. Raises TryAgainError if the run has not been evaluated and registered yet, or if
+    somebody moved the champion's alias while the version was judged.
     """
     registered = read_result(run).get("model")
     if not registered:
@@ -83,7 +84,7 @@ def promote(run: Run, settings: Settings) -> Decision:
 
 
 def _case(run: Run, outs: Outs, client: Any, store: Storage, name: str, number: str, settings: Settings) -> _Case:
-    """What was decided before, or is decided now and put into the ledger; again if somebody else was faster."""
+    """The earlier decision, or a new one that is put into the ledger; it is made again if somebody else was faster."""
     while True:
         events, champion = settled(client, store, name)
         before = str(champion.version) if champion else None
@@ -106,13 +107,13 @@ def _case(run: Run, outs: Outs, client: Any, store: Storage, name: str, number: 
 
 
 def rollback(name: str, settings: Settings, to: str | None = None) -> tuple[str, str]:
-    """Give the champion alias back to an earlier version; the versions before and after.
+    """Give the champion alias back to an earlier version; returns the versions before and after.
 
-    A champion that was deleted from the registry is followed by whatever version is named.
+    If the champion was deleted from the registry, any version may be named.
 
-    :param to: version to go to; None: the champion before the present one, as the ledger tells
-    :raises ParamsError: there never was a champion, there is no such version, or nothing to go back to
-    :raises TryAgainError: something else was decided at the same moment
+    :param to: the version that gets the alias; None: the champion before the present one, by the ledger
+    :raises ParamsError: there never was a champion, there is no such version, or no earlier champion
+    :raises TryAgainError: another decision was made at the same moment
     """
     client, store = connect(settings), Storage(settings.store_uri)
     with exclusive(settings, "model", name):
@@ -139,12 +140,12 @@ def _last_champion(events: Sequence[AliasEvent]) -> str | None:
 
 
 def _own(events: Sequence[AliasEvent], number: str, run_id: str) -> AliasEvent | None:
-    """The last decision on this version that the run took before."""
+    """The run's last decision on this version."""
     return next((event for event in reversed(events) if (event.version, event.run) == (number, run_id)), None)
 
 
 def _held(events: Sequence[AliasEvent], own: AliasEvent | None, before: str | None, number: str) -> Decision | None:
-    """Why nothing is to be decided or carried out: a rollback, or a decision later than the run's own.
+    """Why nothing may be decided or carried out: a rollback, or a decision later than the run's own.
 
     :param before: the present champion
     """
@@ -164,7 +165,7 @@ def _held(events: Sequence[AliasEvent], own: AliasEvent | None, before: str | No
 
 
 def _check_champion(client: Any, name: str, judged: str | None) -> None:
-    """A person may move an alias at any time. Raises TryAgainError if the champion is not the one judged against."""
+    """Raises TryAgainError if the champion is no longer the one in the comparison: a person may move an alias."""
     champion = by_alias(client, name, CHAMPION)
     now = str(champion.version) if champion else None
     if now != judged:
@@ -198,9 +199,9 @@ def _predecessor(events: Sequence[AliasEvent], name: str, current: str) -> str:
 
 
 def _note(client: Any, run: Run, name: str, number: str, decision: Decision, uses: int, tag_version: bool) -> None:
-    """Write the verdict to result.json, and with the limits that it was reached by to the tags of the MLflow run.
+    """Write the verdict to result.json and, with its limits, to the tags of the MLflow run.
 
-    :param tag_version: also to those of the version; not where the run decided nothing about it
+    :param tag_version: also write the version's tags; False if the run decided nothing about it
     """
     aliases = list(client.get_model_version(name, number).aliases)
     looks = f"this test set has judged {uses} version{'s' if uses > 1 else ''} so far"
@@ -222,7 +223,7 @@ def _note(client: Any, run: Run, name: str, number: str, decision: Decision, use
 
 
 def promote_step(run: Run, settings: Settings) -> None:
-    """Promote as a step of the run's end: say what was decided, and record it if that fails."""
+    """Promote as a closing step of the run: print the decision, or record the failure."""
     with closing_step(run, settings, "promote"):
         decision = promote(run, settings)
     print(f"{decision.verdict}: {'; '.join(decision.reasons)}")

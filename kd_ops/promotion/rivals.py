@@ -1,4 +1,4 @@
-"""How registered versions answer a run's test rows: the champion, and the version that losses are counted from."""
+"""Answers of registered versions on a run's test rows: the champion, and the version from which losses are counted."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from kd_ops.serving.served import serve_version
 
 EXAMPLES = "evaluation/details/examples.parquet"
 SERVED = "adaptive"
-"""The answers that serve: early exits at the chosen threshold."""
+"""The answers in service: those with early exits at the chosen thresholds."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """The test rows that registered versions are asked about."""
+    """The test rows that registered versions must answer."""
 
     model: Measured
     """The challenger."""
     examples: pd.DataFrame
     """The challenger's evaluation, row by row."""
     rows: pd.DataFrame
-    """The same rows with their texts."""
+    """The texts of the same rows."""
     outs: Outs
     client: Any
     settings: Settings
 
     def champion(self, version: Any) -> Champion:
-        """What is known of the registered version, with its counts on the rows."""
+        """The registered version's numbers, with its counts on the rows."""
         tags = version.tags
         latency, relative = (
             float(tags[key]) if key in tags else None for key in ("kd.latency_ms", "kd.relative_latency")
@@ -56,7 +56,7 @@ class Asked:
         )
 
     def counts(self, version: Any) -> Floats:
-        """[N, K] of the version's answers; zeros where its labels or kind differ: the gate refuses these by name."""
+        """[N, K], counts of its answers; zeros if its labels or kind differ: the gate names and refuses these."""
         own = counts_of(self.examples, SERVED)
         if not self.comparable(version):
             return np.zeros_like(own)
@@ -71,7 +71,7 @@ class Asked:
         return (set(labels), kind) == (set(self.model.labels), self.model.kind)
 
     def _stored(self, version: Any) -> Floats | None:
-        """Counts from the version's own run, if that was evaluated on the same test set."""
+        """Counts from the version's own run, if it was evaluated on the same test set."""
         from mlflow.exceptions import MlflowException
 
         if version.tags.get("kd.test_hash") != test_hash(self.outs):
@@ -79,7 +79,7 @@ class Asked:
         with tempfile.TemporaryDirectory() as scratch:
             try:
                 stored = pd.read_parquet(self.client.download_artifacts(version.run_id, EXAMPLES, scratch))
-            except (MlflowException, OSError):  # its run was deleted: the model itself still answers
+            except (MlflowException, OSError):  # its run was deleted, but the model can still answer
                 return None
         stored = stored.set_index("id")
         if f"{SERVED}/counts" not in stored.columns or not self.examples["id"].isin(stored.index).all():
@@ -87,7 +87,7 @@ class Asked:
         return counts_of(stored.loc[self.examples["id"]], SERVED)
 
     def _computed(self, version: Any) -> Floats:
-        """The version answers the rows now."""
+        """Counts of the version's answers, computed now."""
         texts = [column for column in ("text", "text_pair") if column in self.rows.columns]
         with tempfile.TemporaryDirectory() as scratch:
             source, target = Path(scratch) / "test.parquet", Path(scratch) / "answers.parquet"
@@ -104,10 +104,10 @@ class Asked:
 
 
 def counts_of(examples: pd.DataFrame, model: str) -> Floats:
-    """[N, K], what the main metric of `model`'s answers is made of."""
+    """[N, K], the counts from which the main metric of `model` is computed."""
     return np.array(examples[f"{model}/counts"].tolist(), dtype=np.float64)
 
 
 def test_hash(outs: Outs) -> str:
-    """Hash of the test rows that the run was evaluated on."""
+    """Hash of the test rows of the run's evaluation."""
     return str(read_document(outs, "evaluation/metrics.json")["test"]["hash"])

@@ -1,4 +1,4 @@
-"""How the gate writes numbers."""
+"""Number formats of the gate's messages."""
 
 from __future__ import annotations
 
