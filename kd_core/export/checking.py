@@ -39,7 +39,7 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Served:
-    """Graphs in the model's folder, ready to be asked."""
+    """Graphs in the model's folder, ready for use."""
 
     network: Network
     executor: Executor

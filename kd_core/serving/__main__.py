@@ -1,6 +1,6 @@
-"""The door to a model's folder: `python -m kd_core.serving predict|calibrate|describe --model DIR …`.
+"""The stable interface to a model's folder: `python -m kd_core.serving predict|calibrate|describe --model DIR …`.
 
-Later releases ask a registered version through this door, with the code that the version brought. So commands and
+Later releases use a registered version through it, with the version's own copy of the code. So commands and
 options may be added, but none may be removed or change its meaning.
 """
 

@@ -24,7 +24,7 @@ from kd_core.tables.formats import READABLE
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of `predict` beside --model."""
+    """Add the options of `predict` besides --model."""
     parser.add_argument("--input", type=Path, help=READABLE)
     parser.add_argument("--output", type=Path, help="the same kinds: all input columns with the answers")
     parser.add_argument("--column", action="append", metavar="OURS=THEIRS", help="where a text stands: text=body")

@@ -63,7 +63,7 @@ class _Student:
 
     exits: Exits
     adaptive: Predictions
-    """With early exits at the chosen thresholds, as it serves."""
+    """The answers with early exits at the chosen thresholds, as in service."""
     thresholds: tuple[float, ...]
 
 

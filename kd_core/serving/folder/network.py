@@ -72,7 +72,7 @@ class Tokenization(File):
 
 
 class Network(Section):
-    """Everything that is needed to ask every exit, besides the files that it names."""
+    """Everything that is needed to run every exit, besides the files that it names."""
 
     task: SerializeAsAny[TaskParams]
     """The task: the meaning of the probabilities, and so of uncertainty."""

@@ -47,7 +47,7 @@ class Executor:
 
         If the planner expects exits to be slower on this machine, the whole graph answers.
 
-        :param thresholds: one, or one for each exit but the last; an exit with 0 is not asked; all 0: the full model
+        :param thresholds: one, or one for each exit but the last; an exit with 0 is not used; all 0: the full model
         :raises ParamsError: wrong number of thresholds, or one outside [0, 1]
         """
         limits = self.followed(thresholds)

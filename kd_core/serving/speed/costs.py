@@ -49,7 +49,7 @@ class Cost:
         return cost.call + rows * length * (cost.token + cost.square * length)
 
     def and_beside(self, seconds: float) -> Cost:
-        """The same with `seconds` of other work for each call."""
+        """The same cost with `seconds` of other work for each call."""
         return replace(self, call=self.call + seconds, alone=self.alone and self.alone.and_beside(seconds))
 
 
