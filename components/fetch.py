@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from kd_core.runtime import fingerprint
+from kd_core.runtime import fingerprint, s3
 from kd_core.runtime.errors import InvalidDataError, KDError, ParamsError, TryAgainError
 from kd_core.runtime.files import beside
 from kd_core.tables.formats import READABLE
@@ -189,12 +189,13 @@ def _fetch_s3(address: str, folder: Path, *, wanted: Chooser, revision: str | No
     it. `otherwise` ends the message for an address without wanted objects; without it, that is no error.
     """
     import boto3
+    from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
     bucket, _, prefix = address.removeprefix("s3://").partition("/")
     prefix = prefix.rstrip("/")
     try:
-        client = boto3.Session().client("s3")
+        client = boto3.Session().client("s3", config=Config(s3=s3.client_options()))
         etags = _etags(client, bucket, prefix)
         _check_revision(address, etags, prefix, revision)
         keys = {name: key for key in etags if (name := _name(key, prefix, address)) is not None}

@@ -38,12 +38,16 @@ os.environ.update(
     }
 )
 for _name in (
+    "AWS_CONFIG_FILE",
+    "AWS_PROFILE",
     "KD_STATE",
     "KD_PROGRESS",
     "KD_RUN",
     "KD_STORE_URI",
     "KD_RUNS_URI",
     "KD_CACHE_DIR",
+    "KD_S3_ADDRESSING",
+    "KD_S3_ENCRYPTION",
     "MLFLOW_TRACKING_URI",
 ):
     os.environ.pop(_name, None)
@@ -58,6 +62,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ((item.path, "e2e") not in marks, (item.path, "slow") not in marks))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How often a test kills a stage with SIGKILL."""
+    parser.addoption("--kills", type=int, default=4, help="how many stages tests/e2e/test_services.py kills")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of public benchmark data sets, named by KD_SHARED_DATA; the test is skipped without it."""
@@ -69,10 +78,12 @@ def shared_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_object_store() -> Iterator[None]:
-    """fsspec keeps its connections, and with them the endpoint that one test's environment named."""
+    """fsspec keeps its connections and settings, and with them what one test's environment said."""
     yield
     if s3fs := sys.modules.get("s3fs"):
         s3fs.S3FileSystem.clear_instance_cache()
+    if fsspec := sys.modules.get("fsspec"):
+        fsspec.config.conf.pop("s3", None)
 
 
 @pytest.fixture(autouse=True)

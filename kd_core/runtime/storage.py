@@ -6,13 +6,16 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from kd_core.runtime import s3
+from kd_core.runtime.errors import ParamsError
 from kd_core.runtime.files import TEMPORARY, sync, temporary, whole, write_whole
 from kd_core.runtime.local_files import LocalFiles
 
@@ -23,6 +26,9 @@ _THREADS = 16
 
 _ONTO_ITSELF = {"MetadataDirective": "REPLACE"}
 """S3 copies an object onto itself only where something is said to change."""
+
+PAGE = 1000
+"""Names that S3 tells in one answer."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,16 @@ def _file_system(url: str) -> tuple[Any, str]:
         return LocalFiles(), str(Path(path).expanduser().absolute())
     import fsspec
 
+    if path.startswith("s3://"):  # where s3fs looks, so that DVC's own file system has the same
+        fsspec.config.conf.setdefault("s3", {}).update(s3.fsspec_options())
     files, root = fsspec.core.url_to_fs(url)
     return files, str(root)
+
+
+def _answer(error: OSError) -> str | None:
+    """The code with which S3 refused, which s3fs keeps; None where there is none."""
+    code: str | None = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")
+    return code
 
 
 class Storage:
@@ -62,6 +76,7 @@ class Storage:
         self._fs, root = _file_system(self.url)
         self._root = root.rstrip("/")
         self._local = isinstance(self._fs, LocalFiles)
+        self._s3 = self.url.startswith("s3://")
 
     def __truediv__(self, name: str) -> Storage:
         return Storage(f"{self.url}/{name}")
@@ -69,21 +84,38 @@ class Storage:
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
 
+    @contextmanager
+    def _in_bucket(self) -> Iterator[None]:
+        """Raises ParamsError where the bucket itself is missing: nothing that is asked of it will ever be there."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            if _answer(error) != "NoSuchBucket":
+                raise
+            raise ParamsError(
+                f"{self.url}: there is no bucket {self._root.split('/')[0]}; make it, or correct the address "
+                "(KD_STORE_URI, KD_RUNS_URI)"
+            ) from None
+
     def read(self, name: str) -> bytes:
-        """The whole content. Raises FileNotFoundError."""
-        return bytes(self._fs.cat_file(self._path(name)))
+        """The whole content. Raises FileNotFoundError; and ParamsError, as all below, if there is no such bucket."""
+        one_request = {"max_concurrency": 1} if self._s3 else {}  # else s3fs asks for the size first
+        with self._in_bucket():
+            return bytes(self._fs.cat_file(self._path(name), **one_request))
 
     def write(self, name: str, data: bytes) -> None:
         """Replace `name` by `data`; a reader sees the old content or the new, never a part."""
         if self._local:
             write_whole(Path(self._path(name)), data)
         else:
-            self._fs.pipe_file(self._path(name), data)
+            with self._in_bucket():
+                self._fs.pipe_file(self._path(name), data)
 
     def upload(self, source: Path, name: str) -> None:
         """Copy a local file here without holding it in memory; whole or not at all."""
         if not self._local:
-            self._fs.put_file(str(source), self._path(name))
+            with self._in_bucket():
+                self._fs.put_file(str(source), self._path(name))
             return
         with whole(Path(self._path(name))) as partial:
             shutil.copyfile(source, partial)
@@ -120,12 +152,13 @@ class Storage:
     def _create_remote(self, path: str, data: bytes) -> bool:
         for attempt in range(_CONFLICTS):
             try:
-                self._fs.pipe_file(path, data, mode="create")
+                with self._in_bucket():
+                    self._fs.pipe_file(path, data, mode="create")
                 return True
             except FileExistsError:
                 return False
             except OSError as error:  # s3fs does not translate S3's answers to a conditional put
-                code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")
+                code = _answer(error)
                 if code == "PreconditionFailed":
                     return False
                 if code != "ConditionalRequestConflict" or attempt == _CONFLICTS - 1:
@@ -161,20 +194,39 @@ class Storage:
 
     def list(self, name: str = "") -> list[str]:
         """All file names under `name`, relative to it, sorted; empty if there is no such folder."""
-        self._fs.invalidate_cache()
         root = self._path(name)
-        if not self._fs.exists(root):
-            return []
-        found = (str(path) for path in self._fs.find(root))
-        names = (path[len(root) :].lstrip("/") for path in found)
+        names = (path[len(root) :].lstrip("/") for path in self._below(root))
         return sorted(n for n in names if n and not n.endswith(TEMPORARY))
+
+    def page(self, name: str, after: str = "") -> list[str]:
+        """The first PAGE of the names below a folder that come after `after`, relative to it; fewer only at the end.
+
+        One request on S3.
+        """
+        if not self._s3:
+            return [each for each in self.list(name) if each > after][:PAGE]
+        bucket, _, folder = self._path(name).partition("/")
+        place = {"Bucket": bucket, "Prefix": f"{folder}/", "StartAfter": f"{folder}/{after}", "MaxKeys": PAGE}
+        with self._in_bucket():
+            found = self._fs.call_s3("list_objects_v2", **place)
+        return [entry["Key"].removeprefix(f"{folder}/") for entry in found.get("Contents", [])]
 
     def statuses(self, name: str = "") -> dict[str, FileStatus]:
         """Size and age of each file that `list` names."""
-        self._fs.invalidate_cache()
         root = self._path(name)
-        found = self._fs.find(root, detail=True) if self._fs.exists(root) else {}
-        return {str(path)[len(root) :].lstrip("/"): _status(entry) for path, entry in found.items() if path != root}
+        found = self._below(root)
+        return {path[len(root) :].lstrip("/"): _status(entry) for path, entry in found.items() if path != root}
+
+    def _below(self, root: str) -> dict[str, dict[str, Any]]:
+        """What fsspec knows of each file below a folder, or of the file that is there instead."""
+        self._fs.invalidate_cache()
+        if self._s3:  # one request; s3fs itself would look for a file and a folder of that name first
+            bucket, _, folder = root.partition("/")
+            with self._in_bucket():
+                found = self._fs.find(bucket, prefix=f"{folder}/" if folder else "", detail=True)
+        else:
+            found = self._fs.find(root, detail=True) if self._fs.exists(root) else {}
+        return {str(path): entry for path, entry in found.items()}
 
     def now(self) -> datetime:
         """The time by the clock that stamps the files here, whatever this machine's own says."""
@@ -192,6 +244,6 @@ class Storage:
             if self._fs.exists(path):
                 self._fs.rm(path, recursive=True)
             return
-        self._fs.invalidate_cache()
-        with ThreadPoolExecutor(_THREADS) as pool:  # `rm` would take `*`, `?` and `[` in a name for a pattern
-            list(pool.map(self._fs.rm_file, self._fs.find(path)))
+        files = [*self._below(path), *([path] if self._s3 else [])]  # S3 deletes what is not there without a word
+        with self._in_bucket(), ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(self._fs.rm_file, files))  # `rm` would take `*`, `?` and `[` in a name for a pattern

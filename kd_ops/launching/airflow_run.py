@@ -7,13 +7,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kd_core.runtime.errors import TryAgainError
+from kd_core.runtime.fingerprint import of_value
 from kd_ops.base.locks import exclusive
 from kd_ops.base.settings import Settings
 from kd_ops.registry.registry import tracking_uri
+
+_DATABASE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+_DATABASE_ASYNC = f"{_DATABASE}_ASYNC"
+_PSYCOPG = "postgresql+psycopg://"
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -37,26 +42,33 @@ def environment(settings: Settings) -> dict[str, str]:
         "KD_RUNS_URI": settings.runs_uri,
         "KD_CACHE_DIR": str(settings.cache_dir),
     }
-    return {**os.environ, **own}
+    return {**_with_one_driver(os.environ), **own}
+
+
+def _with_one_driver(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment in which Airflow opens PostgreSQL by psycopg only; else it would ask for asyncpg too."""
+    database = environment.get(_DATABASE, "")
+    return {_DATABASE_ASYNC: database, **environment} if database.startswith(_PSYCOPG) else dict(environment)
 
 
 def migrate(settings: Settings) -> None:
-    """Bring Airflow's database to the installed version; costs nothing where that was done before.
+    """Bring Airflow's database, below KD_HOME or your own, to the installed version; costs nothing where that was done.
 
     Raises TryAgainError with Airflow's last words if it fails.
     """
-    version = importlib.metadata.version("apache-airflow")
+    version, own = importlib.metadata.version("apache-airflow"), os.environ.get(_DATABASE)
     home = settings.home / "airflow"
-    stamp = home / "migrated"
+    stamp, done_for = home / "migrated", version if own is None else of_value([version, own])
     with exclusive(settings, "airflow-database"):
-        if stamp.is_file() and stamp.read_text(encoding="utf-8") == version and (home / "airflow.db").is_file():
+        there = own is not None or (home / "airflow.db").is_file()
+        if there and stamp.is_file() and stamp.read_text(encoding="utf-8") == done_for:
             return
         home.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "airflow", "db", "migrate"]
         done = subprocess.run(command, env=environment(settings), capture_output=True, text=True, check=False)
         if done.returncode:
             raise TryAgainError(f"airflow db migrate ended with status {done.returncode}:\n{done.stderr[-2000:]}")
-        stamp.write_text(version, encoding="utf-8")
+        stamp.write_text(done_for, encoding="utf-8")
 
 
 def command(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
+from kd_core.runtime import s3
 from kd_core.runtime.errors import ParamsError, TryAgainError
 from kd_ops.base.locks import exclusive
-from kd_ops.base.settings import Settings
+from kd_ops.base.settings import Settings, is_local
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 MODEL_FOLDER = "student"
 """The student's folder among the artifacts of a registered version."""
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+"""What MLflow's client opens itself, without a server."""
 
 
 def tracking_uri(settings: Settings) -> str:
@@ -27,28 +31,56 @@ def connect(settings: Settings) -> Any:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     os.environ.pop("MLFLOW_RUN_ID", None)
+    _tell_of_s3()
     import mlflow
 
     uri = tracking_uri(settings)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
-    if not uri.startswith("sqlite:///"):
+    if _database(uri) is None:
         return mlflow.MlflowClient(uri, uri)
-    Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     with exclusive(settings, "mlflow"):  # of two that create the tables at once MLflow lets one fail
         return mlflow.MlflowClient(uri, uri)
 
 
+def _database(uri: str) -> str | None:
+    """The kind of database that the address names; None for a server."""
+    kind = uri.partition(":")[0].partition("+")[0]
+    return kind if kind in _DATABASES else None
+
+
+def _tell_of_s3() -> None:
+    """MLflow's client reads the same settings from variables of its own."""
+    if style := s3.client_options().get("addressing_style"):
+        os.environ.setdefault("MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE", style)
+    if arguments := s3.upload_arguments():
+        os.environ.setdefault("MLFLOW_S3_UPLOAD_EXTRA_ARGS", json.dumps(arguments))
+
+
+def _artifact_location(name: str, settings: Settings) -> str | None:
+    """Where an experiment's artifacts lie; None where a server decides it."""
+    kind = _database(tracking_uri(settings))
+    if kind == "sqlite":
+        return (settings.home / "mlartifacts" / name).as_uri()
+    if kind is None:
+        return None
+    place = f"{settings.store_uri}/mlartifacts/{name}"
+    return Path(place).as_uri() if is_local(place) else place
+
+
 def experiment(client: Any, name: str, settings: Settings) -> str:
-    """Id of the experiment, created where needed; with a database the artifacts lie below KD_HOME."""
+    """Id of the experiment, created where needed.
+
+    Without a server, artifacts lie below KD_HOME if the database is a file there, else in the store.
+    """
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
     if found is None:
-        local = tracking_uri(settings).startswith("sqlite:///")
-        location = (settings.home / "mlartifacts" / name).as_uri() if local else None
         try:
-            return str(client.create_experiment(name, artifact_location=location))
+            return str(client.create_experiment(name, artifact_location=_artifact_location(name, settings)))
         except MlflowException:  # another process created it first
             found = client.get_experiment_by_name(name)
             if found is None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kd_core.runtime import s3
 from kd_core.runtime.errors import InvalidDataError, KDError, ParamsError, TryAgainError
 from kd_core.runtime.fingerprint import of_file, of_folder, of_objects
 from kd_core.runtime.packages import package_folder
@@ -129,10 +130,12 @@ def s3_revision(address: str) -> str:
 def s3_objects(bucket: str, prefix: str, address: str) -> dict[str, str]:
     """Keys that begin with `prefix` → etags. Raises TryAgainError naming `address` if the store does not answer."""
     import boto3
+    from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        pages = boto3.Session().client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        client = boto3.Session().client("s3", config=Config(s3=s3.client_options()))
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         return {entry["Key"]: entry["ETag"] for page in pages for entry in page.get("Contents", [])}
     except (BotoCoreError, ClientError) as error:
         raise TryAgainError(f"{address}: {error}; check address, credentials and AWS_ENDPOINT_URL") from None

