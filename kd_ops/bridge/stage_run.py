@@ -29,7 +29,7 @@ from kd_ops.runs.runs import Run, StageRecord
 from kd_ops.stages import inputs
 from kd_ops.stages.code_snapshot import code_of
 from kd_ops.stages.graph import Graph
-from kd_ops.stages.keys import Fragment, StageKey, code_hashes, compute
+from kd_ops.stages.keys import Fragment, StageKey, code_hashes, compute, out_hashes
 from kd_ops.stages.machine import MACHINE, write_machine
 from kd_ops.stages.versions import check_versions
 from kd_ops.stages.workspace import workspace
@@ -68,19 +68,18 @@ class Bridge:
             if MACHINE in graph[self.stage].deps:
                 write_machine(folder)
             key = compute(graph, graph[self.stage].name, folder, self._upstream(graph), self._objects)
-            self.record.key = key.key
+            self.record.key, self.record.code = key.key, code_hashes(graph[self.stage], folder)
             self.run.write_stage(self.record)
-            self.run.write_code(self.stage, code_hashes(graph[self.stage], folder))
             entry = self._cache.entry(key.key)
             if entry is not None and reuse.available(entry, self._objects):
                 self.record.cached = True
-                return reuse.publish(self.run, self.record, entry, self.settings)
+                return self._publish(entry, others=True)
             fragment = self._compute(graph, key, folder)
             return self._settle(fragment, lost=entry is not None, seconds=time.monotonic() - began)
 
     def _upstream(self, graph: Graph) -> dict[str, Fragment]:
-        found = {name: self.run.lock(name) for name in graph.upstream(self.stage)}
-        return {name: fragment for name, fragment in found.items() if fragment}
+        names = graph.upstream(self.stage)
+        return self.run.locks(names) if names else {}
 
     def _compute(self, graph: Graph, key: StageKey, folder: Path) -> Fragment:
         from kd_ops.bridge.transfer import StageData
@@ -126,8 +125,16 @@ class Bridge:
         provenance.record_computed(self.run, self.stage, key, fragment, seconds, self.settings)
         if lost:
             self._cache.replace(key, fragment)
-        reuse.publish(self.run, self.record, self._cache.publish(key, fragment), self.settings)
+        holds = self._cache.publish(key, fragment)
+        self._publish(holds, others=holds is not fragment)
         self._state.remove()
+
+    def _publish(self, fragment: Fragment, others: bool) -> None:
+        """:param others: another process computed what `fragment` names"""
+        self.run.write_lock(self.stage, fragment)
+        if others:
+            provenance.record_used(self.run, {str(self.record.key): self.stage}, self.settings)
+        self.record.outs = out_hashes(fragment)
 
     @property
     def _state(self) -> State:

@@ -76,7 +76,7 @@ class Board:
         return list(self.stages).index(name) + 1
 
     def _names_found(self) -> list[str]:
-        found = {name.removesuffix(".json") for name in self.run.storage.list("stages") if name.endswith(".json")}
+        found = self.run.started()
         return [name for name in self.stages if name in found] + sorted(found - self.stages.keys())
 
     def _read(self, view: StageView) -> None:

@@ -2,8 +2,9 @@
 
 `STORE_URI/provenance/MD5/STAGE/KEY.json`: equal outputs (two empty files) may come from different stages, or from one
 stage under different keys, and each has its own origin. Times and hosts stand here, so that they cannot change keys.
-The first record is kept; a run that reuses the output adds a file of its own below `KEY.reused/`, so that two runs
-cannot overwrite each other's. The run's name is also the tag `kd.run` of its MLflow run.
+The first record is kept. A run that reuses results of others says so in files of its own below
+`STORE_URI/provenance/uses/RUN/`, one for all that it takes over at a time. The run's name is also the tag `kd.run` of
+its MLflow run.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import json
 import os
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from kd_ops.stages.keys import Fragment, out_hashes
 from kd_ops.stages.machine import machine
 
 FOLDER = "provenance"
+USES = f"{FOLDER}/uses"
 
 
 def git_state(project: Path) -> dict[str, Any] | None:
@@ -77,13 +80,11 @@ def record_computed(run: Run, stage: str, key: str, fragment: Fragment, seconds:
         store.create(f"{_name(md5, stage, key)}.json", to_json({"md5": md5, "paths": paths, **about}))
 
 
-def record_used(run: Run, stage: str, key: str, fragment: Fragment, settings: Settings) -> None:
-    """Note that this run uses outputs that another run computed."""
-    store = Storage(settings.store_uri)
-    use = {"run": run.id, "stage": stage, "time": datetime.now(UTC).isoformat(timespec="seconds")}
-    for md5 in set(out_hashes(fragment).values()):
-        if origin(md5, stage, key, store) != run.id:
-            store.create(f"{_name(md5, stage, key)}.reused/{run.id}.json", to_json(use))
+def record_used(run: Run, stages: Mapping[str, str], settings: Settings) -> None:
+    """Note that this run uses what other runs computed; `stages` are the stages' keys → names."""
+    use = {"run": run.id, "stages": dict(stages), "time": datetime.now(UTC).isoformat(timespec="seconds")}
+    name = f"{USES}/{run.id}/{of_value(sorted(stages))[:16]}.json"
+    Storage(settings.store_uri).write(name, to_json(use))
 
 
 def origin(md5: str, stage: str, key: str, store: Storage) -> str | None:
@@ -96,15 +97,23 @@ def origin(md5: str, stage: str, key: str, store: Storage) -> str | None:
 
 def read(md5: str, settings: Settings) -> list[dict[str, Any]]:
     """The records of an output, one for each stage and key that came to it, with `reused_by`."""
-    place = Storage(settings.store_uri) / f"{FOLDER}/{md5}"
-    files = place.list()
-    records = []
-    for name in files:
-        if ".reused/" in name:
-            continue
-        uses = [use for use in files if use.startswith(f"{name.removesuffix('.json')}.reused/")]
-        records.append({**json.loads(place.read(name)), "reused_by": [json.loads(place.read(use)) for use in uses]})
-    return records
+    store = Storage(settings.store_uri)
+    place, uses = store / f"{FOLDER}/{md5}", _uses(store / USES)
+    records = [json.loads(place.read(name)) for name in place.list()]
+    return [{**record, "reused_by": _reuses(record, uses)} for record in records]
+
+
+def _uses(place: Storage) -> list[dict[str, Any]]:
+    return [json.loads(place.read(name)) for name in place.list()]
+
+
+def _reuses(record: dict[str, Any], uses: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Who took over the result; a run that met its own again did not."""
+    return [
+        {"run": use["run"], "stage": use["stages"][record["key"]], "time": use["time"]}
+        for use in uses
+        if record["key"] in use["stages"] and use["run"] != record["run"]
+    ]
 
 
 def _name(md5: str, stage: str, key: str) -> str:

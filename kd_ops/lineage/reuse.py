@@ -8,6 +8,8 @@ stage's own process meets again.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from kd_ops.base.entry import expected
@@ -21,6 +23,9 @@ from kd_ops.stages.keys import Fragment, code_hashes, compute, out_hashes
 from kd_ops.stages.machine import MACHINE
 from kd_ops.stages.workspace import workspace
 
+Taken = dict[str, tuple[StageRecord, Fragment]]
+"""By stage: its record in this run, and the run-cache entry that becomes its lock fragment."""
+
 
 def available(entry: Fragment, objects: Objects) -> bool:
     """Whether the data of a run-cache entry can still be had; what only this machine has of it is uploaded."""
@@ -31,13 +36,6 @@ def available(entry: Fragment, objects: Objects) -> bool:
     return True
 
 
-def publish(run: Run, record: StageRecord, fragment: Fragment, settings: Settings) -> None:
-    """Make `fragment` what the run knows of the stage, and note in the record what was written."""
-    run.write_lock(record.stage, fragment)
-    provenance.record_used(run, record.stage, str(record.key), fragment, settings)
-    record.outs = out_hashes(fragment)
-
-
 def settle(run: Run, settings: Settings) -> list[str]:
     """Take over every stage whose result is in the store; their names, in order.
 
@@ -45,31 +43,53 @@ def settle(run: Run, settings: Settings) -> list[str]:
     worker may be meant for it), and whatever reads from a stage that was left. A place that does not answer ends the
     pass: the next stage's process says so.
     """
-    settled: dict[str, Fragment] = {}
+    taken: Taken = {}
+    with _ended_by_silence(), workspace(settings, run.params_document(), code_of(run, settings)) as folder:
+        _take_over(run, folder, taken, settings)
+    with _ended_by_silence():
+        if taken and _publish(run, taken, settings):
+            return list(taken)
+    return []
+
+
+@contextmanager
+def _ended_by_silence() -> Iterator[None]:
     try:
-        with workspace(settings, run.params_document(), code_of(run, settings)) as folder:
-            _take_over(run, folder, settled, settings)
+        yield
     except Exception as error:
         if expected(error) is None:
             raise
-    return list(settled)
 
 
-def _take_over(run: Run, folder: Path, settled: dict[str, Fragment], settings: Settings) -> None:
+def _take_over(run: Run, folder: Path, taken: Taken, settings: Settings) -> None:
     graph, objects, cache = Graph.of_run(run, folder), Objects(settings), RunCache(settings)
-    started = run.stages()
+    started = run.started()
     for name, stage in graph.stages.items():
-        if name in started or MACHINE in stage.deps or not settled.keys() >= set(graph.upstream(name)):
+        if name in started or MACHINE in stage.deps or not taken.keys() >= set(graph.upstream(name)):
             continue
         began, since = time.monotonic(), time.process_time()
-        key = compute(graph, name, folder, {up: settled[up] for up in graph.upstream(name)}, objects)
+        key = compute(graph, name, folder, {up: taken[up][1] for up in graph.upstream(name)}, objects)
         entry = cache.entry(key.key)
         if entry is None or not available(entry, objects):
             continue
-        record = StageRecord(name, "done", cached=True, exit_code=0, key=key.key, tries=1)
-        run.write_code(name, code_hashes(stage, folder))
-        publish(run, record, entry, settings)
+        record = StageRecord(name, "done", cached=True, exit_code=0, key=key.key, tries=1, outs=out_hashes(entry))
+        record.code = code_hashes(stage, folder)
         record.seconds = round(time.monotonic() - began, 3)
         record.overhead_cpu_seconds = round(time.process_time() - since, 3)
-        run.write_stage(record)
-        settled[name] = entry
+        taken[name] = record, entry
+
+
+def _publish(run: Run, taken: Taken, settings: Settings) -> bool:
+    """Write down what was taken over, in one file; whether it may be relied on.
+
+    `kd gc` deletes an entry, looks at all runs again, and then deletes what the entry names. So an entry that is still
+    there when the run has its key on record is safe. Where one is gone, each stage is left to a process of its own.
+    """
+    run.write_settled(taken)
+    keys = {str(record.key): name for name, (record, _) in taken.items()}
+    cache = RunCache(settings)
+    if not all(map(cache.has, keys)):
+        run.forget_settled(taken)
+        return False
+    provenance.record_used(run, keys, settings)
+    return True

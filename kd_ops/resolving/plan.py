@@ -94,7 +94,7 @@ class _Planner:
             changes.append("its outputs are declared differently")
         params = before.get("params", {}).get("params.yaml", {})
         changes += _param_changes(params, read_params(self._folder, stage) if stage.params else {})
-        changes += _file_changes(run.code(stage.name) or {}, code_hashes(stage, self._folder))
+        changes += _file_changes(_code(run, stage.name), code_hashes(stage, self._folder))
         return changes + self._input_changes(stage, before, fragment)
 
     def _input_changes(self, stage: Stage, before: Fragment, fragment: Fragment | None) -> list[str]:
@@ -120,6 +120,12 @@ def _param_changes(before: Any, now: Any, key: str = "") -> list[str]:
         else:
             changes += _param_changes(before[name], now[name], path)
     return changes
+
+
+def _code(run: Run, stage: str) -> dict[str, str]:
+    """The project's files that the stage last ran with in this run, which may be one of an older build."""
+    record = run.stage(stage)
+    return (record.code if record else {}) or run.read_json(f"code/{stage}.json") or {}
 
 
 def _file_changes(before: dict[str, str], now: dict[str, str]) -> list[str]:

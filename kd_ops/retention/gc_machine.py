@@ -17,8 +17,8 @@ from kd_ops.retention.marks import Marks
 from kd_ops.stages.workspace import at_work
 
 IDLE = timedelta(days=30)
-FETCHED = ("served/*/*", "downloads/*")
-"""Below KD_HOME: registered versions that answered `kd predict`, weights that stages fetched."""
+FETCHED = ("served/*/*", "downloads/*", "code/*")
+"""Below KD_HOME: registered versions that answered `kd predict`, weights that stages fetched, the code of runs."""
 
 
 def idle(settings: Settings, now: datetime) -> dict[Path, int]:

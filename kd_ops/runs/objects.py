@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -22,7 +23,7 @@ from typing import Any
 from yaml import YAMLError
 
 from kd_core.runtime.errors import TryAgainError
-from kd_core.runtime.storage import Storage
+from kd_core.runtime.storage import PAGE, Storage
 from kd_ops.base.documents import from_yaml, to_yaml
 from kd_ops.base.paths import inside
 from kd_ops.base.settings import Settings
@@ -33,13 +34,17 @@ Listing = dict[str, str]
 _THREADS = 16
 _YOUNG = timedelta(hours=12)
 """Half of the time for which `kd gc` leaves a file alone, so that clocks may differ."""
+_OBJECTS = "files/md5"
+_FOLDER = re.compile(r"[0-9a-f]{2}/")
+_LISTED = 16_000
+"""A store of more objects is not listed: it is asked for each object that matters."""
 
 _LOG = logging.getLogger(__name__)
 
 
 def object_name(md5: str) -> str:
     """Name of an object below a DVC remote or cache."""
-    return f"files/md5/{md5[:2]}/{md5[2:]}"
+    return f"{_OBJECTS}/{md5[:2]}/{md5[2:]}"
 
 
 def listing_md5(files: Listing) -> str:
@@ -108,6 +113,7 @@ class Objects:
         self.store = self._places[1]
         self.cache = settings.cache_dir
         self._known: dict[str, Listing] = {}
+        self._seen: frozenset[str] | None = None if "://" in settings.store_uri else frozenset()
 
     def listing(self, md5: str) -> Listing:
         """Files of the folder object `md5`. Raises FileNotFoundError if neither cache nor store has it."""
@@ -125,7 +131,9 @@ class Objects:
 
     def missing(self, wanted: Iterable[str]) -> list[str]:
         """Those of the objects that the store lacks."""
-        names = sorted(set(wanted))
+        if self._seen is None:
+            self._seen = _listed(self.store)
+        names = sorted(md5 for md5 in set(wanted) if object_name(md5) not in self._seen)
         with ThreadPoolExecutor(_THREADS) as pool:
             there = list(pool.map(lambda md5: self.store.exists(object_name(md5)), names))
         return [md5 for md5, found in zip(names, there, strict=True) if not found]
@@ -183,6 +191,21 @@ class Objects:
         return datetime.now(UTC) - found.modified < _YOUNG or self.store.renew(object_name(md5))
 
 
+def _listed(store: Storage) -> frozenset[str]:
+    """Names of objects that are in the store: all of them if some pages tell them all, else some.
+
+    A page tells of a thousand objects, so it is cheaper than to ask for each. Hashes are spread evenly: where the first
+    page ends says how many there are.
+    """
+    names: list[str] = []
+    while page := store.page(_OBJECTS, after=names[-1] if names else ""):
+        names += page
+        share = (int(page[-1][:2], 16) + 1) / 256 if _FOLDER.match(page[-1]) else 1.0
+        if len(page) < PAGE or len(names) > _LISTED * share:
+            break
+    return frozenset(f"{_OBJECTS}/{name}" for name in names)
+
+
 class RunCache:
     """DVC's run-cache in the shared store."""
 
@@ -197,6 +220,10 @@ class RunCache:
             others = (self._read(f"{folder}/{name}", key) for name in self._store.list(folder))
             content = next((other for other in others if other), None)
         return content
+
+    def has(self, key: str) -> bool:
+        """Whether there is an entry, whatever stands in it."""
+        return self._store.exists(_entry_name(key)) or bool(self._store.list(f"runs/{key[:2]}/{key}"))
 
     def publish(self, key: str, entry: dict[str, Any]) -> dict[str, Any]:
         """Put `entry` unless somebody was faster; the entry that holds from now on."""

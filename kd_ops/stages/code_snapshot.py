@@ -17,11 +17,12 @@ from tempfile import TemporaryDirectory
 from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, ZipInfo
 
 from kd_core.runtime.errors import InvalidDataError, ParamsError
+from kd_core.runtime.files import write_whole
 from kd_core.runtime.fingerprint import of_value
 from kd_core.runtime.storage import Storage
 from kd_ops.base.paths import inside
 from kd_ops.base.remembered import remembered
-from kd_ops.base.settings import Settings
+from kd_ops.base.settings import Settings, is_local
 from kd_ops.runs.runs import Run
 from kd_ops.stages import closures, syntax
 
@@ -84,11 +85,15 @@ def keep(code: Code, store_uri: str) -> None:
     store, name = Storage(store_uri), _name(digest(code))
     if store.renew(name):
         return
+    store.write(name, _packed(code))
+
+
+def _packed(code: Code) -> bytes:
     buffer = io.BytesIO()
     with ZipFile(buffer, "w", ZIP_DEFLATED) as archive:
         for path, content in code.items():
             archive.writestr(ZipInfo(path), content, ZIP_DEFLATED)  # without the time of day
-    store.write(name, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def kept_code(kept: str, store_uri: str) -> Code:
@@ -121,7 +126,21 @@ def code_of(run: Run, settings: Settings) -> Code:
     kept = _digest_of(run)
     if kept is None:
         raise ParamsError(f"run {run.id} keeps no code to run; start a new run")
-    return kept_code(kept, settings.store_uri)
+    if is_local(settings.store_uri):
+        return kept_code(kept, settings.store_uri)
+    return _fetched_once(kept, settings)
+
+
+def _fetched_once(kept: str, settings: Settings) -> Code:
+    """As `kept_code`; this machine keeps a copy below KD_HOME, which counts only if it is whole."""
+    here = settings.home / _name(kept)
+    known = _unpacked(here.read_bytes()) if here.is_file() else None
+    if known is not None and digest(known) == kept:
+        return known
+    code = kept_code(kept, settings.store_uri)
+    here.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(here, _packed(code))
+    return code
 
 
 def names_of(run: Run) -> set[str]:

@@ -12,7 +12,7 @@ from kd_core.runtime.errors import TryAgainError
 from kd_ops.lineage import provenance
 from kd_ops.lineage.reuse import settle
 from kd_ops.runs.objects import RunCache
-from kd_ops.runs.runs import StageRecord
+from kd_ops.runs.runs import Run, StageRecord
 from tests.helpers.bridge_stages import compute
 from tests.helpers.miniature import STAGES, Miniature
 
@@ -29,7 +29,7 @@ def test_one_pass_takes_over_all_that_is_known(mini: Miniature) -> None:
         assert (record.status, record.cached, record.exit_code, record.tries) == ("done", True, 0, 1)
         assert (record.key, record.outs) == (known.key, known.outs)
         assert record.overhead_cpu_seconds is not None
-        assert second.code(name) == first.code(name)
+        assert record.code == known.code != {}
     (found,) = provenance.read(second.stages()["join"].outs["joined"], mini.settings())
     assert [use["run"] for use in found["reused_by"]] == ["second"]
 
@@ -92,3 +92,46 @@ def test_a_store_that_falls_silent_ends_the_pass(mini: Miniature, monkeypatch: p
     monkeypatch.setattr(RunCache, "entry", once)
     assert settle(run, mini.settings()) == ["make@a"]
     assert list(run.stages()) == ["make@a"]
+
+
+def test_an_entry_that_is_deleted_meanwhile_leaves_all_to_processes(
+    mini: Miniature, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`kd gc` may have looked at the runs before this one had its keys on record."""
+    compute(mini, mini.run("first"))
+    run, write = mini.run("second"), Run.write_settled
+
+    def later(run: Run, taken: Any) -> None:
+        shutil.rmtree(Path(mini.store_uri) / "dvc/runs", ignore_errors=True)
+        write(run, taken)
+
+    monkeypatch.setattr(Run, "write_settled", later)
+    assert settle(run, mini.settings()) == []
+    assert run.stages() == {}
+    assert run.locks() == {}
+
+
+def test_a_second_pass_keeps_what_the_first_one_took(mini: Miniature) -> None:
+    """A scheduler may try its first task again."""
+    compute(mini, mini.run("first"), "make@a")
+    run = mini.run("second")
+    assert settle(run, mini.settings()) == ["make@a"]
+    compute(mini, mini.run("first"), "make@b")
+    assert settle(mini.run("second"), mini.settings()) == ["make@b"]
+    assert mini.run("second").started() == set(mini.run("second").locks()) == {"make@a", "make@b"}
+
+
+def test_what_a_stage_writes_itself_counts_more_than_what_the_run_began_with(mini: Miniature) -> None:
+    compute(mini, mini.run("first"))
+    run = mini.run("second")
+    settle(run, mini.settings())
+    taken = run.lock("join")
+    assert taken is not None
+    again = {**taken, "cmd": "again"}
+    run.write_lock("join", again)
+    run.write_stage(StageRecord("join", "failed", exit_code=75, tries=2))
+    record = run.stage("join")
+    assert record is not None
+    assert (run.lock("join"), run.locks()["join"], run.locks(["join"])) == (again, again, {"join": again})
+    assert (record.status, run.stages()["join"].status) == ("failed", "failed")
+    assert run.started() == set(STAGES)
