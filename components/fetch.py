@@ -195,7 +195,9 @@ def _fetch_s3(address: str, folder: Path, *, wanted: Chooser, revision: str | No
     bucket, _, prefix = address.removeprefix("s3://").partition("/")
     prefix = prefix.rstrip("/")
     try:
-        client = boto3.Session().client("s3", config=Config(s3=s3.client_options()))
+        options: Any = s3.client_options()
+        config: Any = Config(s3=options)
+        client = boto3.Session().client("s3", config=config)
         etags = _etags(client, bucket, prefix)
         _check_revision(address, etags, prefix, revision)
         keys = {name: key for key in etags if (name := _name(key, prefix, address)) is not None}

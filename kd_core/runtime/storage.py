@@ -192,12 +192,6 @@ class Storage:
         self._fs.invalidate_cache()
         return bool(self._fs.exists(self._path(name)))
 
-    def list(self, name: str = "") -> list[str]:
-        """All file names under `name`, relative to it, sorted; empty if there is no such folder."""
-        root = self._path(name)
-        names = (path[len(root) :].lstrip("/") for path in self._below(root))
-        return sorted(n for n in names if n and not n.endswith(TEMPORARY))
-
     def page(self, name: str, after: str = "") -> list[str]:
         """The first PAGE of the names below a folder that come after `after`, relative to it; fewer only at the end.
 
@@ -210,6 +204,12 @@ class Storage:
         with self._in_bucket():
             found = self._fs.call_s3("list_objects_v2", **place)
         return [entry["Key"].removeprefix(f"{folder}/") for entry in found.get("Contents", [])]
+
+    def list(self, name: str = "") -> list[str]:
+        """All file names under `name`, relative to it, sorted; empty if there is no such folder."""
+        root = self._path(name)
+        names = (path[len(root) :].lstrip("/") for path in self._below(root))
+        return sorted(n for n in names if n and not n.endswith(TEMPORARY))
 
     def statuses(self, name: str = "") -> dict[str, FileStatus]:
         """Size and age of each file that `list` names."""

@@ -134,7 +134,9 @@ def s3_objects(bucket: str, prefix: str, address: str) -> dict[str, str]:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        client = boto3.Session().client("s3", config=Config(s3=s3.client_options()))
+        options: Any = s3.client_options()
+        config: Any = Config(s3=options)
+        client = boto3.Session().client("s3", config=config)
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         return {entry["Key"]: entry["ETag"] for page in pages for entry in page.get("Contents", [])}
     except (BotoCoreError, ClientError) as error:
