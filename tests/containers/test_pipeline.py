@@ -59,9 +59,7 @@ def test_the_champion_answers_over_http(project: Path, engine: Docker, images: d
     registry, own = free_port(), free_port()
     database = f"sqlite:///{project}/.kd/mlflow.db"
     words = ["-m", "mlflow", "server", "--port", str(registry), "--workers", "1", "--backend-store-uri", database]
-    with subprocess.Popen(
-        [str(Path(sys.executable).with_name(words[0])), *words[1:]], start_new_session=True
-    ) as server:
+    with subprocess.Popen([sys.executable, *words], start_new_session=True) as server:
         wait(f"http://127.0.0.1:{registry}/health")
         environment = {"KD_MODEL": "models:/kd-tiny@champion", "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{registry}"}
         options = [word for name, value in environment.items() for word in ("--env", f"{name}={value}")]
@@ -147,5 +145,7 @@ def wait(url: str, told: Callable[[], str] = lambda: "") -> None:
 
 
 def test_a_process_reuses_what_containers_computed(project: Path) -> None:
+    """Except for timings, and the report that shows them: a container's limits make another machine of it."""
     assert kd(project, "run", "--recipe", "tiny").returncode == 0
-    assert all(stage["cached"] for stage in shown(project)["stages"].values())
+    computed = {name for name, stage in shown(project)["stages"].items() if not stage["cached"]}
+    assert computed <= {"measure", "report"}
