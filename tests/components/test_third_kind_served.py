@@ -75,7 +75,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(scope="module")
 def run(root: Path, settings: Settings) -> Run:
     """A run that was registered; its packed model is not asked away from the project: nobody knows the kind there."""
-    floors = {"min_accuracy": 0.3, "min_share_of_best_teacher": 0.4, "min_macro_f1": 0.1}
+    floors = {"min_accuracy": 0.3, "min_share_of_best_teacher": 0.5, "min_macro_f1": 0.1}
     found = finished(root, settings, "digits", registered=NAME, **floors)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(register, "prove", lambda packed, folder: None)
