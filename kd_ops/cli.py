@@ -1,4 +1,4 @@
-"""`kd`, the command line: run, repro, plan, show, checkout, predict, calibrate, drift, rollback, gc."""
+"""`kd`, the command line: init, run, repro, plan, show, checkout, predict, calibrate, drift, rollback, gc."""
 
 from __future__ import annotations
 
@@ -65,6 +65,35 @@ SkipEmpty = Annotated[
 ]
 Probabilities = Annotated[bool, typer.Option(help="Add the probability of every label.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a text.")]
+
+
+@app.command()
+def init(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help="csv, tsv, jsonl, ndjson or parquet files, or a folder.")
+    ],
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", "-r", help="Name of the recipe; default: the file's.")
+    ] = None,
+    text: Annotated[str | None, typer.Option(help="Column of the texts.")] = None,
+    text_pair: Annotated[str | None, typer.Option(help="Column of the second texts, for a task of pairs.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column of the labels.")] = None,
+    separator: Annotated[
+        str | None, typer.Option(help="Between the labels of a cell, where a row may have several, e.g. '|'.")
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option(help="Configuration of a Hugging Face data set that has several.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Take what is proposed without asking.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write over a recipe of this name.")] = False,
+) -> None:
+    """Write a recipe for your own file: its columns, labels and lengths, with comments on what to look at."""
+    from kd_core.data.profiling.words import Roles
+    from kd_ops.authoring.init import Wishes
+    from kd_ops.authoring.init import init as write_recipe
+
+    said = Roles(text=text, text_pair=text_pair, label=label, separator=separator)
+    write_recipe(Wishes(paths, recipe, said, config, yes, force), Console(), Settings())
 
 
 @app.command()

@@ -18,6 +18,8 @@ _LONGEST_CELL = 1 << 30
 _SHOWN_CELLS, _SHOWN_CHARACTERS = 8, 30
 """Of a wrong row, in a message."""
 
+_QUOTES = 'put a cell with quotes in "double quotes", and write each quote inside twice ("")'
+
 Row = list[str | None]
 
 
@@ -40,7 +42,7 @@ def read_csv(path: Path, form: Format) -> pd.DataFrame:
                 raise InvalidDataError(_wrong_width(path, reader.line_num, row, header))
             rows += [[cell or None for cell in row]] if row else []
     except csv.Error as error:
-        raise InvalidDataError(f"{path}: line {reader.line_num}: not valid csv: {error}") from None
+        raise InvalidDataError(f"{path}: line {reader.line_num}: not valid csv: {error}; {_QUOTES}") from None
     return _named(path, header, rows)
 
 

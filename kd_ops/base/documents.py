@@ -35,6 +35,14 @@ def to_yaml(value: Any) -> bytes:
     return text.encode("utf-8")
 
 
+def in_flow(value: Any) -> str:
+    """`value` as YAML in one line, for a text that has comments beside it."""
+    text = yaml.dump(
+        [value], Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=float("inf"), default_flow_style=True
+    )
+    return text.strip()[1:-1]
+
+
 def from_yaml(data: bytes) -> Any:
     """The value of a YAML document."""
     return yaml.load(data.decode("utf-8"), Loader=_LOADER)  # noqa: S506 -- a safe loader

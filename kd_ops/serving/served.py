@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kd_core.runtime.errors import KDError, ParamsError
+from kd_core.runtime.errors import ParamsError
+from kd_ops.base.processes import ProcessError
 from kd_ops.base.settings import Settings
 from kd_ops.registry.registry import MODEL_FOLDER, by_alias, connect, version
 from kd_ops.serving.description import Description, described_by_inference_json
@@ -104,14 +105,11 @@ class ServedModel:
         return [word for name in columns if renamed for word in ("--column", f"{name}={name}")]
 
 
-class ModelProcessError(KDError):
-    """The process that runs a model ended badly; its own error message and status are passed on."""
+class ModelProcessError(ProcessError):
+    """The process that runs a model ended badly."""
 
     def __init__(self, status: int, stderr: str) -> None:
-        lines = stderr.strip().splitlines()
-        said = next((line for line in reversed(lines) if line.startswith("error: ")), "\n".join(lines[-5:]))
-        super().__init__(said.removeprefix("error: ") or f"the model's process ended with status {status}")
-        self.status = 128 - status if status < 0 else status
+        super().__init__(status, stderr, "the model's process")
 
 
 def serve(uri: str, settings: Settings) -> ServedModel:

@@ -22,7 +22,9 @@ TRAINING_SIDE = (None, "train", "unlabelled")
 
 
 @dataclass(frozen=True)
-class _File:
+class SourceFile:
+    """A file of a source."""
+
     split: str | None
     path: Path
     name: str
@@ -35,9 +37,9 @@ def read_files(paths: Mapping[str | None, Sequence[Path]], form: RowForm) -> tup
     Columns: id, text, text_pair?, label, and split unless None. A path may be a folder, all of whose files are read,
     or a glob; what either leaves out is noted. Raises InvalidDataError naming the file and what to do.
     """
-    files, notes = _files(paths)
+    files, notes = list_files(paths)
     parts: list[Part] = []
-    first: dict[str, _File] = {}
+    first: dict[str, SourceFile] = {}
     for file, name in zip(files, _distinct(files), strict=True):
         found = to_rows(read_table(file.path), form.of_split(file.split), str(file.path))
         if len(found):
@@ -49,19 +51,19 @@ def read_files(paths: Mapping[str | None, Sequence[Path]], form: RowForm) -> tup
     return rows, [*notes, *more]
 
 
-def _files(paths: Mapping[str | None, Sequence[Path]]) -> tuple[list[_File], list[str]]:
-    """Every file, and notes on those that folders and globs leave out."""
+def list_files(paths: Mapping[str | None, Sequence[Path]]) -> tuple[list[SourceFile], list[str]]:
+    """Every file, and notes on those that folders and globs leave out. Raises InvalidDataError for a missing one."""
     files, notes = [], []
     for split, given in paths.items():
         for path in given:
             if path.is_dir():
                 listing = list_folder(path)
-                files += [_File(split, path / name, name) for name in listing.files]
+                files += [SourceFile(split, path / name, name) for name in listing.files]
             elif not path.exists() and is_pattern(str(path)):
                 listing = expand(path)
-                files += [_File(split, Path(name), Path(name).name) for name in listing.files]
+                files += [SourceFile(split, Path(name), Path(name).name) for name in listing.files]
             elif path.is_file():
-                files.append(_File(split, path, path.name))
+                files.append(SourceFile(split, path, path.name))
                 continue
             else:
                 raise InvalidDataError(f"{path}: no such file or folder; correct the `path` of the data source")
@@ -70,7 +72,7 @@ def _files(paths: Mapping[str | None, Sequence[Path]]) -> tuple[list[_File], lis
     return files, notes
 
 
-def _distinct(files: Sequence[_File]) -> list[str]:
+def _distinct(files: Sequence[SourceFile]) -> list[str]:
     """A name for each file, by which its rows can be told from those of others."""
     times = Counter(file.name for file in files)
     split = [f"{file.split}/{file.name}" if file.split and times[file.name] > 1 else file.name for file in files]
@@ -82,7 +84,7 @@ def _distinct(files: Sequence[_File]) -> list[str]:
     return names
 
 
-def _copies(first: _File, file: _File, role: Role) -> list[str]:
+def _copies(first: SourceFile, file: SourceFile, role: Role) -> list[str]:
     """A note where a file holds the same bytes as another. Raises where that would test a model on what it has seen."""
     if first is file:
         return []

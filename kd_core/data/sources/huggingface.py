@@ -40,6 +40,41 @@ def read_huggingface(source: HuggingFaceSource, revision: str, form: RowForm) ->
     return rows, notes
 
 
+def configs_of(name: str) -> list[str]:
+    """The configurations (subsets) of a data set. Raises InvalidDataError where it cannot be read."""
+    import datasets
+
+    try:
+        return list(datasets.get_dataset_config_names(name))
+    except _unreadable() as error:
+        raise InvalidDataError(f"{name}: no data set that can be read: {error}") from None
+
+
+def splits_of(name: str, config: str | None) -> list[str]:
+    """The names of its splits. Raises InvalidDataError where it cannot be read."""
+    import datasets
+
+    try:
+        return list(datasets.get_dataset_split_names(name, config))
+    except _unreadable() as error:
+        raise InvalidDataError(f"{name}: no data set that can be read: {error}") from None
+
+
+def whole_table(source: HuggingFaceSource, split: str) -> pd.DataFrame:
+    """All columns of one of its splits that hold values or lists of them; class numbers as names."""
+    import datasets
+
+    data, _ = _load(source, split, source.revision)
+    plain = (datasets.Value, datasets.ClassLabel, datasets.List, datasets.LargeList)
+    names = [name for name, feature in data.features.items() if isinstance(feature, plain)]
+    columns = {}
+    for name in names:
+        classes = _class_names(data, name)
+        cells = list(data[name])
+        columns[name] = cells if classes is None else [_named(cell, classes) for cell in cells]
+    return pd.DataFrame({name: pd.Series(cells, dtype=object) for name, cells in columns.items()})
+
+
 def _check_splits(source: HuggingFaceSource, role: Role) -> None:
     taken: dict[str, str] = {}
     for ours, split in source.splits.items():
@@ -86,8 +121,15 @@ def _load(source: HuggingFaceSource, split: str, revision: str) -> tuple[Any, li
         data = datasets.load_dataset(source.name, source.config, split=split, revision=pinned)
         builder = datasets.load_dataset_builder(source.name, source.config, revision=pinned)
         return data, list(parquet_files(builder, split))
-    except (ValueError, FileNotFoundError, datasets.exceptions.DatasetsError) as error:
+    except _unreadable() as error:
         raise InvalidDataError(
             f"{source.name}: cannot read split {split!r} at revision {revision}: {error}; "
             "correct name, config, splits or revision of the data source"
         ) from None
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What `datasets` raises where a data set is not what its name, files or card say."""
+    import datasets
+
+    return (ValueError, FileNotFoundError, datasets.exceptions.DatasetsError)

@@ -1,0 +1,1 @@
+"""From a user's own file to a recipe that runs: `kd init`."""
