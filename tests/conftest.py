@@ -62,6 +62,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ((item.path, "e2e") not in marks, (item.path, "slow") not in marks))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How often a test kills a stage with SIGKILL."""
+    parser.addoption("--kills", type=int, default=4, help="how many stages tests/e2e/test_services.py kills")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of public benchmark data sets, named by KD_SHARED_DATA; the test is skipped without it."""
