@@ -1,8 +1,9 @@
 """The arms of a comparison: variants of the pipeline with their own overrides, what each answers to the test rows.
 
 An arm is written `NAME[+NAME…][:KEY=VALUE[;KEY=VALUE…]]`: names of recipes/variants/, laid over one another, and
-params. Two names are no variants: `tfidf`, which the baseline stage fits and which stands alone, and `m_o_m`, as many
-students as there are teachers, each taught by one (`one_o_one`), their probabilities averaged.
+params. Some names are no variants: `tfidf` and `frozen` (a regression on the states of the student's base), which the
+baseline stage fits and which stand alone; and `m_o_m`, as many students as there are teachers, each taught by one
+(`one_o_one`), their probabilities averaged.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from kd_core.runtime.errors import ParamsError
 from kd_ops.base.settings import PROJECT
 from kd_ops.resolving.merge import variant_path
 
-TFIDF, ENSEMBLE = "tfidf", "m_o_m"
+TFIDF, FROZEN, ENSEMBLE = "tfidf", "frozen", "m_o_m"
+FITTED = (TFIDF, FROZEN)
+"""Models of the baseline stage, by the names of their folders."""
 SEEDED = ("student", "pretrain.optimisation", "finetune.optimisation", "self_distill.optimisation")
 """Sections whose seed is an arm's; teachers and the choice of labelled rows are shared by all seeds."""
 
@@ -45,16 +48,17 @@ class Arm:
         variants = tuple(names.split("+"))
         overrides = tuple(values.split(";")) if values else ()
         for variant in variants:
-            if variant not in (TFIDF, ENSEMBLE):
+            if variant not in (*FITTED, ENSEMBLE):
                 variant_path(variant, PROJECT)
-        if len(variants) > 1 and TFIDF in variants:
-            raise ParamsError(f"{text}: {TFIDF} stands alone")
+        for variant in variants:
+            if len(variants) > 1 and variant in FITTED:
+                raise ParamsError(f"{text}: {variant} stands alone")
         return cls(text, variants, overrides)
 
     @property
     def seeded(self) -> bool:
         """Whether its answers depend on the seed."""
-        return self.variants != (TFIDF,)
+        return self.variants[0] not in FITTED
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Setting:
     def run(self, arm: Arm, seed: int | None, targets: Sequence[str], *more: str) -> Run:
         """The arm's run of the pipeline; the user's overrides lie over everything but the arm's own."""
         seeds = () if seed is None else tuple(f"{section}.seed={seed}" for section in SEEDED)
-        variants = [name for name in arm.variants if name not in (TFIDF, ENSEMBLE)]
+        variants = [name for name in arm.variants if name not in (*FITTED, ENSEMBLE)]
         return self.bench.run(self.recipe, [*self.overrides, *seeds, *more, *arm.overrides], variants, targets)
 
 
@@ -88,12 +92,12 @@ class Answer:
 
 def answer(setting: Setting, arm: Arm, seed: int) -> Answer:
     """Compute, or find, what `arm` answers."""
-    if arm.variants == (TFIDF,):
+    if arm.variants[0] in FITTED:
         # The stage fits the student alone as well, which has an arm of its own: here one epoch of it is enough.
         run = setting.run(
             arm, None, ["baseline"], "baseline.optimisation.epochs=1", "baseline.optimisation.patience=null"
         )
-        found = predict(run, "models/tfidf", TEST, setting.bench)
+        found = predict(run, f"models/{arm.variants[0]}", TEST, setting.bench)
         return Answer(found.probabilities, 0.0, 0, (found.file,))
     if ENSEMBLE in arm.variants:
         return _ensemble(setting, arm, seed)

@@ -46,6 +46,7 @@ EXPECTED = (
     Claim("mkd", "m_o_m", "not worse", "one student with k decoders does as well as k students"),
     Claim("tmkd", "m_o_m", "not worse", "one student with k decoders does as well as k students"),
     Claim("tmkd", "tfidf", "better", "the task needs more than words"),
+    Claim("tmkd", "frozen", "better", "the student is more than its base's embeddings"),
     Claim("tmkd", TEACHER, "share", "the student keeps what the teacher can"),
 )
 

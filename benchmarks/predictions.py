@@ -76,8 +76,11 @@ def _write(path: Path, model: Path, rows: Path, task: TaskParams) -> None:
 
 def _answers(model: Path, frame: Any, task: TaskParams) -> tuple[tuple[int, ...], np.ndarray]:
     from kd_core.evaluation.quality import answers
+    from kd_core.inference.frozen_encoder import is_frozen_encoder
     from kd_core.teachers.model import RECORD, Teacher
 
+    if is_frozen_encoder(model):
+        return (0,), answers.of_frozen_encoder(model, frame, task).values[:, None]
     if (model / "tfidf.json").exists():
         return (0,), answers.of_baseline(model, frame, task).values[:, None]
     if (model / RECORD).exists():

@@ -48,7 +48,7 @@ STUDENTS = {
 }
 """`recipe`: the one that params.yaml or the recipe names; copy3: half the layers of MiniLM-L6, copied."""
 
-VARIANTS = "alone,tfidf,one_o_one,one_avg_o_one,m_o_m,mkd,tkd,tmkd"
+VARIANTS = "alone,frozen,tfidf,one_o_one,one_avg_o_one,m_o_m,mkd,tkd,tmkd"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""The baselines that distillation must beat: the same student fine-tuned on gold labels alone, and TF-IDF."""
+"""What distillation must beat: the student fine-tuned on the gold labels alone, its frozen base, and TF-IDF."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ COMPONENT = Component(
         "train": "data/checked/reference/train.parquet",
         "valid": "data/checked/reference/valid.parquet",
     },
-    outputs={"alone": "models/alone", "tfidf": "models/tfidf"},
+    outputs={"alone": "models/alone", "frozen": "models/frozen", "tfidf": "models/tfidf"},
 )
 
 
 def main(context: Context) -> None:
-    """Write models/alone and models/tfidf."""
+    """Write models/alone, models/frozen and models/tfidf."""
     from kd_core.distill.finetune import Scored, finetune
+    from kd_core.inference import frozen_encoder
     from kd_core.models.layers import check_length
     from kd_core.models.loading import load_tokenizer
     from kd_core.models.new_student import new_student
@@ -41,6 +42,7 @@ def main(context: Context) -> None:
     params = _gold_alone(context.section("baseline", BaselineParams).optimisation)
     curves = finetune(model, Scored(train), Scored(valid), task, params, work(context, tokenizer))
     save_student(context.output("alone"), model, tokenizer, curves, rows=len(train))
+    frozen_encoder.fit(base, train, task).save(context.output("frozen"))
     baseline.of(task.kind).fit(train, task, context.output("tfidf"))
 
 

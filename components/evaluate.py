@@ -13,6 +13,7 @@ COMPONENT = Component(
     params=("evaluate", "data.reference.task"),
     inputs={
         "alone": "models/alone",
+        "frozen": "models/frozen",
         "dataset": "data/checked/reference/dataset.json",
         "student": "models/student",
         "tfidf": "models/tfidf",
@@ -30,6 +31,7 @@ def main(context: Context) -> None:
     models = Models(
         student=context.input("student"),
         alone=context.input("alone"),
+        frozen=context.input("frozen"),
         tfidf=context.input("tfidf"),
         teachers=context.input("teachers"),
     )

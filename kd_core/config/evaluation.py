@@ -24,7 +24,7 @@ class ExportParams(Section):
 
 
 class BaselineParams(Section):
-    """The student fine-tuned alone on the gold labels, and TF-IDF with logistic regression."""
+    """The student fine-tuned alone on the gold labels, and logistic regressions on its frozen base and on TF-IDF."""
 
     optimisation: Optimisation
 

@@ -14,6 +14,7 @@ _NAMES = {
     TRUNK: "Student, all layers",
     ADAPTIVE: "Student, early exits",
     "alone": "Student fine-tuned alone",
+    "frozen": "Frozen base, logistic regression",
     "tfidf": "TF-IDF, logistic regression",
 }
 

@@ -229,6 +229,7 @@ def test_a_learning_curve_has_a_table_of_its_own(root: Path, first: Any, capsys:
     [
         (["--variants", "tmdk"], "there are .*tmkd"),
         (["--variants", "tfidf+self_attention"], "stands alone"),
+        (["--variants", "self_attention+frozen"], "frozen stands alone"),
         (["--labels-per-class", "few"], "numbers above 0"),
         (["--seeds", "one"], "whole numbers"),
         (["--compare", "tmkd>mdk"], "'mdk' is none of alone"),

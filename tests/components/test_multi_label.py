@@ -68,7 +68,9 @@ def test_the_student_has_learnt_and_every_model_is_measured_alike(root: Path) ->
     assert metrics["main_metric"] == "example_f1"
     names = {"example_f1", "micro_f1", "macro_f1", "subset_accuracy", "log_loss", "ece", "example_f1_interval"}
     assert all(set(found) == names for found in metrics["models"].values())
-    assert {"teacher:deep", "teacher:shallow", "trunk", "adaptive", "alone", "tfidf"} <= set(metrics["models"])
+    assert {"teacher:deep", "teacher:shallow", "trunk", "adaptive", "alone", "frozen", "tfidf"} <= set(
+        metrics["models"]
+    )
     assert metrics["models"]["trunk"]["example_f1"] > 0.7
     assert metrics["models"]["adaptive@0"] == metrics["models"]["trunk"]
 
@@ -101,7 +103,7 @@ def test_every_model_answers_the_masked_copy(root: Path) -> None:
     metrics, rows = document(root / "evaluation/metrics.json"), read_rows(root / TEST)
     found = metrics["masked"]
     assert (found["rows"], found["changed"]) == (len(rows), sum("red" in labels for labels in rows["label"]))
-    assert {"teacher:deep", "trunk", "adaptive", "alone", "tfidf"} <= set(found["models"])
+    assert {"teacher:deep", "trunk", "adaptive", "alone", "frozen", "tfidf"} <= set(found["models"])
     assert found["models"]["tfidf"]["changed_masked"] < found["models"]["tfidf"]["changed"] - 0.1
     low, high = found["models"]["adaptive"]["example_f1_interval"]
     assert low < found["models"]["adaptive"]["example_f1"] < high

@@ -107,7 +107,15 @@ def test_the_exported_student_answers_as_the_trained_one(root: Path, rows: pd.Da
 
 def test_the_evaluation_goes_by_words(root: Path, metrics: dict[str, Any], examples: pd.DataFrame) -> None:
     assert (metrics["main_metric"], metrics["metric_name"]) == ("word_accuracy", "words counted rightly")
-    assert set(metrics["models"]) >= {"teacher:deep", "teacher:shallow", "trunk", "adaptive", "branch:1", "tfidf"}
+    assert set(metrics["models"]) >= {
+        "teacher:deep",
+        "teacher:shallow",
+        "trunk",
+        "adaptive",
+        "branch:1",
+        "frozen",
+        "tfidf",
+    }
     for name, numbers in metrics["models"].items():
         if name in examples.columns:
             right, asked = np.stack(examples[f"{name}/counts"]).sum(0)

@@ -22,6 +22,7 @@ from transformers import AutoModelForSequenceClassification
 from components import baseline, finetune, pretrain, score_pretraining, score_reference, self_distill, teach, update
 from components.base import Component, Context
 from kd_core.config.student import StudentParams
+from kd_core.inference.frozen_encoder import FrozenEncoder
 from kd_core.models.new_student import new_student
 from kd_core.models.student import StudentModel
 from kd_core.rows import write_rows
@@ -117,6 +118,8 @@ def test_every_stage_leaves_a_model_a_tokenizer_and_its_curves(workspace: Path) 
     assert {"relation_attention", "relation_value"} <= set(history(workspace / "models" / "pretrain")["curves"])
     asked = pd.DataFrame({"text": ["a stone"]})
     assert tfidf.load(workspace / "models" / "tfidf").logits(asked).shape == (1, 3)
+    frozen = FrozenEncoder.load(workspace / "models" / "frozen")
+    assert frozen.weights.shape == (3, frozen.encoder.config.hidden_size)
 
 
 def weights(workspace: Path, name: str, part: str) -> dict[str, torch.Tensor]:

@@ -9,6 +9,7 @@ import torch
 
 from kd_core.config.teachers import TeacherParams
 from kd_core.config.training import Optimisation
+from kd_core.inference import frozen_encoder
 from kd_core.rows import write_rows
 from kd_core.tasks import baseline
 from kd_core.teachers.model import prepare, save_teacher
@@ -38,6 +39,7 @@ def tiny_run(root: Path, scratch: Path, test_rows: int = 240) -> Path:
     exported_student(scratch / "exported").rename(_parent(root / "models" / "student"))
     save_student(tiny_student(scratch / "alone", branches=False), root / "models" / "alone")
     train = tiny_rows(60, seed=7)
+    frozen_encoder.fit(tiny_base(scratch / "base", layers=2), train, TASK).save(root / "models" / "frozen")
     baseline.of(TASK.kind).fit(train, TASK, _made(root / "models" / "tfidf"))
     write_rows(root / CHECKED / "test.parquet", tiny_rows(test_rows, seed=1))
     write_rows(root / CHECKED / "calibration.parquet", tiny_rows(40, seed=2))

@@ -9,6 +9,7 @@ import pandas as pd
 from kd_core.config.data import TaskParams
 from kd_core.inference.all_exits import all_exits
 from kd_core.inference.batches import encode
+from kd_core.inference.frozen_encoder import FrozenEncoder
 from kd_core.models.loading import load_tokenizer
 from kd_core.models.student import StudentModel
 from kd_core.runtime.errors import InvalidDataError
@@ -33,6 +34,11 @@ def of_student(folder: Path, rows: pd.DataFrame, task: TaskParams) -> Exits:
     """The answers of every exit of the student in `folder`; without branches the last layer is the only exit."""
     model, tokenizer = StudentModel.from_pretrained(folder), load_tokenizer(folder)
     return all_exits(model, encode(rows, tokenizer, task), tokenizer.pad_token_id)
+
+
+def of_frozen_encoder(folder: Path, rows: pd.DataFrame, task: TaskParams) -> Units:
+    """Probabilities [ΣU, C] of the regression on the states of the student's base."""
+    return FrozenEncoder.load(folder).answer(rows, task)
 
 
 def of_baseline(folder: Path, rows: pd.DataFrame, task: TaskParams) -> Units:

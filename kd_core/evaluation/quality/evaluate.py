@@ -14,7 +14,7 @@ from kd_core.config.evaluation import EvaluateParams
 from kd_core.evaluation.names import ADAPTIVE, CHOSEN, TRUNK, exits_name
 from kd_core.evaluation.quality import answers as answered
 from kd_core.evaluation.quality import details, masked, quality, slices
-from kd_core.evaluation.quality.quality import ALONE, TEACHER, TFIDF, Answers
+from kd_core.evaluation.quality.quality import ALONE, FROZEN, TEACHER, TFIDF, Answers
 from kd_core.evaluation.reference import reference_teachers
 from kd_core.rows import read_rows, rows_hash
 from kd_core.runtime.arrays import Booleans
@@ -36,6 +36,7 @@ class Models:
 
     student: Path
     alone: Path
+    frozen: Path
     tfidf: Path
     teachers: Path
 
@@ -119,6 +120,7 @@ def _plain(
         TRUNK: student.exits.only(student.exits.layers[-1]),
         ADAPTIVE: student.adaptive.units,
         ALONE: alone.only(alone.layers[-1]),
+        FROZEN: answered.of_frozen_encoder(models.frozen, rows, task),
         TFIDF: answered.of_baseline(models.tfidf, rows, task),
     }
 

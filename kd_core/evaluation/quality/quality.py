@@ -19,7 +19,7 @@ from kd_core.tasks import decide, metrics
 from kd_core.tasks.units import Units
 
 TEACHER = "teacher:"
-ALONE, TFIDF = "alone", "tfidf"
+ALONE, FROZEN, TFIDF = "alone", "frozen", "tfidf"
 
 
 @dataclass(frozen=True)

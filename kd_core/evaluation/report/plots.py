@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WORST_CLASSES = 10
-_LOOKS = {"trunk": (BLUE, "s"), "adaptive": (GREEN, "D"), "alone": (PURPLE, "v"), "tfidf": (GREY, "x")}
+_LOOKS = {"trunk": (BLUE, "s"), "adaptive": (GREEN, "D"), "alone": (PURPLE, "v")}
+_NOT_TIMED = {"frozen": "--", "tfidf": ":"}
 _TEACHER_COLOURS = (RED, ORANGE, SKY)
 
 
@@ -46,8 +47,9 @@ def tradeoff(
         for name in ("trunk", "adaptive"):
             _point(axis, metrics, name, speedups.get(name), _LOOKS[name])
         _point(axis, metrics, "alone", speedups.get("trunk"), _LOOKS["alone"], note=" (speed: all layers')")
-        value = metrics["models"]["tfidf"][metric]
-        axis.axhline(value, color=GREY, linestyle=":", linewidth=1.4, label=f"{display_name('tfidf')} (not timed)")
+        for name, line in _NOT_TIMED.items():
+            value = metrics["models"][name][metric]
+            axis.axhline(value, color=GREY, linestyle=line, linewidth=1.4, label=f"{display_name(name)} (not timed)")
         quality = metric_name(metrics)
         axis.set(xlabel=f"speed-up over the slowest teacher, batch {batch} (×)", ylabel=f"{quality} on the test split")
         axis.set_xlim(left=0)

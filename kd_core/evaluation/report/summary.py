@@ -9,7 +9,7 @@ from kd_core.evaluation.names import display_name, main_metric, metric_name
 from kd_core.evaluation.report.promise import promise
 from kd_core.tasks.protocol import Sections
 
-SHOWN = ("trunk", "adaptive", "alone", "tfidf")
+SHOWN = ("trunk", "adaptive", "alone", "frozen", "tfidf")
 
 
 def speeds(measured: Mapping[str, Any], batch: int) -> dict[str, dict[str, Any]]:

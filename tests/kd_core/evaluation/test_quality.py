@@ -193,7 +193,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_model_is_evaluated(evaluated: Path) -> None:
     found = json.loads((evaluated / "evaluation/metrics.json").read_text())
-    expected = {"teacher:big", "teacher:small", "trunk", "branch:1", "branch:2", "adaptive", "alone", "tfidf"}
+    expected = {"teacher:big", "teacher:small", "trunk", "branch:1", "branch:2", "adaptive", "alone", "frozen", "tfidf"}
     assert set(found["models"]) == expected | {"adaptive@0", "adaptive@0.5"}
     for numbers in found["models"].values():
         assert set(numbers) == {"accuracy", "macro_f1", "log_loss", "ece", "accuracy_interval"}
@@ -209,7 +209,7 @@ def test_every_model_is_evaluated(evaluated: Path) -> None:
 def test_every_model_answers_the_masked_copy(evaluated: Path) -> None:
     found = json.loads((evaluated / "evaluation/metrics.json").read_text())
     masked = found["masked"]
-    assert set(masked["models"]) == {"teacher:big", "teacher:small", "trunk", "adaptive", "alone", "tfidf"}
+    assert set(masked["models"]) == {"teacher:big", "teacher:small", "trunk", "adaptive", "alone", "frozen", "tfidf"}
     rows = read_rows(evaluated / CHECKED / "test.parquet")
     assert (masked["rows"], masked["changed"]) == (240, int((rows["label"] != "blue").sum()))
     copy = rows.assign(text=rows["text"].str.replace(r"\b(apple|the river|river)\b", "it", regex=True))

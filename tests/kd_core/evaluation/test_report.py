@@ -111,7 +111,7 @@ def test_texts_from_data_are_escaped(root: Path) -> None:
 def test_the_page_says_what_was_measured(root: Path) -> None:
     text = Reader((root / "report/report.html").read_text(encoding="utf-8")).text
     metrics = json.loads((root / "evaluation/metrics.json").read_text())
-    for model in ("adaptive", "trunk", "alone", "tfidf", "teacher:big", "teacher:small"):
+    for model in ("adaptive", "trunk", "alone", "frozen", "tfidf", "teacher:big", "teacher:small"):
         assert f"{metrics['models'][model]['accuracy']:.1%}" in text
     assert metrics["test"]["hash"] in text
     assert metrics["gap_conclusion"][1:] in text
@@ -125,11 +125,11 @@ def test_ids_of_different_pictures_do_not_collide(root: Path) -> None:
 
 def test_summary_has_a_row_for_each_model(root: Path) -> None:
     summary = json.loads((root / "report/summary.json").read_text())
-    models = ["teacher:big", "teacher:small", "trunk", "adaptive", "alone", "tfidf"]
+    models = ["teacher:big", "teacher:small", "trunk", "adaptive", "alone", "frozen", "tfidf"]
     assert [row["model"] for row in summary["rows"]] == models
     assert summary["batch"] == 4
     for row in summary["rows"]:
-        timed = row["model"] not in {"alone", "tfidf"}
+        timed = row["model"] not in {"alone", "frozen", "tfidf"}
         assert (row["speedup"] is not None) == (row["size_mb"] is not None) == timed
     assert set(summary) >= {"gap_closed", "gap_conclusion", "thresholds", "promise", "exits", "confidence"}
 
@@ -184,7 +184,7 @@ def test_a_broken_file_is_named(root: Path, tmp_path: Path) -> None:
 
 def example(**changes: Any) -> dict[str, Any]:
     quality = {"accuracy": 0.8, "accuracy_interval": [0.78, 0.82], "macro_f1": 0.8, "log_loss": 0.5, "ece": 0.05}
-    names = ("teacher:big", "trunk", "adaptive", "alone", "tfidf")
+    names = ("teacher:big", "trunk", "adaptive", "alone", "frozen", "tfidf")
     return {
         "test": {"rows": 100},
         "confidence": 0.95,
