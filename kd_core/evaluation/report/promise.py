@@ -12,6 +12,8 @@ def promise(model: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     rows, confidence = dial["rows"], dial["confidence"]
     if not wish:
         return "Exits are off: no disagreement with the full model was allowed."
+    if not metrics["thresholds"]:
+        return "The student has one exit only, at its end."
     if not any(metrics["thresholds"]):
         least = 1 - (1 - confidence) ** (1 / rows)
         return (

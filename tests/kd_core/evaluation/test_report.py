@@ -213,6 +213,7 @@ def test_what_exits_were_promised_stands_beside_what_they_did() -> None:
     assert "300 calibration texts do not prove" in unproven
     assert "would prove no less than 0.99%" in unproven
     assert promise(inference(0.0), example(thresholds=[0.0])).startswith("Exits are off: no disagreement")
+    assert promise(inference(), example(thresholds=[])).startswith("The student has one exit only")
 
 
 @pytest.mark.parametrize(
